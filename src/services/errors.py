@@ -1,0 +1,96 @@
+"""What can go wrong between us and a backend. The class says what the caller may do next.
+
+    ServiceError
+      NoBackendAvailable     nobody can serve now                       503, with Retry-After
+      BackendError           one backend failed
+        BackendConnectError  no byte of the request was sent            any request may go elsewhere
+        BackendTimeout       too slow: connect, headers or idle         504
+        BackendProtocolError what it sent is not HTTP                   502
+        ResponseInterrupted  it broke off                               502, or a broken stream
+      TunnelError            one SSH connection failed
+        TunnelRefused        key or host key not accepted               do not hammer; tell the operator
+        TunnelLost           unreachable, closed or silent              back off and try again
+        ChannelRefused       the tunnel is fine, the port is closed     the engine is not listening
+"""
+
+from typing import ClassVar
+
+from vastproxy.errors import VastproxyError
+
+
+class ServiceError(VastproxyError):
+    """Something below the API layer could not be done."""
+
+
+class NoBackendAvailable(ServiceError):
+    """No backend can take this request now."""
+
+    transient = True
+    status = 503
+
+    def __init__(self, message: str, *, retry_after_s: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class BackendError(ServiceError):
+    """A backend did not answer as it should."""
+
+    transient = True
+    status = 502
+    code: ClassVar[str] = "backend_error"
+
+
+class BackendConnectError(BackendError):
+    """No byte of the request reached the backend, so any request may be sent elsewhere."""
+
+    code = "backend_unreachable"
+
+
+class BackendTimeout(BackendError):
+    """The backend was too slow. `phase` is `connect`, `headers` or `idle`."""
+
+    status = 504
+    code = "backend_timeout"
+
+    def __init__(self, message: str, *, phase: str) -> None:
+        super().__init__(message)
+        self.phase = phase
+
+
+class BackendProtocolError(BackendError):
+    """The backend sent bytes that are not HTTP/1.1."""
+
+    code = "backend_protocol_error"
+
+
+class ResponseInterrupted(BackendError):
+    """The connection ended before the response did. `received` says whether any response byte had come."""
+
+    code = "backend_interrupted"
+
+    def __init__(self, message: str, *, received: bool) -> None:
+        super().__init__(message)
+        self.received = received
+
+
+class TunnelError(ServiceError):
+    """An SSH connection could not be made or used."""
+
+    status = 502
+
+
+class TunnelRefused(TunnelError):
+    """The other side said no (key, host key). Trying again soon will not help."""
+
+
+class TunnelLost(TunnelError):
+    """Nobody answered, or the connection ended. Trying again later may help."""
+
+    transient = True
+
+
+class ChannelRefused(TunnelError):
+    """The SSH connection works, but the port inside the instance does not accept connections."""
+
+    transient = True

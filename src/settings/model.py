@@ -1,0 +1,189 @@
+"""Every setting: its name, type, default, unit and reason. No reading, no network, no clock.
+
+The path of a field is its name everywhere: `fleet.poll_interval_s` is `{"fleet": {"poll_interval_s": …}}`
+in a file and `VASTPROXY_FLEET__POLL_INTERVAL_S` in the environment.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+Seconds = Annotated[float, Field(gt=0, le=86_400 * 7)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Environment = Literal["development", "staging", "production"]
+
+
+class Section(BaseModel):
+    """A frozen group of settings in which an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+
+
+class RetrySettings(Section):
+    attempts: Annotated[int, Field(ge=1, le=10)] = 4
+    """Tries in total for one API call, the first included."""
+    base_s: Seconds = 2.0
+    """First pause before a retry; doubles each time, with jitter."""
+    max_s: Seconds = 120.0
+    """Longest pause before a retry, also for a Retry-After sent by vast.ai."""
+
+
+class VastCacheSettings(Section):
+    enabled: bool = True
+    """Answer repeated reads from memory."""
+    ttl_s: Seconds = 5.0
+    """How long an answer stays fresh. Keep it below fleet.poll_interval_s."""
+    max_entries: Annotated[int, Field(ge=1)] = 256
+    """Most answers kept."""
+
+
+class VastSettings(Section):
+    """The vast.ai REST API."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+(/[^\s]*)?$")] = "https://console.vast.ai"
+    """API root without /api/v0 (VAST_URL)."""
+    api_key: SecretStr | None = None
+    """A reference to the key: `env:NAME` or `file:PATH`. VAST_API_KEY, then the official CLI's key file, are used without it."""
+    connect_timeout_s: Seconds = 5.0
+    """Limit for the TCP and TLS connection."""
+    read_timeout_s: Seconds = 30.0
+    """Limit for each wait for bytes of an answer."""
+    retries: RetrySettings = RetrySettings()
+    cache: VastCacheSettings = VastCacheSettings()
+    min_interval_scale: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """Factor on the minimum intervals between calls to one endpoint that vast.ai documents. 0 switches them off."""
+
+
+class ServerSettings(Section):
+    """The listening side."""
+
+    listen: str = "127.0.0.1:8080"
+    """host:port (LISTEN_ADDR). `:8080` names no host and means 127.0.0.1; write 0.0.0.0:8080 to listen everywhere."""
+    api_keys: tuple[SecretStr, ...] = ()
+    """Keys that clients must send as bearer (VASTPROXY_API_KEYS, comma separated). None: everybody on loopback may ask."""
+    insecure: bool = False
+    """Allow a non-loopback address without api_keys (--insecure)."""
+    shutdown_grace_s: Annotated[float, Field(ge=0, le=86_400)] = 180.0
+    """How long running streams may go on after SIGTERM. Streams of reasoning models last minutes."""
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
+    """Largest request body; more is answered 413. A context of a million tokens with images needs tens of MB."""
+    allow_paths: tuple[str, ...] = ()
+    """Engine paths that are refused by default (such as /flush_cache) and shall be proxied all the same."""
+
+
+class Selector(Section):
+    """Which instances. An empty list says nothing; several lists are alternatives."""
+
+    ids: tuple[int, ...] = ()
+    labels: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
+    """Template names, ids or hashes. Shell wildcards (`SGLang*`) work here, in images and in gpus."""
+    images: tuple[str, ...] = ()
+    gpus: tuple[str, ...] = ()
+
+
+class FleetSettings(Section):
+    """Which instances are served, and how they are watched."""
+
+    include: Selector = Selector()
+    """Serve only these. Empty: every running instance in which an engine answers."""
+    exclude: Selector = Selector()
+    """Never serve these, even if included."""
+    label: str = "proxied"
+    """Label set on an instance while it is healthy (VASTPROXY_LABEL); `none` switches labels off."""
+    poll_interval_s: Seconds = 10.0
+    """Time between two readings of the instance list."""
+    poll_jitter: Annotated[float, Field(ge=0, le=0.9)] = 0.2
+    """Share by which that time varies, so that several proxies do not ask at once."""
+    forget_after: Annotated[int, Field(ge=1)] = 2
+    """An instance is forgotten after it was missing in this many complete lists in a row."""
+    probe_interval_s: Seconds = 5.0
+    """Time between two probes of a backend."""
+    unhealthy_after: Annotated[int, Field(ge=1)] = 3
+    """Failed probes in a row that make a healthy backend unhealthy. SGLang's /health fails under long prefills."""
+
+
+class EngineSettings(Section):
+    """What runs inside an instance."""
+
+    ports: tuple[Port, ...] = (18000, 8000, 30000, 11434, 8080, 80)
+    """Ports tried inside the instance, after the one that its arguments name."""
+    api_key: SecretStr | None = None
+    """Bearer sent to engines instead of the instance's own token. A reference (`env:NAME`, `file:PATH`)."""
+    health_timeout_s: Seconds = 25.0
+    """Limit for a health probe. SGLang's takes at least 1 s and up to 20 s under load."""
+    detect_timeout_s: Seconds = 5.0
+    """Limit for each request of the detection."""
+    gpu_timeout_s: Seconds = 10.0
+    """Limit for nvidia-smi, which hangs on a sick GPU."""
+
+
+class TunnelSettings(Section):
+    """SSH connections."""
+
+    engine: Literal["asyncssh"] = "asyncssh"
+    """The SSH implementation."""
+    key_path: str | None = None
+    """Private key (SSH_KEY_PATH). Without it ~/.ssh/id_ed25519, id_ecdsa and id_rsa are tried in that order."""
+    state_dir: str | None = None
+    """Where pinned host keys are kept. Default: $XDG_STATE_HOME/vastproxy or ~/.local/state/vastproxy."""
+    connect_timeout_s: Seconds = 10.0
+    """Limit for connecting and logging in over one path."""
+    keepalive_interval_s: Seconds = 5.0
+    """Time between keepalive messages on an SSH connection."""
+    keepalive_count: Annotated[int, Field(ge=1)] = 2
+    """Unanswered keepalive messages after which a connection is given up."""
+    backoff_min_s: Seconds = 5.0
+    """First pause after a failed connection. Since OpenSSH 9.8 sshd punishes hosts that come back faster."""
+    backoff_max_s: Seconds = 300.0
+    """Longest pause after failed connections."""
+    upgrade_interval_s: Seconds = 30.0
+    """Time between attempts to get from the relay to the direct path."""
+    max_handshakes: Annotated[int, Field(ge=1)] = 16
+    """SSH handshakes at the same time; each costs milliseconds of CPU and many instances can start at once."""
+
+
+class UpstreamSettings(Section):
+    """HTTP to the engines."""
+
+    connect_timeout_s: Seconds = 10.0
+    """Limit for opening a stream to the engine."""
+    headers_timeout_s: Seconds = 600.0
+    """Limit for the response headers: without streaming they come with the whole answer."""
+    idle_timeout_s: Seconds = 180.0
+    """Longest silence between two pieces of a response."""
+    pool_idle_s: Annotated[float, Field(ge=0)] = 3.0
+    """A connection idle for longer is not used again: engines on uvicorn close at 5 s."""
+    pool_max_idle: Annotated[int, Field(ge=0)] = 64
+    """Idle connections kept per backend."""
+    max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    """Backends tried for one request, when it is certain that the ones before did not begin it."""
+
+
+class RoutingSettings(Section):
+    """Who serves a request."""
+
+    policy: Literal["round_robin"] = "round_robin"
+    """How a backend is chosen."""
+
+
+class LoggingSettings(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is written."""
+    format: Literal["text", "json"] = "text"
+    """Lines for people, or one JSON object per line."""
+
+
+class Settings(Section):
+    """Everything vastproxy can be told. Made by `load_settings`; secrets are never in its `repr`."""
+
+    environment: Environment = "production"
+    """VASTPROXY_ENV: picks config/vastai.<environment>.json."""
+    vast: VastSettings = VastSettings()
+    server: ServerSettings = ServerSettings()
+    fleet: FleetSettings = FleetSettings()
+    engines: EngineSettings = EngineSettings()
+    tunnels: TunnelSettings = TunnelSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+    routing: RoutingSettings = RoutingSettings()
+    logging: LoggingSettings = LoggingSettings()
