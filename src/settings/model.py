@@ -4,22 +4,41 @@ The path of a field is its name everywhere: `fleet.poll_interval_s` is `{"fleet"
 in a file and `VASTPROXY_FLEET__POLL_INTERVAL_S` in the environment.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from vastproxy.settings.expected import Expected
+from vastproxy.settings.listen import checked_listen
 
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 7)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Environment = Literal["development", "staging", "production"]
+# No user name or password: an address is shown in logs and errors.
+HttpUrl = Annotated[
+    str,
+    Field(pattern=r"^https?://[^\s/@]+(/[^\s]*)?$"),
+    Expected("an address that begins with http:// or https://, without a user name or password"),
+]
+Secret = Annotated[SecretStr, Field(min_length=1)]
+Listen = Annotated[str, AfterValidator(checked_listen), Expected("host:port, [ipv6]:port or :port")]
 
 
 class Section(BaseModel):
     """A frozen group of settings in which an unknown name is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+    )
 
 
 class RetrySettings(Section):
+    """What is done when a call to vast.ai fails for a reason that may pass."""
+
     attempts: Annotated[int, Field(ge=1, le=10)] = 4
     """Tries in total for one API call, the first included."""
     base_s: Seconds = 2.0
@@ -27,8 +46,16 @@ class RetrySettings(Section):
     max_s: Seconds = 120.0
     """Longest pause before a retry, also for a Retry-After sent by vast.ai."""
 
+    @model_validator(mode="after")
+    def _pauses_grow(self) -> Self:
+        if self.max_s < self.base_s:
+            raise ValueError(f"expected max_s ({self.max_s:g}) to be at least base_s ({self.base_s:g})")
+        return self
+
 
 class VastCacheSettings(Section):
+    """Answers of vast.ai that are kept for a moment."""
+
     enabled: bool = True
     """Answer repeated reads from memory."""
     ttl_s: Seconds = 5.0
@@ -40,10 +67,11 @@ class VastCacheSettings(Section):
 class VastSettings(Section):
     """The vast.ai REST API."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+(/[^\s]*)?$")] = "https://console.vast.ai"
+    url: HttpUrl = "https://console.vast.ai"
     """API root without /api/v0 (VAST_URL)."""
-    api_key: SecretStr | None = None
-    """A reference to the key: `env:NAME` or `file:PATH`. VAST_API_KEY, then the official CLI's key file, are used without it."""
+    api_key: Secret | None = None
+    """The key, as a reference: `env:NAME` or `file:PATH`. Without it VAST_API_KEY and then the official CLI's
+    key file are used."""
     connect_timeout_s: Seconds = 5.0
     """Limit for the TCP and TLS connection."""
     read_timeout_s: Seconds = 30.0
@@ -51,22 +79,26 @@ class VastSettings(Section):
     retries: RetrySettings = RetrySettings()
     cache: VastCacheSettings = VastCacheSettings()
     min_interval_scale: Annotated[float, Field(ge=0, le=100)] = 1.0
-    """Factor on the minimum intervals between calls to one endpoint that vast.ai documents. 0 switches them off."""
+    """Factor on the minimum intervals between calls to one endpoint that vast.ai documents; 0 switches them
+    off."""
 
 
 class ServerSettings(Section):
     """The listening side."""
 
-    listen: str = "127.0.0.1:8080"
-    """host:port (LISTEN_ADDR). `:8080` names no host and means 127.0.0.1; write 0.0.0.0:8080 to listen everywhere."""
-    api_keys: tuple[SecretStr, ...] = ()
-    """Keys that clients must send as bearer (VASTPROXY_API_KEYS, comma separated). None: everybody on loopback may ask."""
+    listen: Listen = "127.0.0.1:8080"
+    """host:port (LISTEN_ADDR). `:8080` names no host and means 127.0.0.1; write 0.0.0.0:8080 to listen
+    everywhere. Port 0 takes any free port."""
+    api_keys: tuple[Secret, ...] = ()
+    """Keys that clients must send as bearer (VASTPROXY_API_KEYS, comma separated); in a file as references
+    (`env:NAME`, `file:PATH`). None: everybody on loopback may ask."""
     insecure: bool = False
     """Allow a non-loopback address without api_keys (--insecure)."""
     shutdown_grace_s: Annotated[float, Field(ge=0, le=86_400)] = 180.0
     """How long running streams may go on after SIGTERM. Streams of reasoning models last minutes."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
-    """Largest request body; more is answered 413. A context of a million tokens with images needs tens of MB."""
+    """Largest request body; more is answered 413. A context of a million tokens with images needs tens of
+    MB."""
     allow_paths: tuple[str, ...] = ()
     """Engine paths that are refused by default (such as /flush_cache) and shall be proxied all the same."""
 
@@ -75,11 +107,16 @@ class Selector(Section):
     """Which instances. An empty list says nothing; several lists are alternatives."""
 
     ids: tuple[int, ...] = ()
+    """Instance ids."""
     labels: tuple[str, ...] = ()
+    """Labels set on vast.ai. Shell wildcards (`llama-*`) work here and in the three lists below; case does
+    not matter."""
     templates: tuple[str, ...] = ()
-    """Template names, ids or hashes. Shell wildcards (`SGLang*`) work here, in images and in gpus."""
+    """Template names, ids or hashes."""
     images: tuple[str, ...] = ()
+    """Container images, such as `lmsysorg/sglang*`."""
     gpus: tuple[str, ...] = ()
+    """GPU names as vast.ai writes them, such as `H100*` or `RTX 4090`."""
 
 
 class FleetSettings(Section):
@@ -100,7 +137,8 @@ class FleetSettings(Section):
     probe_interval_s: Seconds = 5.0
     """Time between two probes of a backend."""
     unhealthy_after: Annotated[int, Field(ge=1)] = 3
-    """Failed probes in a row that make a healthy backend unhealthy. SGLang's /health fails under long prefills."""
+    """Failed probes in a row that make a healthy backend unhealthy. SGLang's /health fails under long
+    prefills."""
 
 
 class EngineSettings(Section):
@@ -108,7 +146,7 @@ class EngineSettings(Section):
 
     ports: tuple[Port, ...] = (18000, 8000, 30000, 11434, 8080, 80)
     """Ports tried inside the instance, after the one that its arguments name."""
-    api_key: SecretStr | None = None
+    api_key: Secret | None = None
     """Bearer sent to engines instead of the instance's own token. A reference (`env:NAME`, `file:PATH`)."""
     health_timeout_s: Seconds = 25.0
     """Limit for a health probe. SGLang's takes at least 1 s and up to 20 s under load."""
@@ -124,7 +162,8 @@ class TunnelSettings(Section):
     engine: Literal["asyncssh"] = "asyncssh"
     """The SSH implementation."""
     key_path: str | None = None
-    """Private key (SSH_KEY_PATH). Without it ~/.ssh/id_ed25519, id_ecdsa and id_rsa are tried in that order."""
+    """Private key (SSH_KEY_PATH). Without it ~/.ssh/id_ed25519, id_ecdsa and id_rsa are tried in that
+    order."""
     state_dir: str | None = None
     """Where pinned host keys are kept. Default: $XDG_STATE_HOME/vastproxy or ~/.local/state/vastproxy."""
     connect_timeout_s: Seconds = 10.0
@@ -140,7 +179,17 @@ class TunnelSettings(Section):
     upgrade_interval_s: Seconds = 30.0
     """Time between attempts to get from the relay to the direct path."""
     max_handshakes: Annotated[int, Field(ge=1)] = 16
-    """SSH handshakes at the same time; each costs milliseconds of CPU and many instances can start at once."""
+    """SSH handshakes at the same time; each costs milliseconds of CPU and many instances can start at
+    once."""
+
+    @model_validator(mode="after")
+    def _pauses_grow(self) -> Self:
+        if self.backoff_max_s < self.backoff_min_s:
+            raise ValueError(
+                f"expected backoff_max_s ({self.backoff_max_s:g}) "
+                f"to be at least backoff_min_s ({self.backoff_min_s:g})"
+            )
+        return self
 
 
 class UpstreamSettings(Section):
@@ -168,6 +217,8 @@ class RoutingSettings(Section):
 
 
 class LoggingSettings(Section):
+    """What is written to standard error."""
+
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is written."""
     format: Literal["text", "json"] = "text"

@@ -98,7 +98,8 @@ class Tunnel(Protocol):
     ) -> StreamProtocolT:
         """Open one stream to `host:port` as seen from inside the instance.
 
-        Returns the protocol made by `factory` once `connection_made` has been called on it.
+        Returns the protocol made by `factory` once `connection_made` has been called on it. When the
+        tunnel ends, the stream gets `connection_lost(TunnelLost)`, also when we closed the tunnel ourselves.
         Raises ChannelRefused when the port does not accept, TunnelLost when the SSH connection is gone.
         The caller bounds the time; on cancellation nothing stays open.
         """
@@ -108,7 +109,9 @@ class Tunnel(Protocol):
         """Run one command and return what it left.
 
         Raises TimeoutError when it has not ended after `timeout_s` (it is killed then), TunnelLost when
-        the SSH connection is gone. An exit status other than zero is not an error here.
+        the SSH connection is gone, ChannelRefused when no more commands are started. An exit status other
+        than zero is not an error here. A command that prints more than `max_output_bytes`, both outputs
+        together, is killed, and what came until then is returned with the exit status None.
         """
         ...
 

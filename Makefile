@@ -1,0 +1,83 @@
+# Every way to work on vastproxy. `make` alone lists them.
+#
+#   PYTHON   the interpreter that the environments are made with: 3.11 or newer
+#   VENV     where the development environment lives
+#   ARGS     more arguments for pytest, for example ARGS="-k retry -x"
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+MINIMUM_COVERAGE ?= 90
+
+.PHONY: help test setup system check fix unit integration race coverage test-engine demo wheel lock upgrade clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+test: setup ## set everything up and run every check: what CI runs
+	@$(MAKE) check
+	@$(MAKE) wheel
+	@$(MAKE) coverage
+
+system:
+	@scripts/system.sh "$(PYTHON)"
+
+setup: system ## system packages and the development environment
+	@scripts/venv.sh "$(PYTHON)" "$(VENV)" dev
+
+check: setup ## lint, format, types, import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	NO_COLOR=1 $(BIN)/lint-imports --no-logo
+
+fix: setup ## repair what ruff can repair
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+unit: setup ## the fast tests
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+integration: setup ## the tests with real sshd, HTTP servers and processes
+	$(BIN)/python -m pytest tests/integration $(ARGS)
+
+race: setup ## all tests on a hostile schedule: eager tasks, debug mode, no blocking calls
+	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest -p tests.helpers.race -o timeout=180 $(ARGS)
+
+coverage: setup ## all tests, each package covered to at least MINIMUM_COVERAGE percent
+	@$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@mkdir -p build && $(BIN)/coverage json --quiet -o build/coverage.json
+	$(BIN)/python scripts/coverage_gate.py build/coverage.json --minimum $(MINIMUM_COVERAGE)
+
+wheel: setup ## build sdist and wheel, and try the wheel in an environment of its own
+	@scripts/venv.sh "$(PYTHON)" "$(VENV)-wheel" dependencies
+	$(BIN)/python scripts/wheel_check.py "$(VENV)-wheel"
+
+test-engine: system ## the tests against a real inference engine (downloads torch)
+	@scripts/venv.sh "$(PYTHON)" "$(VENV)-engine" dev
+	$(VENV)-engine/bin/python -m pip --disable-pip-version-check install --quiet --requirement tests/engine/requirements.txt
+	$(VENV)-engine/bin/python -m pytest tests/engine -m engine $(ARGS)
+
+demo: ## try vastproxy on a simulated account, without a key
+	@scripts/system.sh "$(PYTHON)" venv
+	@scripts/venv.sh "$(PYTHON)" "$(VENV)" runtime
+	$(BIN)/vastproxy demo
+
+lock: ## write requirements.lock after a change of dependencies in pyproject.toml
+	@scripts/lock.sh "$(PYTHON)"
+
+upgrade: ## write requirements.lock with the newest versions that pyproject.toml allows
+	@scripts/lock.sh "$(PYTHON)" --upgrade
+
+clean: ## remove what was built here, the environments too
+	rm -rf build dist vastproxy.egg-info htmlcov .coverage .coverage.* $(VENV) $(VENV)-wheel $(VENV)-engine .venv-lock
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

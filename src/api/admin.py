@@ -1,0 +1,17 @@
+"""`/vastproxy/v1/…`: the fleet for programs. Reads only; what changes the fleet needs rights that are apart."""
+
+from vastproxy.services.fleet import Fleet
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+
+class AdminEndpoints:
+    """What `vastproxy status` and dashboards read."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    async def backends(self, request: Request) -> Response:
+        """Every backend: state, path, engine, models, GPUs, work in flight."""
+        rows = [backend.to_json() for backend in self._fleet.snapshot().backends]
+        return JSONResponse({"backends": rows})

@@ -1,0 +1,20 @@
+"""`/v1/models`: the union of what the backends that can serve now serve."""
+
+from vastproxy.services.fleet import Fleet
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+
+class ModelsEndpoint:
+    """OpenAI's list of models. `created` is 0: engines make it up, and clients cache by it."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    async def list(self, request: Request) -> Response:
+        """Every model once, with the instances that serve it."""
+        data = [
+            {"id": model, "object": "model", "created": 0, "owned_by": "vastproxy", "instances": list(ids)}
+            for model, ids in self._fleet.models().items()
+        ]
+        return JSONResponse({"object": "list", "data": data})

@@ -1,0 +1,119 @@
+"""`vastproxy config`: what is set, where it comes from, and whether it will do."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import SecretStr
+
+from vastproxy.cli import render
+from vastproxy.cli.options import AsJson, ConfigFile
+from vastproxy.services.tunnels.keys import load_client_keys
+from vastproxy.settings import Loaded, load
+from vastproxy.settings.document import schema_text
+from vastproxy.settings.fields import Leaf, leaves
+from vastproxy.settings.listen import require_keys
+from vastproxy.settings.paths import home
+from vastproxy.vastai import load_vast_config
+
+config_app = typer.Typer(
+    name="config", help="Show and check the settings.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@config_app.command("show")
+def show(
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+    sources: Annotated[bool, typer.Option("--sources", help="Say where each value comes from.")] = False,
+) -> None:
+    """Print the settings in effect. Of secrets only whether they are set."""
+    loaded = load(config_path=config)
+    values = shown_values(loaded)
+    if not as_json:
+        render.settings(render.stdout(), values, loaded.provenance if sources else None, loaded.config_path)
+        return
+    tree = _nested(values)
+    file = None if loaded.config_path is None else str(loaded.config_path)
+    described = {"config_file": file, "settings": tree, "sources": dict(loaded.provenance)}
+    typer.echo(json.dumps(described if sources else tree, indent=2))
+
+
+@config_app.command("check")
+def check(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="Config file; without it the one that `serve` would read."),
+    ] = None,
+) -> None:
+    """Load everything the way `serve` does and say what is fine.
+
+    Exits with 2 and one line that says what is wrong, if something is. Nothing is sent anywhere.
+    """
+    render.checks(render.stdout(), findings(load(config_path=file)))
+
+
+@config_app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of config files, for editors and CI."""
+    typer.echo(schema_text(), nl=False)
+
+
+def shown_values(loaded: Loaded) -> dict[str, Any]:
+    """Every setting by dotted path as JSON can hold it; of a secret only whether it is set."""
+    tree = loaded.settings.model_dump()
+    return {path: _shown(leaf, _at(tree, path)) for path, leaf in leaves().items()}
+
+
+def findings(loaded: Loaded) -> list[tuple[str, str]]:
+    """What is fine, as pairs of a topic and what was found. Raises SettingsError at what is not."""
+    settings = loaded.resolved()
+    vast = load_vast_config(environ=loaded.environ, config_path=loaded.config_path)
+    ssh_keys = load_client_keys(settings.tunnels, home=home(loaded.environ))
+    keys = settings.server.api_keys
+    address = require_keys(settings.server.listen, has_keys=bool(keys), insecure=settings.server.insecure)
+    given = sum(source != "built-in default" for source in loaded.provenance.values())
+    return [
+        ("environment", f"{settings.environment} ({loaded.provenance['environment']})"),
+        (
+            "config file",
+            str(loaded.config_path) if loaded.config_path else "none; built-in defaults are used",
+        ),
+        ("settings", f"{given} given, {len(loaded.provenance) - given} built-in defaults"),
+        ("vast.ai", f"{vast.url}, key found in {vast.key_source}"),
+        ("SSH key", str(ssh_keys)),
+        ("listens on", f"{address}, {_inbound(len(keys))}"),
+    ]
+
+
+def _inbound(keys: int) -> str:
+    if not keys:
+        return "no inbound keys: whoever reaches that address may ask"
+    return f"{keys} inbound key{'s' if keys > 1 else ''}"
+
+
+def _shown(leaf: Leaf, value: Any) -> Any:
+    if not leaf.is_secret:
+        return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, SecretStr):
+        return "set"
+    return f"{len(value)} set" if value else "not set"
+
+
+def _at(tree: dict[str, Any], path: str) -> Any:
+    value: Any = tree
+    for key in path.split("."):
+        value = value[key]
+    return value
+
+
+def _nested(values: dict[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, value in values.items():
+        *parents, name = path.split(".")
+        branch = tree
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[name] = value
+    return tree

@@ -1,0 +1,73 @@
+"""`vastproxy instances`: what the account has, and what of it would be served."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from vastproxy.cli import render
+from vastproxy.cli.options import AsJson, ConfigFile
+from vastproxy.services.filters import refusal
+from vastproxy.settings import load
+from vastproxy.settings.model import FleetSettings
+from vastproxy.vastai import Instance, Phase, VastClient, load_vast_config
+
+#: Left out unless asked for: they do nothing until somebody starts them.
+AT_REST = frozenset((Phase.STOPPED, Phase.DESTROYED))
+
+
+def instances(
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also those that are stopped.")] = False,
+) -> None:
+    """List the account's instances: what they do and cost, and whether they would be served."""
+    loaded = load(config_path=config)
+    vast = load_vast_config(config_path=config)
+    with VastClient(vast) as client:
+        listed = client.list_instances()
+    fleet = loaded.settings.fleet
+    shown = [one for one in listed if everything or one.phase not in AT_REST]
+    rows = [as_row(one, fleet) for one in shown]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    console = render.stdout()
+    if rows:
+        render.instances(console, rows)
+    render.line(console, summary(listed, len(rows), vast.key_source))
+    if listed.skipped:
+        render.line(console, f"{listed.skipped} more could not be read: vast.ai gave them no id")
+
+
+def as_row(instance: Instance, fleet: FleetSettings) -> dict[str, Any]:
+    """An instance as JSON, without its secrets, with `serves` and `why_not`."""
+    why = hindrance(instance, fleet)
+    return {**instance.to_json(), "serves": why is None, "why_not": why}
+
+
+def hindrance(instance: Instance, fleet: FleetSettings) -> str | None:
+    """Why an engine in it would not be served, None if it would as soon as it answers."""
+    if (why := refusal(instance, fleet)) is not None:
+        return why
+    if not instance.has_sshd:
+        return "no sshd in it (runtype args)"
+    if not instance.is_running:
+        return "not running"
+    if instance.direct_ssh is None and not instance.relay_ssh:
+        return "no SSH address yet"
+    return None
+
+
+def summary(listed: Sequence[Instance], shown: int, key_source: str) -> str:
+    """The line below the table: how many, what they cost, or what to do when there is none."""
+    if not listed:
+        return (
+            f"no instances on the account of the key from {key_source}: "
+            "rent one at https://cloud.vast.ai/ and run this again"
+        )
+    costs = sum(one.hourly_cost or 0.0 for one in listed)
+    hidden = len(listed) - shown
+    rest = f"; {hidden} stopped not shown (--all shows them)" if hidden else ""
+    return f"{len(listed)} instance{'s' if len(listed) > 1 else ''}, ${costs:.3f} per hour{rest}"

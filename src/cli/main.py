@@ -1,0 +1,93 @@
+"""The `vastproxy` command: registers the commands, turns errors into one line and an exit code."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+import vastproxy
+from vastproxy.cli.config import config_app
+from vastproxy.cli.instances import instances
+from vastproxy.cli.serve import serve
+from vastproxy.cli.status import status
+from vastproxy.errors import VastproxyError
+
+INTERRUPTED = 130
+
+#: What can be typed, in the order of the help.
+COMMANDS: tuple[Callable[..., Any], ...] = (serve, status, instances)
+
+ABOUT = """One OpenAI-compatible endpoint in front of every GPU you rent on vast.ai.
+
+Finds your running instances, opens SSH to each, checks the inference engine inside and balances
+requests over them.
+"""
+EXAMPLES = """Examples:
+
+\b
+  export VAST_API_KEY=...             the key from https://cloud.vast.ai/manage-keys/
+  vastproxy instances                 what runs on the account, and what would be served
+  vastproxy serve                     proxy on http://127.0.0.1:8080/v1
+  vastproxy status                    how a running proxy and its backends are
+  vastproxy status http://gpu-gw:8080 --json
+  vastproxy config check              is everything set that is needed?
+  vastproxy config show --sources     every setting, and where its value comes from
+"""
+
+app = typer.Typer(
+    name="vastproxy",
+    help=ABOUT,
+    epilog=EXAMPLES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vastproxy {vastproxy.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Only carries the options of the whole program; the help text is the app's."""
+
+
+for command in COMMANDS:
+    app.command()(command)
+app.add_typer(config_app)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line (default: of this process) and exit. The message of an error of ours is one line.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 vast.ai refuses the key, 130 interrupted.
+    """
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="vastproxy")
+    except VastproxyError as error:
+        typer.echo(f"vastproxy: {' '.join(str(error).split())}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(1)
+    finally:
+        _let_go_of_stdout()
+
+
+def _let_go_of_stdout() -> None:
+    """Flush now. If the reader has gone, as after `| head`, the interpreter shall not complain at its end."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

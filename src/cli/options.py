@@ -1,0 +1,18 @@
+"""Options that several commands share, so that they are called and explained the same everywhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Config file. Default: VASTPROXY_CONFIG, ./config/vastai.<environment>.json, "
+        "~/.config/vastproxy/vastai.<environment>.json.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]

@@ -1,0 +1,230 @@
+"""What the commands print: tables and lines for people, on a console that is handed in."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_COLOURS = {
+    "healthy": "green",
+    "running": "green",
+    "yes": "green",
+    "degraded": "yellow",
+    "connecting": "yellow",
+    "discovered": "yellow",
+    "draining": "yellow",
+    "provisioning": "yellow",
+    "loading": "yellow",
+    "restarting": "yellow",
+    "queued": "yellow",
+    "unhealthy": "red",
+    "crashed": "red",
+    "offline": "red",
+    "outbid": "red",
+}
+_UNKNOWN = "-"
+
+
+def stdout() -> Console:
+    """The console of the process. Rich leaves colours out where NO_COLOR is set or nobody looks."""
+    return Console(highlight=False)
+
+
+def settings(
+    console: Console, values: Mapping[str, Any], sources: Mapping[str, str] | None, config_path: Path | None
+) -> None:
+    """Settings by dotted path; with `sources` also where each came from."""
+    file = str(config_path) if config_path else "none; built-in defaults are used"
+    console.print(Text(f"config file: {clean(file)}"), soft_wrap=True)
+    table = _table()
+    table.add_column("Setting", no_wrap=True)
+    table.add_column("Value", overflow="fold")
+    if sources is not None:
+        table.add_column("From", overflow="fold")
+    for path, value in values.items():
+        cells = [Text(path), Text(_plain(value))]
+        if sources is not None:
+            source = clean(sources[path])
+            cells.append(Text(source, style="dim" if source == "built-in default" else ""))
+        table.add_row(*cells)
+    console.print(table)
+
+
+def checks(console: Console, found: Iterable[tuple[str, str]]) -> None:
+    """One line for each thing that is fine."""
+    for topic, finding in found:
+        console.print(Text.assemble(("ok", "green"), f"  {topic}: {clean(finding)}"), soft_wrap=True)
+
+
+def instances(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Instances as `Instance.to_json` tells them, with `serves` (bool) and `why_not` beside it."""
+    table = _table()
+    for name in ("ID", "State", "GPUs"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("$/h", justify="right", no_wrap=True)
+    table.add_column("SSH", no_wrap=True)
+    table.add_column("Serves", no_wrap=True)
+    table.add_column("Template or image, label", overflow="fold", min_width=16)
+    for row in rows:
+        table.add_row(
+            str(row["id"]),
+            _coloured(_text(row, "phase")),
+            _gpus(row),
+            _money(row.get("hourly_cost")),
+            "direct" if row.get("direct_ssh") else "relay" if row.get("relay_ssh") else "none",
+            _coloured("yes" if row.get("serves") else "no"),
+            _lines(
+                (_text(row, "template_name") or _text(row, "image"), ""),
+                (f"label {_text(row, 'label')}" if row.get("label") else "", "dim"),
+                (_text(row, "trouble") or _text(row, "why_not"), "yellow"),
+            ),
+        )
+    console.print(table)
+
+
+def line(console: Console, text: str) -> None:
+    """One sentence, never broken into several lines by the width of a pipe."""
+    console.print(Text(clean(text)), soft_wrap=True)
+
+
+def status(
+    console: Console,
+    url: str,
+    health: Mapping[str, Any],
+    backends: Sequence[Mapping[str, Any]] | None,
+    note: str | None,
+) -> None:
+    """How a proxy is: the verdict, vast.ai, the counts, and a row for each backend."""
+    uptime = health.get("uptime_s")
+    up = f", up {duration(uptime)}" if isinstance(uptime, (int, float)) else ""
+    head = f"  {clean(url)}  vastproxy {_text(health, 'version') or '?'}{up}"
+    console.print(Text.assemble(_coloured(_text(health, "status") or "unknown"), head), soft_wrap=True)
+    if reason := _text(health, "reason"):
+        line(console, f"  {reason}")
+    line(console, f"  vast.ai API: {_vast_api(_mapping(health.get('vast_api')))}")
+    line(console, f"  backends: {_counts(_mapping(health.get('backends')))}")
+    if backends:
+        console.print(_backends(backends))
+    if note:
+        line(console, f"  {note}")
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its two largest units, such as `3 h 12 min`."""
+    left = int(max(seconds, 0))
+    parts: list[str] = []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count} {unit}")
+        if len(parts) == 2 or (parts and not left):
+            break
+    return " ".join(parts)
+
+
+def clean(text: str) -> str:
+    """One line without control characters: labels and messages come from elsewhere, terminals obey them."""
+    return "".join(
+        char if char.isprintable() else " " if char.isspace() else "\N{REPLACEMENT CHARACTER}"
+        for char in text
+    )
+
+
+def _table() -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+
+
+def _backends(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table()
+    for name in ("ID", "State", "Via", "GPUs"):
+        table.add_column(name, no_wrap=True)
+    for name in ("Util", "Temp", "Busy", "Fails"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("Engine, models", overflow="fold", min_width=14)
+    for row in rows:
+        gpus = [gpu for gpu in row.get("gpus") or () if isinstance(gpu, Mapping)]
+        table.add_row(
+            _text(row, "id"),
+            _coloured(_text(row, "state") or "?"),
+            _text(row, "path") or _UNKNOWN,
+            _gpus(row),
+            _over(gpus, "utilization_percent", " %", mean=True),
+            _over(gpus, "temperature_c", " °C", mean=False),
+            _text(row, "in_flight") or _UNKNOWN,
+            _text(row, "failures") or _UNKNOWN,
+            _lines((_engine(row), ""), (_models(row), "dim"), (_text(row, "error"), "red")),
+        )
+    return table
+
+
+def _engine(row: Mapping[str, Any]) -> str:
+    engine, port = _text(row, "engine"), _text(row, "port")
+    return f"{engine or '?'}:{port}" if port else engine
+
+
+def _models(row: Mapping[str, Any]) -> str:
+    models = row.get("models")
+    return ", ".join(clean(str(model)) for model in models) if isinstance(models, (list, tuple)) else ""
+
+
+def _vast_api(api: Mapping[str, Any]) -> str:
+    latency = api.get("latency_ms")
+    words = [_text(api, "status") or "unknown"]
+    if isinstance(latency, (int, float)):
+        words.append(f"{latency:.0f} ms")
+    if error := _text(api, "error"):
+        words.append(error)
+    return ", ".join(words)
+
+
+def _counts(counts: Mapping[str, Any]) -> str:
+    others = [f"{value} {clean(name)}" for name, value in counts.items() if name != "total" and value]
+    total = counts.get("total", "?")
+    return f"{total} in total" + (f" ({', '.join(others)})" if others else "")
+
+
+def _over(gpus: Sequence[Mapping[str, Any]], key: str, unit: str, *, mean: bool) -> str:
+    """One figure for all GPUs: the mean, or the highest."""
+    values = [value for gpu in gpus if isinstance(value := gpu.get(key), (int, float))]
+    if not values:
+        return _UNKNOWN
+    return f"{sum(values) / len(values) if mean else max(values):.0f}{unit}"
+
+
+def _gpus(row: Mapping[str, Any]) -> str:
+    number, name = _text(row, "num_gpus"), _text(row, "gpu_name")
+    return f"{number or '?'}x {name}" if name else _UNKNOWN
+
+
+def _money(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, (int, float)) else _UNKNOWN
+
+
+def _lines(*parts: tuple[str, str]) -> Text:
+    return Text("\n").join([Text(text, style=style) for text, style in parts if text])
+
+
+def _coloured(word: str) -> Text:
+    return Text(word, style=_COLOURS.get(word, ""))
+
+
+def _plain(value: Any) -> str:
+    if value is None or value == []:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ", ".join(clean(str(item)) for item in value) if isinstance(value, list) else clean(str(value))
+
+
+def _text(row: Mapping[str, Any], key: str) -> str:
+    value = row.get(key)
+    return "" if value is None else clean(str(value))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,231 @@
+"""`vastproxy serve`: the proxy, from the first setting read to the last tunnel closed."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvicorn
+
+from vastproxy.api.app import build_fleet, create_app, running
+from vastproxy.cli.logs import set_up_logging
+from vastproxy.services.fleet import Fleet
+from vastproxy.services.tasks import Tasks
+from vastproxy.settings import Settings, SettingsError, load
+from vastproxy.settings.listen import ListenAddress, require_keys
+from vastproxy.vastai import VastClient
+
+logger = logging.getLogger(__name__)
+
+#: Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn (4096 on current Linux).
+BACKLOG = 4096
+
+
+def serve(
+    listen: Annotated[
+        str | None, typer.Option(help="host:port to listen on (LISTEN_ADDR).", show_default="127.0.0.1:8080")
+    ] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option("--insecure", help="Listen on a non-loopback address although no inbound keys are set."),
+    ] = None,
+    ssh_key: Annotated[str | None, typer.Option(help="SSH private key (SSH_KEY_PATH).")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Label for healthy instances, or 'none' (VASTPROXY_LABEL).")
+    ] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Config file (VASTPROXY_CONFIG).")] = None,
+) -> None:
+    """Serve every running instance of your account as one OpenAI-compatible endpoint.
+
+    Needs VAST_API_KEY and an SSH key that is registered with vast.ai. Ctrl-C stops accepting and lets running streams
+    end; a second Ctrl-C ends at once.
+
+    Examples:
+
+      vastproxy serve
+
+      VASTPROXY_API_KEYS=secret vastproxy serve --listen 0.0.0.0:8080
+    """
+    overrides: dict[str, object] = {
+        "server.listen": listen,
+        "server.insecure": insecure,
+        "tunnels.key_path": ssh_key,
+        "fleet.label": label,
+        "logging.level": log_level,
+    }
+    loaded = load(overrides=overrides, config_path=config)
+    set_up_logging(loaded.settings.logging)
+    raise typer.Exit(run(loaded.settings))
+
+
+def run(settings: Settings) -> int:
+    """Serve until a signal ends it, on uvloop. Returns the exit code."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(run_server(settings))
+
+
+class RunningServer:
+    """A server that listens. `url` has the real port; `request_stop` is the polite end, twice the abrupt one."""
+
+    def __init__(self, server: "_Server", fleet: Fleet, url: str) -> None:
+        self._server = server
+        self.fleet = fleet
+        self.url = url
+
+    def request_stop(self) -> None:
+        self._server.request_stop()
+
+
+async def run_server(
+    settings: Settings,
+    *,
+    client: VastClient | None = None,
+    ready: Callable[[RunningServer], Awaitable[None]] | None = None,
+) -> int:
+    """Serve until stopped: by a signal, or by `RunningServer.request_stop`. Returns the exit code.
+
+    `ready` runs as a task once the socket listens; when it raises, the server stops and the error is raised here.
+    Raises SettingsError when it cannot begin: a key is missing, the port is taken, the address needs keys.
+    """
+    address = require_keys(
+        settings.server.listen,
+        has_keys=bool(settings.server.api_keys),
+        insecure=settings.server.insecure,
+    )
+    fleet = build_fleet(settings, client=client)
+    app = create_app(settings, fleet=fleet)
+    with _bound(address) as listener:
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=settings.server.shutdown_grace_s,  # type: ignore[arg-type]  # a float works
+        )
+        server = _Server(config)
+        url = _url(listener)
+        logger.info("listening on %s%s", url, _explain(settings.server.listen, address))
+        async with running(fleet):
+            await _serve(server, listener, RunningServer(server, fleet, url), ready)
+            logger.info("no more streams; clearing labels and closing tunnels")
+    return 0
+
+
+async def _serve(
+    server: "_Server",
+    listener: socket.socket,
+    handle: RunningServer,
+    ready: Callable[[RunningServer], Awaitable[None]] | None,
+) -> None:
+    tasks = Tasks("serve")
+
+    async def companion(work: Callable[[RunningServer], Awaitable[None]]) -> None:
+        try:
+            await work(handle)
+        except BaseException:
+            server.request_stop()
+            raise
+
+    beside = tasks.spawn(companion(ready), name="ready") if ready is not None else None
+    with _signals(server.request_stop):
+        await server.serve(sockets=[listener])
+    if beside is not None and beside.done() and not beside.cancelled():
+        beside.result()
+    await tasks.aclose()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, ended by us: it would end the process by the signal before tunnels are closed."""
+
+    def capture_signals(self) -> Any:
+        return contextlib.nullcontext()
+
+    def request_stop(self) -> None:
+        """First: accept nothing more, let streams end. Second: end them."""
+        if not self.should_exit:
+            self.should_exit = True
+            streams = len(self.server_state.tasks)
+            if streams:
+                logger.info(
+                    "stopping: %d requests are running and may end within %.0f s; a second signal ends them",
+                    streams,
+                    self.config.timeout_graceful_shutdown or 0,
+                )
+            return
+        self.force_exit = True
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        for connection in list(self.server_state.connections):
+            if (transport := getattr(connection, "transport", None)) is not None:
+                transport.abort()
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    handled: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
+    try:
+        for number in handled:
+            loop.add_signal_handler(number, stop)
+    except (NotImplementedError, ValueError, RuntimeError):  # not the main thread, or no POSIX signals
+        handled = ()
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
+
+
+@contextlib.contextmanager
+def _bound(address: ListenAddress) -> Iterator[socket.socket]:
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(where)
+            listener.listen(BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as error:
+        hint = "; is another vastproxy running? Choose a port with --listen" if error.errno == 98 else ""
+        raise SettingsError(
+            f"cannot listen on {address}: {(error.strerror or str(error)).lower()}{hint}"
+        ) from None
+    listener.setblocking(False)
+    with listener:
+        yield listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _explain(written: str, address: ListenAddress) -> str:
+    if written.strip().startswith(":"):
+        return f" ({written.strip()} names no host: only this machine can connect; 0.0.0.0:{address.port} opens it)"
+    return ""
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # not built for this platform; asyncio's own loop is slower but the same
+        return None
+    return uvloop.new_event_loop

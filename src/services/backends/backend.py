@@ -1,0 +1,182 @@
+"""One instance being served: what we know of it, what it is doing, and the lease that says so.
+
+A backend decides nothing and does nothing by itself. `keeper.py` reaches out to the instance and reports here; the
+fleet asks `available`, which is the only question that choosing a backend needs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vastproxy.services.backends.engines import EngineTarget
+from vastproxy.services.backends.gpus import GpuReading
+from vastproxy.services.backends.health import Observation, Record, judge
+from vastproxy.services.backends.state import Event, State, step
+from vastproxy.services.errors import BackendConnectError
+from vastproxy.services.tunnels.base import Tunnel
+from vastproxy.services.upstream.connection import UpstreamConnection
+from vastproxy.services.upstream.pool import UpstreamPool
+from vastproxy.settings.model import UpstreamSettings
+from vastproxy.vastai.types import Instance
+
+
+class Carrier:
+    """A tunnel and the streams it carries. Retired, it takes no new ones and ends with the last."""
+
+    def __init__(self, tunnel: Tunnel, *, end: Callable[[Tunnel], None]) -> None:
+        self.tunnel = tunnel
+        self.streams = 0
+        self._end = end
+        self._retired = False
+
+    async def open(self, factory: Callable[[], UpstreamConnection], port: int) -> UpstreamConnection:
+        """One more stream; counted until its connection is lost."""
+        connection = await self.tunnel.open(factory, port)
+        self.streams += 1
+        connection.on_lost = self._stream_ended
+        return connection
+
+    def retire(self) -> None:
+        """Another way has been found: end as soon as nothing is carried any more."""
+        self._retired = True
+        self._end_if_idle()
+
+    def _stream_ended(self) -> None:
+        self.streams -= 1
+        self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if self._retired and self.streams == 0:
+            self._end(self.tunnel)
+
+
+#: Called with the backend, the state before, the event, and why.
+Watcher = Callable[["Backend", State, Event, str], None]
+
+
+class Backend:
+    """State of one instance. All methods belong to the event loop's thread."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        *,
+        upstream: UpstreamSettings,
+        token: str | None,
+        now: float,
+        last_seen: int,
+        on_event: Watcher,
+    ) -> None:
+        self.instance = instance
+        self.last_seen = last_seen
+        """Number of the last instance list it was in."""
+        self.token = token
+        """Bearer for the engine. A secret."""
+        self.state = State.DISCOVERED
+        self.since = now
+        """Clock time of the last change of state."""
+        self.detail = ""
+        """Why it is not serving, for people; "" when it is."""
+        self.carrier: Carrier | None = None
+        self.target: EngineTarget | None = None
+        self.models: tuple[str, ...] = ()
+        self.gpus: GpuReading | None = None
+        self.in_flight = 0
+        self.requests = 0
+        self.failures = 0
+        self.last_answer_at = float("-inf")
+        """Clock time of the last bytes of an answer to a client: proof of life."""
+        self._record = Record()
+        self._on_event = on_event
+        self.pool = UpstreamPool(
+            self._open,
+            connect_timeout_s=upstream.connect_timeout_s,
+            idle_s=upstream.pool_idle_s,
+            max_idle=upstream.pool_max_idle,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Backend {self.id} {self.instance.gpu_name} {self.state.name} in_flight={self.in_flight}>"
+
+    @property
+    def id(self) -> int:
+        return self.instance.id
+
+    @property
+    def tunnel(self) -> Tunnel | None:
+        """The tunnel that new requests take."""
+        return self.carrier.tunnel if self.carrier is not None else None
+
+    @property
+    def leaving(self) -> bool:
+        """Is its instance gone, so that nothing more is to be begun?"""
+        return self.state is State.REMOVING
+
+    @property
+    def available(self) -> bool:
+        """May it be given a new request? The only question asked when choosing a backend."""
+        return self.state is State.HEALTHY and self.tunnel is not None and self.tunnel.is_alive
+
+    def step(self, event: Event, now: float, detail: str = "") -> None:
+        """Report an event. Watchers hear of it also when the state stays the same."""
+        before, self.state = self.state, step(self.state, event)
+        self.detail = "" if self.state is State.HEALTHY else detail or self.detail
+        if self.state is not before:
+            self.since = now
+        self._on_event(self, before, event, detail)
+
+    def observe(
+        self, seen: Observation, now: float, detail: str, *, unhealthy_after: int, proof_s: float
+    ) -> None:
+        """Report what a probe saw. `proof_s`: how long an answer to a client proves that the engine lives."""
+        alive = self.in_flight > 0 and now - self.last_answer_at <= proof_s
+        self._record, event = judge(
+            self._record, seen, unhealthy_after=unhealthy_after, traffic_alive=alive
+        )
+        if event is not None:
+            self.step(event, now, detail)
+
+    def attach(self, carrier: Carrier) -> Carrier | None:
+        """From now on reach the instance this way. Returns the way before, whose streams go on, retired."""
+        before, self.carrier = self.carrier, carrier
+        self.pool.clear()
+        if before is not None:
+            before.retire()
+        return before
+
+    def detach(self, now: float, detail: str) -> None:
+        """The tunnel is gone: no new work from this moment on."""
+        self.carrier = None
+        self.pool.clear()
+        self._record = Record()
+        self.step(Event.TUNNEL_LOST, now, detail)
+
+    async def _open(self, factory: Callable[[], UpstreamConnection]) -> UpstreamConnection:
+        if self.carrier is None or self.target is None:
+            raise BackendConnectError(f"instance {self.id} has no live tunnel to its engine")
+        return await self.carrier.open(factory, self.target.port)
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """The right to send one request to one backend, counted from before the request is sent until `release`."""
+
+    backend: Backend
+    released: bool = False
+
+    def __post_init__(self) -> None:
+        self.backend.in_flight += 1
+        self.backend.requests += 1
+
+    def answered(self, now: float) -> None:
+        """Bytes of an answer came: the engine lives."""
+        self.backend.last_answer_at = now
+
+    def failed(self) -> None:
+        """The backend, not the client, is to blame for how this request ended."""
+        self.backend.failures += 1
+
+    def release(self) -> None:
+        """Give the place back; more than once does nothing."""
+        if not self.released:
+            self.released = True
+            self.backend.in_flight -= 1

@@ -1,0 +1,267 @@
+"""The fleet: every backend, its tunnel, and who serves the next request. The one thing that api, jobs and cli talk to.
+
+It owns all state below it, and it has three entrances:
+
+- `sync()` takes the account's instance list and makes the backends match it (called by jobs.sync);
+- `tend(id)` lets one backend look after itself for a round (called by jobs.probe);
+- `lease()` gives a request its backend (called by api.proxy).
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from types import TracebackType
+
+from vastproxy.services.backends.backend import Backend, Lease
+from vastproxy.services.backends.keeper import Keeper, KeeperTools
+from vastproxy.services.backends.state import Event, State
+from vastproxy.services.errors import NoBackendAvailable
+from vastproxy.services.events import (
+    BackendAdded,
+    BackendRemoved,
+    EventBus,
+    PathChanged,
+    PollFailed,
+    StateChanged,
+)
+from vastproxy.services.labels import Labels
+from vastproxy.services.routing.balancer import RoundRobin
+from vastproxy.services.snapshot import (
+    FleetSnapshot,
+    VastApiSnapshot,
+    snapshot_backend,
+    verdict,
+)
+from vastproxy.services.sync import Add, Known, Observation, Remove, SetLabel, Update, plan, plan_labels
+from vastproxy.services.tasks import Tasks
+from vastproxy.services.tunnels.base import Path, TunnelEngine
+from vastproxy.settings import Settings
+from vastproxy.vastai import Instance, VastClient, VastError
+
+logger = logging.getLogger(__name__)
+
+#: How long a shutdown may spend on clearing labels: one call a second is allowed, and people wait.
+LABEL_LIMIT_S = 20.0
+
+
+class Fleet:
+    """See the module's docstring. Every method but `__init__` belongs to one running event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: VastClient,
+        tunnels: TunnelEngine,
+        *,
+        engine_token: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        """`engine_token`: bearer for engines instead of each instance's own."""
+        self.settings = settings
+        self.events = EventBus()
+        self._client = client
+        self._tunnels = tunnels
+        self._engine_token = engine_token
+        self.clock = clock
+        self._tasks = Tasks("fleet")
+        self._keepers: dict[int, Keeper] = {}
+        self._leaving: set[Keeper] = set()
+        self._balancer = RoundRobin()
+        self._lists = 0
+        self._instances: dict[int, Instance] = {}
+        self._vast_api = VastApiSnapshot("unknown", None, None)
+        self._started_at = clock()
+        self._stopping = False
+        self._tools = KeeperTools(
+            tunnels, settings, self._tasks, clock, rng or random.Random(), self._path_changed
+        )
+        self._labels = Labels(
+            client, wanted=self._wanted_labels, written=self._label_written, publish=self.events.publish
+        )
+
+    async def __aenter__(self) -> "Fleet":
+        self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def start(self) -> None:
+        """Begin to keep labels in step. Polling and probing are jobs and are started by who composes the program."""
+        self._tasks.spawn(self._labels.run(), name="labels")
+
+    async def aclose(self, *, clear_labels: bool = True) -> None:
+        """End: nobody is available from now on, labels of ours are cleared, tunnels are closed. Bounded in time."""
+        self._stopping = True
+        self._rebalance()
+        if clear_labels:
+            try:
+                async with asyncio.timeout(LABEL_LIMIT_S):
+                    await self._labels.settle()
+            except TimeoutError:
+                logger.warning("some labels were not cleared within %.0f s", LABEL_LIMIT_S)
+        await self._tasks.aclose()
+        await asyncio.gather(*(keeper.aclose() for keeper in (*self._keepers.values(), *self._leaving)))
+        await self._tunnels.close()
+
+    # ── requests ───────────────────────────────────────────────────────────────────────────────
+
+    def lease(self, *, pin: int | None = None, exclude: Collection[int] = ()) -> Lease:
+        """The right to send one request to the backend whose turn it is; `release` it whatever happens.
+
+        `pin` names the instance that should serve, if it can. Raises NoBackendAvailable.
+        """
+        chosen = self._balancer.pick(pin=pin, exclude=exclude)
+        if chosen is None:
+            raise NoBackendAvailable(self._why_nobody(exclude))
+        return Lease(self._keepers[chosen].backend)
+
+    def models(self) -> dict[str, tuple[int, ...]]:
+        """The models that can be asked for now, each with the instances that serve it."""
+        serving: dict[str, list[int]] = {}
+        for keeper in self._keepers.values():
+            if keeper.backend.available:
+                for model in keeper.backend.models:
+                    serving.setdefault(model, []).append(keeper.backend.id)
+        return {model: tuple(sorted(ids)) for model, ids in sorted(serving.items())}
+
+    # ── the account ────────────────────────────────────────────────────────────────────────────
+
+    async def sync(self) -> None:
+        """Read the instance list once and make the backends match it. A failed read changes nothing but the news."""
+        began = self.clock()
+        try:
+            instances = await asyncio.to_thread(self._client.list_instances)
+        except VastError as error:
+            self._vast_api = VastApiSnapshot("unhealthy", None, str(error))
+            self.events.publish(PollFailed(str(error)))
+            return
+        self._vast_api = VastApiSnapshot("healthy", round((self.clock() - began) * 1000, 1), None)
+        self.apply(tuple(instances))
+
+    def apply(self, instances: tuple[Instance, ...]) -> None:
+        """Make the backends match a complete list."""
+        if self._stopping:
+            return
+        self._lists += 1
+        self._instances = {instance.id: instance for instance in instances}
+        known = {
+            id: Known(keeper.backend.instance, keeper.backend.last_seen)
+            for id, keeper in self._keepers.items()
+        }
+        for action in plan(Observation(self._lists, instances), known, self.settings.fleet):
+            match action:
+                case Add(instance):
+                    self._add(instance)
+                case Update(instance):
+                    keeper = self._keepers[instance.id]
+                    keeper.backend.last_seen = self._lists
+                    keeper.update(instance)
+                case Remove(instance_id, reason):
+                    self._remove(instance_id, reason)
+        self._labels.poke()
+
+    def _add(self, instance: Instance) -> None:
+        backend = Backend(
+            instance,
+            upstream=self.settings.upstream,
+            token=self._engine_token or instance.jupyter_token,
+            now=self.clock(),
+            last_seen=self._lists,
+            on_event=self._backend_event,
+        )
+        self._keepers[instance.id] = Keeper(backend, self._tools)
+        self.events.publish(BackendAdded(instance.id))
+
+    def _remove(self, instance_id: int, reason: str) -> None:
+        keeper = self._keepers.pop(instance_id)
+        self._leaving.add(keeper)
+        keeper.backend.step(Event.VANISHED, self.clock(), reason)
+        self.events.publish(BackendRemoved(instance_id, reason))
+        self._tasks.spawn(self._see_off(keeper), name=f"remove/{instance_id}")
+
+    async def _see_off(self, keeper: Keeper) -> None:
+        try:
+            await keeper.leave(grace_s=self.settings.server.shutdown_grace_s)
+        finally:
+            self._leaving.discard(keeper)
+
+    # ── looking after backends ─────────────────────────────────────────────────────────────────
+
+    @property
+    def backend_ids(self) -> tuple[int, ...]:
+        """The backends there are, those on their way out not among them."""
+        return tuple(sorted(self._keepers))
+
+    async def tend(self, instance_id: int) -> None:
+        """One round of looking after one backend; one that is gone is nobody's business."""
+        if (keeper := self._keepers.get(instance_id)) is not None and not self._stopping:
+            await keeper.tend()
+
+    def wake(self, instance_id: int) -> asyncio.Event:
+        """Set when the next round of this backend should not wait for its time. Raises KeyError."""
+        return self._keepers[instance_id].wake
+
+    def drain(self, instance_id: int) -> None:
+        """No new requests for this backend; running ones end in peace. Raises KeyError."""
+        self._keepers[instance_id].backend.step(Event.DRAIN, self.clock(), "drained")
+
+    def undrain(self, instance_id: int) -> None:
+        """Take `drain` back: it serves again after the next good probe, which comes at once. Raises KeyError."""
+        keeper = self._keepers[instance_id]
+        if keeper.backend.state is State.DRAINING:
+            keeper.backend.step(Event.UNDRAIN, self.clock(), "waiting for a probe")
+            keeper.wake.set()
+
+    # ── telling ────────────────────────────────────────────────────────────────────────────────
+
+    def snapshot(self) -> FleetSnapshot:
+        """The fleet as it is now."""
+        now = self.clock()
+        backends = tuple(snapshot_backend(self._keepers[id].backend, now) for id in self.backend_ids)
+        status, reason = verdict(len(backends), len(self._balancer), self._vast_api, self._lists > 0)
+        return FleetSnapshot(status, reason, round(now - self._started_at, 1), self._vast_api, backends)
+
+    @property
+    def can_serve(self) -> bool:
+        """Would a request find a backend now?"""
+        return len(self._balancer) > 0
+
+    def _why_nobody(self, exclude: Collection[int]) -> str:
+        if exclude and self.can_serve:
+            return f"{len(exclude)} backends were tried and none could be reached; nobody else is left"
+        return f"no backend can serve now: {self.snapshot().reason or 'the proxy is stopping'}"
+
+    # ── reactions ──────────────────────────────────────────────────────────────────────────────
+
+    def _backend_event(self, backend: Backend, before: State, cause: Event, detail: str) -> None:
+        self._rebalance()
+        if backend.state is not before:
+            self.events.publish(StateChanged(backend.id, before, backend.state, cause, detail))
+            self._labels.poke()
+
+    def _path_changed(self, backend: Backend, path: Path | None, detail: str) -> None:
+        self._rebalance()
+        self.events.publish(PathChanged(backend.id, path.value if path else None, detail))
+
+    def _rebalance(self) -> None:
+        self._balancer.set_available(
+            () if self._stopping else (id for id, keeper in self._keepers.items() if keeper.backend.available)
+        )
+
+    def _wanted_labels(self) -> list[SetLabel]:
+        healthy = () if self._stopping else self._healthy_ids()
+        return plan_labels(self._instances.values(), healthy, self.settings.fleet)
+
+    def _healthy_ids(self) -> tuple[int, ...]:
+        return tuple(id for id, keeper in self._keepers.items() if keeper.backend.available)
+
+    def _label_written(self, write: SetLabel) -> None:
+        if (instance := self._instances.get(write.instance_id)) is not None:
+            self._instances[write.instance_id] = replace(instance, label=write.label)

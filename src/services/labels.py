@@ -1,0 +1,71 @@
+"""Keeps the labels on vast.ai in step with who is healthy. One write at a time; vast.ai allows one a second.
+
+Writing is a courtesy to people who look at the console: nothing else depends on it. A key without the right to write
+is told once and then left alone.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from vastproxy.services.events import FleetEvent, LabelWritten
+from vastproxy.services.sync import SetLabel
+from vastproxy.vastai import VastClient, VastError, VastNotFound, VastUnauthorized
+
+logger = logging.getLogger(__name__)
+
+
+class Labels:
+    """Carries out label plans. `wanted` is asked again before every write, so a plan that aged is never followed."""
+
+    def __init__(
+        self,
+        client: VastClient,
+        *,
+        wanted: Callable[[], list[SetLabel]],
+        written: Callable[[SetLabel], None],
+        publish: Callable[[FleetEvent], None],
+    ) -> None:
+        self._client = client
+        self._wanted = wanted
+        self._written = written
+        self._publish = publish
+        self._may_write = True
+        self._changed = asyncio.Event()
+
+    def poke(self) -> None:
+        """Something changed that labels may depend on."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Follow the changes, for ever."""
+        while self._may_write:
+            await self._changed.wait()
+            self._changed.clear()
+            await self.settle()
+
+    async def settle(self) -> None:
+        """Write what is wanted now, until nothing is, or a write fails; the next change tries again."""
+        while self._may_write and (writes := self._wanted()):
+            if not await self._write(writes[0]):
+                return
+
+    async def _write(self, write: SetLabel) -> bool:
+        try:
+            await asyncio.to_thread(self._client.label_instance, write.instance_id, write.label)
+        except VastNotFound:
+            pass  # gone: as good as cleared, and a list will say so
+        except VastUnauthorized as error:
+            self._may_write = False
+            logger.warning(
+                "this API key may not write labels (%s); instances are served unlabelled. "
+                "Give the key the scope instance_write, or set VASTPROXY_LABEL=none",
+                error,
+            )
+            return False
+        except VastError as error:
+            logger.warning("[backend=%d] the label could not be written: %s", write.instance_id, error)
+            return False
+        self._written(write)
+        self._publish(LabelWritten(write.instance_id, write.label))
+        return True

@@ -1,0 +1,104 @@
+"""What is shown of the fleet to people and programs: plain values, no secrets, safe to serialise."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from vastproxy.services.backends.backend import Backend
+from vastproxy.services.backends.state import State
+
+Status = Literal["healthy", "degraded", "unhealthy"]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSnapshot:
+    """One backend. `since_s`: seconds in this state. `error`: why it does not serve."""
+
+    id: int
+    state: str
+    since_s: float
+    path: str | None
+    address: str | None
+    engine: str | None
+    port: int | None
+    models: tuple[str, ...]
+    gpu_name: str
+    num_gpus: int
+    gpus: tuple[dict[str, Any], ...]
+    gpu_error: str | None
+    in_flight: int
+    requests: int
+    failures: int
+    hourly_cost: float | None
+    label: str
+    error: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class VastApiSnapshot:
+    """How the vast.ai API answers us: `status` is healthy, unhealthy or unknown (not asked yet)."""
+
+    status: str
+    latency_ms: float | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSnapshot:
+    """The whole fleet at one moment. `status`: healthy while all serve, degraded while one does, else unhealthy."""
+
+    status: Status
+    reason: str | None
+    uptime_s: float
+    vast_api: VastApiSnapshot
+    backends: tuple[BackendSnapshot, ...]
+
+    def counts(self) -> dict[str, int]:
+        """Backends in total and by state."""
+        by_state = {state.value: 0 for state in State}
+        for backend in self.backends:
+            by_state[backend.state] += 1
+        return {"total": len(self.backends), **by_state}
+
+
+def snapshot_backend(backend: Backend, now: float) -> BackendSnapshot:
+    tunnel, target, reading = backend.tunnel, backend.target, backend.gpus
+    return BackendSnapshot(
+        id=backend.id,
+        state=backend.state.value,
+        since_s=round(max(now - backend.since, 0.0), 1),
+        path=tunnel.address.path.value if tunnel else None,
+        address=f"{tunnel.address.host}:{tunnel.address.port}" if tunnel else None,
+        engine=target.kind.value if target else None,
+        port=target.port if target else None,
+        models=backend.models,
+        gpu_name=backend.instance.gpu_name or "",
+        num_gpus=backend.instance.num_gpus or 0,
+        gpus=tuple(asdict(gpu) for gpu in reading.gpus) if reading else (),
+        gpu_error=reading.error if reading else None,
+        in_flight=backend.in_flight,
+        requests=backend.requests,
+        failures=backend.failures,
+        hourly_cost=backend.instance.hourly_cost,
+        label=backend.instance.label,
+        error=backend.detail or None,
+    )
+
+
+def verdict(total: int, serving: int, vast_api: VastApiSnapshot, listed: bool) -> tuple[Status, str | None]:
+    """The overall status, and why it is not healthy, as one sentence for whoever is woken by it."""
+    if serving == 0:
+        if total:
+            return "unhealthy", f"none of {total} backends can serve"
+        if vast_api.status == "unhealthy":
+            return "unhealthy", f"no backends are known and vast.ai does not answer: {vast_api.error}"
+        if not listed:
+            return "unhealthy", "the instance list has not been read yet"
+        return "unhealthy", "the account has no running instance that the settings let in"
+    if serving < total:
+        return "degraded", f"{serving} of {total} backends can serve"
+    if vast_api.status == "unhealthy":
+        return "degraded", f"vast.ai does not answer, serving from the last good list: {vast_api.error}"
+    return "healthy", None

@@ -1,0 +1,94 @@
+"""Idle connections to one engine, and the opening of new ones.
+
+Last in, first out: the connection used a moment ago is the least likely to have been closed by the engine, and
+the ones at the bottom grow old and leave. One timer sweeps them; it runs only while something is idle.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from vastproxy.services.errors import BackendConnectError, TunnelError
+from vastproxy.services.upstream.connection import UpstreamConnection
+
+#: Opens one byte stream to the engine and hands it to the protocol that the factory makes.
+Opener = Callable[[Callable[[], UpstreamConnection]], Awaitable[UpstreamConnection]]
+
+
+class UpstreamPool:
+    """The connections of one backend. `aclose` ends the idle ones; busy ones end with their requests."""
+
+    def __init__(self, opener: Opener, *, connect_timeout_s: float, idle_s: float, max_idle: int) -> None:
+        self._opener = opener
+        self._connect_timeout_s = connect_timeout_s
+        self._idle_s = idle_s
+        self._max_idle = max_idle
+        self._idle: list[UpstreamConnection] = []
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._idle)
+
+    async def acquire(self, *, fresh: bool = False) -> UpstreamConnection:
+        """A connection on which a request may be begun; `connection.requests` tells whether it served before.
+
+        `fresh` insists on a new one. Raises BackendConnectError: nothing was sent.
+        """
+        while self._idle and not fresh:
+            connection = self._idle.pop()
+            if self._is_young(connection):
+                return connection
+            connection.close()
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                return await self._opener(UpstreamConnection)
+        except TimeoutError:
+            raise BackendConnectError(
+                f"no connection to the engine within {self._connect_timeout_s:g} s"
+            ) from None
+        except TunnelError as error:
+            raise BackendConnectError(str(error)) from error
+
+    def release(self, connection: UpstreamConnection) -> None:
+        """Take a connection back after its response was read to the end; one that cannot go on is ended."""
+        if self._closed or len(self._idle) >= self._max_idle or not connection.reusable:
+            connection.close()
+            return
+        loop = asyncio.get_running_loop()
+        connection.idle_since = loop.time()
+        self._idle.append(connection)
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(self._idle_s, self._sweep)
+
+    def aclose(self) -> None:
+        """End the idle connections and take none back."""
+        self._closed = True
+        self.clear()
+
+    def clear(self) -> None:
+        """End the idle connections (the tunnel below them changed)."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
+
+    def _is_young(self, connection: UpstreamConnection) -> bool:
+        age_s = asyncio.get_running_loop().time() - connection.idle_since
+        return connection.reusable and age_s <= self._idle_s
+
+    def _sweep(self) -> None:
+        self._sweeper = None
+        young: list[UpstreamConnection] = []
+        for connection in self._idle:
+            if self._is_young(connection):
+                young.append(connection)
+            else:
+                connection.close()
+        self._idle = young
+        if young:
+            loop = asyncio.get_running_loop()
+            oldest = min(connection.idle_since for connection in young)
+            delay_s = max(oldest + self._idle_s - loop.time(), 0.0) + 0.01
+            self._sweeper = loop.call_later(delay_s, self._sweep)

@@ -1,0 +1,41 @@
+"""What holds for every test: the loop it runs on, and that it leaves nothing behind."""
+
+import asyncio
+from collections.abc import AsyncIterator, Generator
+
+import pytest
+
+from tests.helpers.leaks import Snapshot, leaked_tasks, leaks_since, report
+from tests.helpers.loop import LoopFactory, loop_factories
+
+_before = pytest.StashKey[Snapshot]()
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
+    return loop_factories(item)
+
+
+@pytest.fixture(autouse=True)
+def _leak_guard(request: pytest.FixtureRequest) -> None:
+    """Fixtures of a wider scope exist by now, so what they keep open is not held against the test."""
+    request.node.stash[_before] = Snapshot.take()
+    if request.node.get_closest_marker("asyncio") is not None:
+        # Set up before the test's own fixtures, so torn down after them and before the loop ends.
+        request.getfixturevalue("_task_guard")
+
+
+@pytest.fixture
+async def _task_guard() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    if leaks := await leaked_tasks(before):
+        pytest.fail(report(leaks), pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """All fixtures have ended and the loop is closed: now nothing may be left."""
+    yield
+    before = item.stash.get(_before, None)
+    if before is not None and (leaks := leaks_since(before)):
+        pytest.fail(report(leaks), pytrace=False)

@@ -1,0 +1,69 @@
+"""The race detector: a pytest plugin that runs the same tests on a hostile schedule.
+
+Enabled with `-p tests.helpers.race` (`make race`). Each loop runs in debug mode and starts tasks eagerly;
+threads are switched a thousand times as often; a blocking call made by vastproxy on an event loop raises
+`blockbuster.BlockingError` where it happens. Debug mode reports slow callbacks as log lines only, so a
+loaded machine fails nothing.
+"""
+
+import asyncio
+import functools
+import sys
+from collections.abc import Generator
+
+import pytest
+from blockbuster import BlockBuster
+
+from tests.helpers.eager import eager_task_factory
+from tests.helpers.loop import LoopFactory
+
+#: Seconds between two thread switches; CPython's default is 5e-3.
+SWITCH_INTERVAL_S = 1e-6
+
+_detector = pytest.StashKey[BlockBuster]()
+_interval = pytest.StashKey[float]()
+
+
+def blocking_detector() -> BlockBuster:
+    """Watches calls made below vastproxy: what a test does with its own files is its own affair."""
+    # blockbuster itself allows imports, linecache (tracebacks) and coverage.
+    return BlockBuster(scanned_modules=["vastproxy"])
+
+
+@functools.cache
+def eager(factory: LoopFactory) -> LoopFactory:
+    """`factory`, whose loops start tasks eagerly."""
+
+    def make() -> asyncio.AbstractEventLoop:
+        loop = factory()
+        loop.set_task_factory(eager_task_factory())
+        return loop
+
+    return make
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # pytest-asyncio sets debug mode from its own option, so PYTHONASYNCIODEBUG alone would be undone.
+    config.option.asyncio_debug = True
+    config.stash[_interval] = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    config.stash[_detector] = blocking_detector()
+    config.stash[_detector].activate()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _detector in config.stash:
+        config.stash[_detector].deactivate()
+        sys.setswitchinterval(config.stash[_interval])
+
+
+def pytest_report_header() -> str:
+    return (
+        f"race detector: eager tasks, debug mode, no blocking calls, switch interval {SWITCH_INTERVAL_S:g} s"
+    )
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_asyncio_loop_factories() -> Generator[None, dict[str, LoopFactory], dict[str, LoopFactory]]:
+    factories = yield
+    return {name: eager(factory) for name, factory in factories.items()}
