@@ -1,8 +1,9 @@
 """`/vastproxy/v1/…`: the fleet for programs. Reads only; what changes the fleet needs rights that are apart."""
 
-from vastproxy.services.fleet import Fleet
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+
+from vastproxy.services.fleet import Fleet
 
 
 class AdminEndpoints:

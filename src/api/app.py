@@ -7,6 +7,10 @@ a fleet already (the command line does, to end it in its own order) hands it ove
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount, Route
+
 from vastproxy.api.admin import AdminEndpoints
 from vastproxy.api.auth import KeyRing, RequireKey
 from vastproxy.api.health import HealthEndpoints
@@ -21,9 +25,6 @@ from vastproxy.services.tasks import Tasks
 from vastproxy.services.tunnels.factory import make_engine
 from vastproxy.settings import Settings, effective_environ, resolve_secret
 from vastproxy.vastai import VastClient, VastConfig
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.routing import Mount, Route
 
 
 def build_fleet(
@@ -50,9 +51,7 @@ def build_fleet(
 def inbound_keys(settings: Settings, *, environ: Mapping[str, str] | None = None) -> KeyRing:
     """The keys that clients may use. Raises SettingsError when a reference to one leads nowhere."""
     environ = effective_environ() if environ is None else environ
-    found = (
-        resolve_secret(key, environ=environ, name="server.api_keys") for key in settings.server.api_keys
-    )
+    found = (resolve_secret(key, environ=environ, name="server.api_keys") for key in settings.server.api_keys)
     return KeyRing(key.get_secret_value() for key in found if key is not None)
 
 

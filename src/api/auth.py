@@ -8,8 +8,9 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 
-from vastproxy.api.errors import BAD_KEY, send_error
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from vastproxy.api.errors import BAD_KEY, send_error
 
 #: Answered without a key: monitoring must not need one, and they say nothing of requests.
 OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz"})

@@ -1,7 +1,7 @@
 """The client's side of one request: its body as it comes in, and the moment it leaves.
 
-ASGI has one `receive` for both. While the body is still coming it gives pieces of it; after that it returns only when the
-client is gone. So there is one reader at a time: first the body, then the watch.
+ASGI has one `receive` for both. While the body is still coming it gives pieces of it; after that it returns only when
+the client is gone. So there is one reader at a time: first the body, then the watch.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping

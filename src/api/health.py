@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from vastproxy import __version__
-from vastproxy.services.fleet import Fleet
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+
+from vastproxy import __version__
+from vastproxy.services.fleet import Fleet
 
 
 class HealthEndpoints:

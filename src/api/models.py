@@ -1,8 +1,9 @@
 """`/v1/models`: the union of what the backends that can serve now serve."""
 
-from vastproxy.services.fleet import Fleet
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+
+from vastproxy.services.fleet import Fleet
 
 
 class ModelsEndpoint:

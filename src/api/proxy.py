@@ -20,10 +20,12 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+from starlette.types import Receive, Scope
+
 from vastproxy.api.body import BodyTooLarge, ClientDisconnected, RequestBody
 from vastproxy.api.errors import ApiError, Send, denied_path, from_exception, send_error, too_large
 from vastproxy.services.backends.backend import Lease
-from vastproxy.services.errors import BackendError, NoBackendAvailable, ServiceError
+from vastproxy.services.errors import BackendError, ServiceError
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.routing.paths import is_denied
 from vastproxy.services.routing.retry import Retry, decide
@@ -36,7 +38,6 @@ from vastproxy.services.upstream.headers import (
     chunk,
     response_headers,
 )
-from starlette.types import Receive, Scope
 
 access_log = logging.getLogger("vastproxy.access")
 
@@ -87,7 +88,7 @@ class ProxyApp:
         exchange = self._describe(scope, receive)
         if exchange.length is not None and exchange.length > self._max_body:
             await self._refuse(exchange, send, too_large(self._max_body))
-        elif is_denied(scope["raw_path"], self._allow_paths):
+        elif is_denied(scope["raw_path"], self._allow_paths, method=scope["method"]):
             await self._refuse(exchange, send, denied_path(scope["path"]))
         else:
             await self._serve(exchange, send)
@@ -235,7 +236,9 @@ class ProxyApp:
             token=backend.token.encode("latin-1", "replace") if backend.token else None,
             content_length=length,
         )
-        connection.begin(head + (chunk(held) if length is None else held), head_only=exchange.method == "HEAD")
+        connection.begin(
+            head + (chunk(held) if length is None else held), head_only=exchange.method == "HEAD"
+        )
 
     async def _upload(self, exchange: _Exchange, connection: UpstreamConnection) -> None:
         """Send the rest of the body as it comes, then watch the client."""

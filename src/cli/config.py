@@ -15,7 +15,7 @@ from vastproxy.settings.document import schema_text
 from vastproxy.settings.fields import Leaf, leaves
 from vastproxy.settings.listen import require_keys
 from vastproxy.settings.paths import home
-from vastproxy.vastai import load_vast_config
+from vastproxy.vastai import VastConfig
 
 config_app = typer.Typer(
     name="config", help="Show and check the settings.", no_args_is_help=True, rich_markup_mode=None
@@ -44,11 +44,12 @@ def show(
 def check(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE]", help="Config file; without it the one that `serve` would read."),
+        typer.Argument(metavar="FILE", help="Config file; without it the one that `serve` would read."),
     ] = None,
 ) -> None:
-    """Load everything the way `serve` does and say what is fine.
+    """Say whether the settings will do.
 
+    Loads everything the way `serve` does: settings, the vast.ai API key, the SSH key, inbound keys.
     Exits with 2 and one line that says what is wrong, if something is. Nothing is sent anywhere.
     """
     render.checks(render.stdout(), findings(load(config_path=file)))
@@ -69,7 +70,7 @@ def shown_values(loaded: Loaded) -> dict[str, Any]:
 def findings(loaded: Loaded) -> list[tuple[str, str]]:
     """What is fine, as pairs of a topic and what was found. Raises SettingsError at what is not."""
     settings = loaded.resolved()
-    vast = load_vast_config(environ=loaded.environ, config_path=loaded.config_path)
+    vast = VastConfig.from_settings(loaded.settings.vast, loaded.environ)
     ssh_keys = load_client_keys(settings.tunnels, home=home(loaded.environ))
     keys = settings.server.api_keys
     address = require_keys(settings.server.listen, has_keys=bool(keys), insecure=settings.server.insecure)

@@ -11,7 +11,7 @@ from vastproxy.cli.options import AsJson, ConfigFile
 from vastproxy.services.filters import refusal
 from vastproxy.settings import load
 from vastproxy.settings.model import FleetSettings
-from vastproxy.vastai import Instance, Phase, VastClient, load_vast_config
+from vastproxy.vastai import Instance, Phase, VastClient, VastConfig
 
 #: Left out unless asked for: they do nothing until somebody starts them.
 AT_REST = frozenset((Phase.STOPPED, Phase.DESTROYED))
@@ -22,9 +22,12 @@ def instances(
     as_json: AsJson = False,
     everything: Annotated[bool, typer.Option("--all", help="Also those that are stopped.")] = False,
 ) -> None:
-    """List the account's instances: what they do and cost, and whether they would be served."""
+    """List the account's instances.
+
+    Shows what they do, what they cost, how SSH reaches them, and whether they would be served.
+    """
     loaded = load(config_path=config)
-    vast = load_vast_config(config_path=config)
+    vast = VastConfig.from_settings(loaded.settings.vast, loaded.environ)
     with VastClient(vast) as client:
         listed = client.list_instances()
     fleet = loaded.settings.fleet

@@ -37,20 +37,15 @@ def settings(
     console: Console, values: Mapping[str, Any], sources: Mapping[str, str] | None, config_path: Path | None
 ) -> None:
     """Settings by dotted path; with `sources` also where each came from."""
-    file = str(config_path) if config_path else "none; built-in defaults are used"
-    console.print(Text(f"config file: {clean(file)}"), soft_wrap=True)
-    table = _table()
-    table.add_column("Setting", no_wrap=True)
-    table.add_column("Value", overflow="fold")
-    if sources is not None:
-        table.add_column("From", overflow="fold")
+    line(console, f"config file: {config_path or 'none; built-in defaults are used'}")
+    width = max(map(len, values), default=0)
     for path, value in values.items():
-        cells = [Text(path), Text(_plain(value))]
+        text = f"{path:<{width}}  {_plain(value)}"
+        shown = Text(text)
         if sources is not None:
-            source = clean(sources[path])
-            cells.append(Text(source, style="dim" if source == "built-in default" else ""))
-        table.add_row(*cells)
-    console.print(table)
+            shown = Text.assemble(f"{text:<{width + 26}}  ", (clean(sources[path]), "dim"))
+        # One line for each, whatever the width, so that grep finds a setting with its value.
+        console.print(shown, soft_wrap=True)
 
 
 def checks(console: Console, found: Iterable[tuple[str, str]]) -> None:

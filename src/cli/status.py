@@ -17,7 +17,7 @@ from vastproxy.settings import Loaded, SettingsError, is_loopback, load, parse_l
 CONNECT_TIMEOUT_S = 3.0
 #: The proxy answers from memory; a busy event loop may take a moment.
 READ_TIMEOUT_S = 10.0
-_URL = re.compile(r"(https?)://(\[[0-9a-fA-F:.]+\]|[^\s/:@\[\]]+)(:[0-9]{1,5})?(/[^\s?#]*)?")
+_URL = re.compile(r"(https?)://(\[[0-9a-fA-F:.]+\]|[^\s/:@?#\[\]]+)(:[0-9]{1,5})?(/[^\s?#]*)?")
 
 
 class NoProxyThere(VastproxyError):
@@ -41,13 +41,14 @@ class Answer:
 def status(
     url: Annotated[
         str | None,
-        typer.Argument(metavar="[URL]", help="Address of the proxy. Default: where server.listen says."),
+        typer.Argument(metavar="URL", help="Address of the proxy. Default: where server.listen says."),
     ] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a running proxy how it and its backends are.
+    """Ask a running proxy how it is.
 
+    Shows the proxy, its connection to vast.ai, and each backend with its engine, models and GPUs.
     Exits with 0 if it can serve (healthy or degraded), with 1 if it cannot or nothing answers.
     """
     loaded = load(config_path=config)
@@ -66,7 +67,7 @@ def base_url(text: str) -> str:
     """The URL that somebody typed, with http:// in front if it has no scheme, without a slash at the end."""
     url = text.strip() if "://" in text else f"http://{text.strip()}"
     if not _URL.fullmatch(url):
-        raise SettingsError(f"URL (command line): expected http://host:port, got {text[:60]!r}")
+        raise SettingsError("URL (command line): expected http://host:port, without a password")
     return url.rstrip("/")
 
 
@@ -81,27 +82,22 @@ def url_of_listen(listen: str) -> str:
     return f"http://{address._replace(host=host)}"
 
 
-def ask(base: str, *, key: str | None) -> Answer:
+def ask(base: str, *, key: str | None, read_timeout_s: float = READ_TIMEOUT_S) -> Answer:
     """Fetch health and backends from a proxy. Raises NoProxyThere when there is none."""
     with requests.Session() as session:
         match = _URL.fullmatch(base)
         # A proxy from the environment would not reach our own loopback address.
         session.trust_env = match is None or not is_loopback(match[2])
         session.auth = _Bearer(key)
-        health = _object(_get(session, base, "/healthz"), base)
-        listing = _get(session, base, "/vastproxy/v1/backends")
-        if listing.status_code in (401, 403):
-            return Answer(
-                base,
-                health,
-                None,
-                "the proxy lists its backends only to holders of a key: set VASTPROXY_API_KEYS",
-            )
-        if listing.status_code != 200:
-            return Answer(
-                base, health, None, f"the proxy does not list its backends (HTTP {listing.status_code})"
-            )
-        backends = _object(listing, base).get("backends")
+        health = _object(_get(session, base, "/healthz", read_timeout_s), base)
+        listing = _get(session, base, "/vastproxy/v1/backends", read_timeout_s)
+    if listing.status_code in (401, 403):
+        note = "the proxy lists its backends only to holders of a key: set VASTPROXY_API_KEYS"
+        return Answer(base, health, None, note)
+    if listing.status_code != 200:
+        note = f"the proxy does not list its backends (HTTP {listing.status_code})"
+        return Answer(base, health, None, note)
+    backends = _object(listing, base).get("backends")
     rows = [row for row in backends if isinstance(row, dict)] if isinstance(backends, list) else []
     return Answer(base, health, rows)
 
@@ -126,17 +122,17 @@ def _inbound_key(loaded: Loaded) -> str | None:
     return secret.get_secret_value() if secret else None
 
 
-def _get(session: requests.Session, base: str, path: str) -> requests.Response:
+def _get(session: requests.Session, base: str, path: str, read_timeout_s: float) -> requests.Response:
     try:
         # Not following redirects keeps the key where it was meant to go.
         return session.get(
             base + path,
-            timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+            timeout=(CONNECT_TIMEOUT_S, read_timeout_s),
             allow_redirects=False,
             headers={"Accept": "application/json"},
         )
     except requests.exceptions.ReadTimeout:
-        raise NoProxyThere(f"{base} does not answer within {READ_TIMEOUT_S:g} s") from None
+        raise NoProxyThere(f"{base} does not answer within {read_timeout_s:g} s") from None
     except requests.exceptions.SSLError:
         raise NoProxyThere(
             f"no trusted TLS connection to {base}; check the certificate, or ask with http://"

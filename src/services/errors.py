@@ -1,16 +1,16 @@
 """What can go wrong between us and a backend. The class says what the caller may do next.
 
-    ServiceError
-      NoBackendAvailable     nobody can serve now                       503, with Retry-After
-      BackendError           one backend failed
-        BackendConnectError  no byte of the request was sent            any request may go elsewhere
-        BackendTimeout       too slow: connect, headers or idle         504
-        BackendProtocolError what it sent is not HTTP                   502
-        ResponseInterrupted  it broke off                               502, or a broken stream
-      TunnelError            one SSH connection failed
-        TunnelRefused        key or host key not accepted               do not hammer; tell the operator
-        TunnelLost           unreachable, closed or silent              back off and try again
-        ChannelRefused       the tunnel is fine, the port is closed     the engine is not listening
+ServiceError
+  NoBackendAvailable     nobody can serve now                       503, with Retry-After
+  BackendError           one backend failed
+    BackendConnectError  no byte of the request was sent            any request may go elsewhere
+    BackendTimeout       too slow: connect, headers or idle         504
+    BackendProtocolError what it sent is not HTTP                   502
+    ResponseInterrupted  it broke off                               502, or a broken stream
+  TunnelError            one SSH connection failed
+    TunnelRefused        key or host key not accepted               do not hammer; tell the operator
+    TunnelLost           unreachable, closed or silent              back off and try again
+    ChannelRefused       the tunnel is fine, the port is closed     the engine is not listening
 """
 
 from typing import ClassVar

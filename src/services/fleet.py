@@ -106,6 +106,8 @@ class Fleet:
                     await self._labels.settle()
             except TimeoutError:
                 logger.warning("some labels were not cleared within %.0f s", LABEL_LIMIT_S)
+        for keeper in self._keepers.values():
+            keeper.backend.step(Event.VANISHED, self.clock(), "the proxy is stopping")
         await self._tasks.aclose()
         await asyncio.gather(*(keeper.aclose() for keeper in (*self._keepers.values(), *self._leaving)))
         await self._tunnels.close()
@@ -143,13 +145,13 @@ class Fleet:
             self.events.publish(PollFailed(str(error)))
             return
         self._vast_api = VastApiSnapshot("healthy", round((self.clock() - began) * 1000, 1), None)
-        self.apply(tuple(instances))
+        self.apply(tuple(instances), complete=instances.skipped == 0)
 
-    def apply(self, instances: tuple[Instance, ...]) -> None:
-        """Make the backends match a complete list."""
+    def apply(self, instances: tuple[Instance, ...], *, complete: bool = True) -> None:
+        """Make the backends match a list. In one that is not `complete`, absence says nothing."""
         if self._stopping:
             return
-        self._lists += 1
+        self._lists += complete
         self._instances = {instance.id: instance for instance in instances}
         known = {
             id: Known(keeper.backend.instance, keeper.backend.last_seen)
@@ -265,3 +267,5 @@ class Fleet:
     def _label_written(self, write: SetLabel) -> None:
         if (instance := self._instances.get(write.instance_id)) is not None:
             self._instances[write.instance_id] = replace(instance, label=write.label)
+        if (keeper := self._keepers.get(write.instance_id)) is not None:
+            keeper.backend.instance = replace(keeper.backend.instance, label=write.label)

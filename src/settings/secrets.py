@@ -8,7 +8,6 @@ missing; `resolve_secret` is called by whoever needs it.
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from pydantic import SecretStr
 

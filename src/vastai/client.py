@@ -157,13 +157,13 @@ class VastClient:
         """Ask for the user once, with neither cache nor retries: seconds that the exchange took."""
         return self._caller.time(_ME)
 
-    def sshkeys_of(self, *, fresh: bool = False) -> tuple[SshKey, ...]:
+    def ssh_keys(self, *, fresh: bool = False) -> tuple[SshKey, ...]:
         """Public keys of the account. They reach instances that are created later, not those that run."""
         call = Call("ssh_keys", "GET", "/api/v0/ssh/", "ssh.list", "listing SSH keys")
         answer = self._read("ssh_keys", lambda: self._caller.run(call), fresh)
         return keys_of(answer if isinstance(answer, list) else as_mapping(answer).get("ssh_keys"), call.doing)
 
-    def instance_sshkeys_of(self, instance_id: int) -> tuple[SshKey, ...]:
+    def instance_ssh_keys(self, instance_id: int) -> tuple[SshKey, ...]:
         """Public keys of one instance."""
         doing = f"listing SSH keys of instance {instance_id}"
         path = f"/api/v0/instances/{_checked(instance_id)}/ssh/"

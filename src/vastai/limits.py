@@ -91,6 +91,12 @@ class Limiter:
                 gate.queue.remove(caller)
                 gate.changed.notify_all()
 
+    def waiting(self, endpoint: str) -> int:
+        """How many callers are at the endpoint: the one whose turn it is, and those behind."""
+        with self._lock:
+            gate = self._gates.get(endpoint)
+        return 0 if gate is None else len(gate.queue)
+
     def _keep_apart(self, gate: _Gate, limit: Limit) -> None:
         # Only the holder of the turn touches `ends`.
         while len(gate.ends) > limit.calls:

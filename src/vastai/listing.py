@@ -16,7 +16,7 @@ from vastproxy.vastai.transport import Call
 logger = logging.getLogger(__name__)
 
 PAGE_SIZE = 25  # the most that vast.ai allows
-MAX_PAGES = 2000  # 50,000 instances: a bound for the loop, not for customers
+MAX_PAGES = 400  # 10,000 instances: a bound for the loop, not for customers
 #: The new endpoint is tried again after this, should it have been missing for a moment only.
 _OLD_FOR_S = 3600.0
 _DOING = "listing instances"

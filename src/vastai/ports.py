@@ -6,6 +6,7 @@ lines of SGLang 0.5, vLLM 0.11, llama.cpp and Ollama, 2026-08.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from types import MappingProxyType
 
 from vastproxy.vastai.environment import split_words
@@ -97,7 +98,7 @@ def _from_script(script: str) -> Iterator[int]:
 def _option(words: Sequence[str]) -> Iterator[int]:
     """The value of the last `--port`: argument parsers let the last one win."""
     last: int | None = None
-    for word, following in zip(words, (*words[1:], ""), strict=False):
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
         if word == "--port":
             last = as_port(following) or last
         elif word.startswith("--port="):

@@ -186,7 +186,7 @@ class EngineApp:
             return 502, "text/html", PAGE
         if self.kind == "llamacpp" and self._state == "loading":
             return as_json(LOADING, 503)
-        if request.path == "/echo":
+        if request.path.startswith("/echo"):
             return self._echo(request)
         if request.path == "/large":
             return 200, "application/octet-stream", b"x" * int(parse_qs(request.query.decode())["bytes"][0])

@@ -46,7 +46,9 @@ class PlainTunnel:
             raise ChannelRefused(f"port {port} of instance {self._instance_id} does not accept connections")
         try:
             transport, protocol = await asyncio.get_running_loop().create_connection(
-                factory, host, real  # type: ignore[arg-type, type-var]  # a StreamProtocol is all that is used
+                factory,
+                host,
+                real,  # type: ignore[arg-type, type-var]  # a StreamProtocol is all that is used
             )
         except OSError as error:
             raise ChannelRefused(f"port {port} of instance {self._instance_id}: {error}") from error

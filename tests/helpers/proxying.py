@@ -17,7 +17,7 @@ from vastproxy.jobs.probe import ProbeJob
 from vastproxy.services.events import FleetEvent, StateChanged
 from vastproxy.services.fleet import Fleet
 from vastproxy.settings import Settings
-from vastproxy.settings.model import FleetSettings, ServerSettings, UpstreamSettings
+from vastproxy.settings.model import FleetSettings, ServerSettings, TunnelSettings, UpstreamSettings
 from vastproxy.vastai import VastClient, VastConfig
 
 
@@ -42,6 +42,7 @@ class Proxying:
             upstream=upstream or UpstreamSettings(),
             server=server or ServerSettings(),
             fleet=fleet or FleetSettings(label="none", probe_interval_s=0.2),
+            tunnels=TunnelSettings(backoff_min_s=0.05, backoff_max_s=0.1),
         )
         self.tunnels = PlainEngine()
         self.client = VastClient(VastConfig(api_key="k", url="http://127.0.0.1:9"))
@@ -54,8 +55,9 @@ class Proxying:
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._stop_engines)
+            await asyncio.gather(*(engine.start() for engine in self.engines))
             for number, engine in enumerate(self.engines, start=1):
-                await stack.enter_async_context(engine)
                 self.tunnels.ports[(number, 18000)] = engine.port
             await stack.enter_async_context(self.fleet)
             probe = ProbeJob(self.fleet)
@@ -72,6 +74,9 @@ class Proxying:
     ) -> None:
         await self._stack.aclose()
         self.client.close()
+
+    async def _stop_engines(self) -> None:
+        await asyncio.gather(*(engine.stop() for engine in self.engines))
 
     def see(self, ids: Sequence[int]) -> None:
         """The account shows these instances, running."""

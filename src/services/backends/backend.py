@@ -129,9 +129,7 @@ class Backend:
     ) -> None:
         """Report what a probe saw. `proof_s`: how long an answer to a client proves that the engine lives."""
         alive = self.in_flight > 0 and now - self.last_answer_at <= proof_s
-        self._record, event = judge(
-            self._record, seen, unhealthy_after=unhealthy_after, traffic_alive=alive
-        )
+        self._record, event = judge(self._record, seen, unhealthy_after=unhealthy_after, traffic_alive=alive)
         if event is not None:
             self.step(event, now, detail)
 

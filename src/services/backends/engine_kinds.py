@@ -54,6 +54,15 @@ class EngineTarget:
     """LOADING or UNAUTHORIZED when the detection ran into it. The rest is then provisional: detect again."""
     health_path: str = "/health"
 
+    @property
+    def trouble(self) -> str:
+        """`problem` as a phrase for people; empty when there is none."""
+        if self.problem is HealthStatus.UNAUTHORIZED:
+            return f"port {self.port} does not accept our token (set engines.api_key)"
+        if self.problem is HealthStatus.LOADING:
+            return f"the engine on port {self.port} is starting"
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Sign:

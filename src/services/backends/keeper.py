@@ -173,6 +173,8 @@ class Keeper:
         why = str(lost.result() or "closed") if not lost.cancelled() else "closed"
         self.backend.target = None
         self.backend.detach(self._tools.clock(), f"the tunnel ended: {why}")
+        if self.backend.leaving:
+            return
         self._tools.path_changed(self.backend, None, why)
         self._next_dial_at = float("-inf")
         self.wake.set()
@@ -208,6 +210,8 @@ class Keeper:
             if found is None:
                 tried = ", ".join(map(str, ports))
                 return Observation.ABSENT, f"no inference engine answers on the ports {tried}"
+            if found.problem is not None:
+                return Observation.ABSENT, found.trouble
             backend.target = found
             self._rounds = 0
             logger.info("[backend=%d] engine: %s on port %d", backend.id, found.kind, found.port)
@@ -219,6 +223,8 @@ class Keeper:
             return Observation.GOOD, ""
         if report.status is HealthStatus.UNHEALTHY:
             return Observation.BAD, report.detail
+        if report.status is HealthStatus.CLOSED:
+            backend.target = None  # what comes back may be another engine, elsewhere
         return Observation.ABSENT, report.detail
 
     async def _read_models(self, fetch: TunnelFetch, target: EngineTarget) -> None:

@@ -36,7 +36,12 @@ class TunnelFetch:
         Raises ChannelRefused (the port is closed), TunnelLost, BackendTimeout, BackendProtocolError,
         ResponseInterrupted.
         """
-        fields = {"host": f"127.0.0.1:{port}", "user-agent": _USER_AGENT, "connection": "close", **(headers or {})}
+        fields = {
+            "host": f"127.0.0.1:{port}",
+            "user-agent": _USER_AGENT,
+            "connection": "close",
+            **(headers or {}),
+        }
         if body or method == "POST":
             fields["content-length"] = str(len(body))
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]

@@ -7,6 +7,7 @@ the command waits for that and kills the process group; nothing runs on after we
 """
 
 import asyncio
+import re
 import shlex
 from typing import Any
 
@@ -25,18 +26,27 @@ kill "$watcher" 2>/dev/null
 exit $status"""
 
 
+#: `true`, or one call of timeout(1), which leaves the process group, so that a guard could not reach it.
+_SELF_BOUNDED = re.compile(r"true|timeout\s[^;&|<>()`$\n]*")
+
+
 def guarded(command: str) -> str:
     """A command line that runs `command` with sh, whatever the login shell is, and dies with its channel.
 
-    A process that leaves the process group, as timeout(1) does, has to bound itself.
+    What ends in its own time stays as it is: `true`, and a single `timeout …`.
     """
+    if _SELF_BOUNDED.fullmatch(command):
+        return command
     return f"exec sh -c {shlex.quote(_GUARD)} sh {shlex.quote(command)}"
 
 
 class CommandSession(asyncssh.SSHClientSession[bytes]):
     """A command from its start to its end."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, max_output_bytes: int) -> None:
+    def __init__(self, command: str, loop: asyncio.AbstractEventLoop, *, max_output_bytes: int) -> None:
+        #: What to ask sshd to run.
+        self.line = guarded(command)
+        self._is_guarded = self.line != command
         #: Done when nothing more will come, whatever the reason.
         self.finished: asyncio.Future[None] = loop.create_future()
         self._room = max_output_bytes
@@ -71,6 +81,8 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
     def session_started(self) -> None:
         if self.was_killed:
             self.kill()
+        elif not self._is_guarded and self._chan is not None:
+            self._chan.write_eof()  # nobody will type; a guard, however, takes this for our end
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         kept = data[: self._room]

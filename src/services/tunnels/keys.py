@@ -114,12 +114,14 @@ def _read(path: Path, what: str) -> bytes:
     except OSError as exc:
         reason = "does not exist" if exc.errno == errno.ENOENT else f"cannot be read: {exc.strerror}"
         raise SettingsError(f"{what}: {path} {reason}; expected the file of a private SSH key") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise SettingsError(f"{what}: {path} is {kind}; expected the file of a private SSH key")
-        content = file.read(MAX_KEY_BYTES + 1)
+        content = os.read(descriptor, MAX_KEY_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > MAX_KEY_BYTES:
         raise SettingsError(f"{what}: {path} is too large for a private SSH key")
     if _is_public(content):

@@ -12,10 +12,12 @@ from vastproxy.services.tasks import Tasks
 from vastproxy.services.tunnels.base import CommandResult, SshAddress, StreamProtocolT, TunnelTarget
 from vastproxy.services.tunnels.border import channel_error, closed_error, lost_error, peer
 from vastproxy.services.tunnels.channel import ChannelStream
-from vastproxy.services.tunnels.command import CommandSession, guarded
+from vastproxy.services.tunnels.command import CommandSession
 
 logger = logging.getLogger(__name__)
 
+#: Any command does; this one is built into every shell.
+FIRST_COMMAND = "true"
 #: How long `close` waits for an orderly end. It needs one turn of the loop, unless asyncssh is stuck.
 CLOSE_LIMIT_S = 2.0
 #: Commands at the same time on one connection; sshd allows 10 sessions (MaxSessions, OpenSSH's default).
@@ -138,9 +140,9 @@ class AsyncsshTunnel:
         A server that forbids commands still forwards: that costs latency, so it is no error. Raises what
         asyncssh raises when the connection ends.
         """
-        session = CommandSession(self._loop, max_output_bytes=0)
+        session = CommandSession(FIRST_COMMAND, self._loop, max_output_bytes=0)
         try:
-            await self._conn.create_session(lambda: session, "true", request_pty=False, encoding=None)
+            await self._conn.create_session(lambda: session, FIRST_COMMAND, request_pty=False, encoding=None)
         except asyncssh.ChannelOpenError as exc:
             if not self.is_alive:
                 raise
@@ -178,8 +180,8 @@ class AsyncsshTunnel:
         return None
 
     async def _run(self, command: str, max_output_bytes: int) -> CommandResult:
-        session = CommandSession(self._loop, max_output_bytes=max_output_bytes)
-        starting = self._begin(self._start(session, command), name="command")
+        session = CommandSession(command, self._loop, max_output_bytes=max_output_bytes)
+        starting = self._begin(self._start(session), name="command")
         try:
             failure = await asyncio.shield(starting)
             if failure is not None:
@@ -192,12 +194,10 @@ class AsyncsshTunnel:
             return session.result()
         raise self._ending.error()
 
-    async def _start(self, session: CommandSession, command: str) -> Exception | None:
+    async def _start(self, session: CommandSession) -> Exception | None:
         """Start a command. Returns what went wrong, as nobody may be there to catch it."""
         try:
-            await self._conn.create_session(
-                lambda: session, guarded(command), request_pty=False, encoding=None
-            )
+            await self._conn.create_session(lambda: session, session.line, request_pty=False, encoding=None)
         except Exception as exc:
             if not self.is_alive:
                 return self._ending.error()

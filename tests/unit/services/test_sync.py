@@ -113,7 +113,9 @@ def test_every_running_instance_is_served_after_each_list(lists: list[list[Insta
         known = apply(see(number, *instances), known)
         running = {instance.id for instance in instances if instance.is_running}
         assert running <= known.keys()
-        gone = {instance.id for instance in instances if instance.actual_status in ("exited", "loading", None)}
+        gone = {
+            instance.id for instance in instances if instance.actual_status in ("exited", "loading", None)
+        }
         assert not gone & known.keys()
 
 

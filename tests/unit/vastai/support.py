@@ -1,4 +1,4 @@
-"""What the tests of the vast.ai library share: fixtures from files, a clock that moves when told, a client."""
+"""What the tests of the vast.ai library share: recorded answers, a clock that moves when told, a client."""
 
 import json
 import random
@@ -48,7 +48,9 @@ class Clock:
 
 
 def config(**over: Any) -> VastConfig:
-    return VastConfig(**{"api_key": KEY, "url": URL, "min_interval_scale": 0.0, "key_source": "VAST_API_KEY", **over})
+    return VastConfig(
+        **{"api_key": KEY, "url": URL, "min_interval_scale": 0.0, "key_source": "VAST_API_KEY", **over}
+    )
 
 
 def client(

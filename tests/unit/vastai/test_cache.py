@@ -31,7 +31,9 @@ class Fetch:
         return mine
 
 
-def waiting(cache: MemoryCache, key: str, fetch: Callable[[], int], pool: ThreadPoolExecutor, count: int) -> list[Future[int]]:
+def waiting(
+    cache: MemoryCache, key: str, fetch: Callable[[], int], pool: ThreadPoolExecutor, count: int
+) -> list[Future[int]]:
     """Callers that ask for a key which is being fetched; returns once all of them are about to wait."""
     arrived = threading.Barrier(count + 1)
 

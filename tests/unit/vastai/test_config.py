@@ -81,13 +81,17 @@ def test_the_key_is_not_in_the_repr() -> None:
     assert "s3cret" not in repr(VastConfig(api_key="s3cret"))
 
 
-@pytest.mark.parametrize("url", ["https://v.test", "https://v.test/", "https://v.test/api/v0/", "https://v.test/api"])
+@pytest.mark.parametrize(
+    "url", ["https://v.test", "https://v.test/", "https://v.test/api/v0/", "https://v.test/api"]
+)
 def test_the_address_is_brought_to_its_root(url: str) -> None:
     assert VastConfig(api_key="k", url=url).url == "https://v.test"
 
 
 def test_everything_else_is_taken_over(tmp_path: Path) -> None:
-    section = VastSettings(url="http://v.test:1/x", connect_timeout_s=1, read_timeout_s=2, min_interval_scale=0)
+    section = VastSettings(
+        url="http://v.test:1/x", connect_timeout_s=1, read_timeout_s=2, min_interval_scale=0
+    )
     config = VastConfig.from_settings(section, {"VAST_API_KEY": "k"}, tmp_path)
     assert config.url == "http://v.test:1/x"
     assert (config.connect_timeout_s, config.read_timeout_s, config.min_interval_scale) == (1, 2, 0)

@@ -3,7 +3,7 @@
 import pytest
 import requests
 import urllib3
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.vastai.support import text
@@ -56,7 +56,9 @@ def test_documented_answers(status: int, fixture: str, kind: type, code: str, re
     assert isinstance(error, VastproxyError)
 
 
-@pytest.mark.parametrize(("status", "retryable"), [(500, True), (502, True), (503, True), (504, True), (501, False)])
+@pytest.mark.parametrize(
+    ("status", "retryable"), [(500, True), (502, True), (503, True), (504, True), (501, False)]
+)
 def test_html_of_a_broken_edge_is_unavailable_and_not_quoted(status: int, retryable: bool) -> None:
     error = answer(status, "<html><body><h1>Bad Gateway</h1>nginx</body></html>", content_type="text/html")
     assert isinstance(error, VastUnavailable)
@@ -92,7 +94,9 @@ def test_a_404_that_does_not_speak_of_instances_does_not_say_one_is_gone() -> No
     assert error.code == "not_found"
 
 
-@pytest.mark.parametrize(("body", "said"), [('{"message": "one"}', "one"), ('{"detail": "two"}', "two"), ("three", "three")])
+@pytest.mark.parametrize(
+    ("body", "said"), [('{"message": "one"}', "one"), ('{"detail": "two"}', "two"), ("three", "three")]
+)
 def test_other_shapes_of_a_refusal_are_quoted(body: str, said: str) -> None:
     error = answer(400, body)
     assert isinstance(error, VastRejected)
@@ -138,7 +142,12 @@ def test_nothing_said_about_the_wait_is_none() -> None:
         (requests.ReadTimeout("x"), VastUnavailable, "timeout", True),
         (TimeoutError("x"), VastUnavailable, "timeout", True),
         (urllib3.exceptions.ProtocolError("broken"), VastUnavailable, "connection_error", True),
-        (requests.ConnectionError(ConnectionResetError(104, "Connection reset by peer")), VastUnavailable, "connection_error", True),
+        (
+            requests.ConnectionError(ConnectionResetError(104, "Connection reset by peer")),
+            VastUnavailable,
+            "connection_error",
+            True,
+        ),
         (requests.exceptions.SSLError("CERTIFICATE_VERIFY_FAILED"), VastUnavailable, "tls_error", False),
         (requests.exceptions.SSLError("EOF occurred"), VastUnavailable, "tls_error", True),
         (requests.exceptions.InvalidURL("x"), VastRejected, "bad_url", False),
@@ -153,7 +162,9 @@ def test_exceptions_of_the_http_library(cause: Exception, kind: type, code: str,
 
 def test_the_innermost_reason_is_told() -> None:
     inner = ConnectionRefusedError(111, "Connection refused")
-    error = wrap_vast_error(requests.ConnectionError(urllib3.exceptions.ProtocolError("aborted", inner)), doing="testing")
+    error = wrap_vast_error(
+        requests.ConnectionError(urllib3.exceptions.ProtocolError("aborted", inner)), doing="testing"
+    )
     assert "Connection refused" in str(error)
     assert "Errno" not in str(error)
 
@@ -164,11 +175,14 @@ def test_an_error_of_ours_stays_itself() -> None:
 
 
 def test_the_key_is_masked_in_what_is_quoted() -> None:
-    error = wrap_vast_error(Reply(400, {}, b'{"msg": "key s3cret is odd"}'), doing="testing", secrets=("s3cret",))
+    error = wrap_vast_error(
+        Reply(400, {}, b'{"msg": "key s3cret is odd"}'), doing="testing", secrets=("s3cret",)
+    )
     assert "s3cret" not in f"{error} {error.excerpt}"
     assert "***" in str(error)
 
 
+@settings(deadline=None)
 @given(
     status=st.integers(200, 599),
     body=st.one_of(st.binary(max_size=200), st.text(max_size=100).map(str.encode), st.just(b"[" * 5000)),

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import pytest
 
@@ -103,7 +104,7 @@ def test_threads_call_one_at_a_time_with_the_distance_between_them() -> None:
     with ThreadPoolExecutor(8) as pool:
         for done in [pool.submit(call) for _ in range(24)]:
             done.result(timeout=20)
-    gaps = [later - sooner for sooner, later in zip(starts, starts[1:], strict=False)]
+    gaps = [later - sooner for sooner, later in pairwise(starts)]
     assert len(gaps) == 23
     assert min(gaps) >= MARGIN - 1e-6
 
@@ -120,18 +121,18 @@ def test_who_comes_first_is_served_first() -> None:
             served.append(number)
 
     with limits.turn("a"):
-        gate = limits._gates["a"]
         for number in range(6):
             threads.append(threading.Thread(target=call, args=(number,)))
             threads[-1].start()
             for _ in range(20_000):
-                if len(gate.queue) == number + 2:
+                if limits.waiting("a") == number + 2:
                     break
                 threads[-1].join(timeout=0.001)
-            assert len(gate.queue) == number + 2
+            assert limits.waiting("a") == number + 2
     for thread in threads:
         thread.join(timeout=20)
     assert served == list(range(6))
+    assert (limits.waiting("a"), limits.waiting("other")) == (0, 0)
 
 
 def test_a_call_that_fails_passes_its_turn_on() -> None:

@@ -14,9 +14,14 @@ def test_counts_times_and_errors_by_code() -> None:
     monitor = RecordingMonitor(clock=clock)
     with monitor.track("list"):
         clock.now += 2
-    with pytest.raises(VastRejected), monitor.track("list"):
-        clock.now += 1
-        raise VastRejected("no", "no_such_ask")
+
+    def refused() -> None:
+        with monitor.track("list"):
+            clock.now += 1
+            raise VastRejected("no", "no_such_ask")
+
+    with pytest.raises(VastRejected):
+        refused()
     with pytest.raises(ValueError, match="bug"), monitor.track("list"):
         raise ValueError("bug")
     assert monitor.snapshot() == {"list": CallStats(3, {"no_such_ask": 1, "ValueError": 1}, 0.0, 3.0)}

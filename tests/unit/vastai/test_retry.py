@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vastproxy.settings.model import RetrySettings
@@ -13,6 +13,7 @@ from vastproxy.vastai.retry import next_pause_s
 SETTINGS = RetrySettings(attempts=4, base_s=2.0, max_s=30.0)
 
 
+@settings(deadline=None)
 @given(attempt=st.integers(1, 3), seed=st.integers())
 def test_the_pause_is_somewhere_below_a_doubling_ceiling(attempt: int, seed: int) -> None:
     pause = next_pause_s(VastUnavailable("x"), attempt, SETTINGS, random.Random(seed))
@@ -20,6 +21,7 @@ def test_the_pause_is_somewhere_below_a_doubling_ceiling(attempt: int, seed: int
     assert 0 <= pause <= min(30.0, 2.0 * 2 ** (attempt - 1))
 
 
+@settings(deadline=None)
 @given(asked=st.floats(0, 30), seed=st.integers())
 def test_never_sooner_than_asked_for(asked: float, seed: int) -> None:
     pause = next_pause_s(VastRateLimited("x", retry_after_s=asked), 1, SETTINGS, random.Random(seed))

@@ -5,7 +5,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.vastai.support import data, instance
@@ -89,9 +89,17 @@ def test_phase_of_every_recorded_state(name: str, phase: Phase) -> None:
     ],
 )
 def test_phase_table(
-    actual: str | None, intended: str | None, current: str | None, following: str | None, outbid: bool, phase: Phase
+    actual: str | None,
+    intended: str | None,
+    current: str | None,
+    following: str | None,
+    outbid: bool,
+    phase: Phase,
 ) -> None:
-    assert phase_of(actual=actual, intended=intended, current=current, following=following, outbid=outbid) is phase
+    assert (
+        phase_of(actual=actual, intended=intended, current=current, following=following, outbid=outbid)
+        is phase
+    )
 
 
 def test_a_running_instance_with_a_direct_path() -> None:
@@ -150,7 +158,7 @@ def test_amd_without_environment() -> None:
     one = instance("amd_null_extra_env")
     assert one.gpu_arch == "amd"
     assert one.env == {}
-    assert one.label == "café – günstig"
+    assert one.label == "caf\u00e9 \u2013 g\u00fcnstig"
     assert one.direct_ssh == ("203.0.113.44", 33001)  # only an IPv6 entry: better than none
 
 
@@ -170,7 +178,9 @@ def test_trouble_is_recognised_whatever_its_case() -> None:
     assert make(status_msg="Manifest UNKNOWN\n").trouble == "Manifest UNKNOWN"
 
 
-@pytest.mark.parametrize("row", [{}, {"id": None}, {"id": "x"}, {"id": True}, {"id": 0}, {"id": -4}, {"id": 1.5}])
+@pytest.mark.parametrize(
+    "row", [{}, {"id": None}, {"id": "x"}, {"id": True}, {"id": 0}, {"id": -4}, {"id": 1.5}]
+)
 def test_a_row_without_an_id_is_no_instance(row: dict[str, Any]) -> None:
     assert Instance.from_json(row) is None
 
@@ -189,7 +199,12 @@ def test_shown_forms_hold_no_secret_and_what_matters() -> None:
         "jupyter_token": SECRET,
         "onstart": f"export A={SECRET}",
         "image_args": ["--api-key", SECRET, f"--token={SECRET}", "--port", "8000", "hf_" + SECRET],
-        "extra_env": [["HF_TOKEN", SECRET], ["SGLANG_ARGS", f"--api-key {SECRET}"], ["MODEL_NAME", "m"], ["E", None]],
+        "extra_env": [
+            ["HF_TOKEN", SECRET],
+            ["SGLANG_ARGS", f"--api-key {SECRET}"],
+            ["MODEL_NAME", "m"],
+            ["E", None],
+        ],
         "secret_of_tomorrow": SECRET,
     }
     one = make(**row)
@@ -206,6 +221,7 @@ def test_shown_forms_hold_no_secret_and_what_matters() -> None:
     assert make().masked() == make()
 
 
+@settings(deadline=None)
 @given(row=st.dictionaries(st.sampled_from(FIELDS), JSON), unknown=JSON)
 def test_no_json_makes_an_instance_raise(row: dict[str, Any], unknown: Any) -> None:
     """Any value in any field: parsing, every property and the shown form work, and the latter is JSON."""
@@ -217,9 +233,12 @@ def test_no_json_makes_an_instance_raise(row: dict[str, Any], unknown: Any) -> N
     assert hash(one) == hash(Instance.from_json({**row, "id": 7, "unheard_of": 1}))
 
 
+@settings(deadline=None)
 @given(
     token=st.just(SECRET),
-    env=st.sampled_from([[["A", SECRET]], {"A": SECRET}, f"-e A={SECRET}", [f"A={SECRET}"], [["SECRET", SECRET]]]),
+    env=st.sampled_from(
+        [[["A", SECRET]], {"A": SECRET}, f"-e A={SECRET}", [f"A={SECRET}"], [["SECRET", SECRET]]]
+    ),
     row=st.dictionaries(st.sampled_from(["actual_status", "gpu_name", "num_gpus"]), JSON),
 )
 def test_secrets_are_never_in_a_repr(token: str, env: Any, row: dict[str, Any]) -> None:
@@ -228,6 +247,7 @@ def test_secrets_are_never_in_a_repr(token: str, env: Any, row: dict[str, Any]) 
     assert SECRET not in json.dumps(one.to_json())
 
 
+@settings(deadline=None)
 @given(row=st.dictionaries(st.sampled_from(["id", "email", "credit", "key", "public_key", "gpu_ram"]), JSON))
 def test_no_json_makes_user_key_or_offer_raise(row: dict[str, Any]) -> None:
     for kind in (User, SshKey, Offer):
@@ -273,8 +293,12 @@ def test_every_form_of_extra_env(form: str, env: dict[str, str], flags: tuple[st
 @pytest.mark.parametrize(
     ("raw", "env", "flags"),
     [
-        ("-e 'A=x y' --env=B=2 --env C=3 -p 1:1 --publish 2:2 -p=3:3", {"A": "x y", "B": "2", "C": "3"}, ("1:1", "2:2", "3:3")),
-        ("-e A=\"open -p 5:5 -h host D=1 -e", {"A": '"open', "D": "1"}, ("5:5",)),
+        (
+            "-e 'A=x y' --env=B=2 --env C=3 -p 1:1 --publish 2:2 -p=3:3",
+            {"A": "x y", "B": "2", "C": "3"},
+            ("1:1", "2:2", "3:3"),
+        ),
+        ('-e A="open -p 5:5 -h host D=1 -e', {"A": '"open', "D": "1"}, ("5:5",)),
         (["-p 8000:8000", "A=b=c", "ALONE"], {"A": "b=c", "ALONE": None}, ("8000:8000",)),
         ([["-h host", "1"], ["-v /a:/b", "1"], ["A"], [], 5, {"B": True}], {"A": None, "B": None}, ()),
     ],
@@ -361,6 +385,7 @@ def test_tgi_reads_its_port_from_the_environment() -> None:
     assert engine_ports(env={"PORT": "5001"}, image=image, image_args=(), onstart="") == (5001,)
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=60))
 def test_no_text_makes_the_search_for_ports_raise(text: str) -> None:
     env = dict.fromkeys(("SGLANG_ARGS", "OLLAMA_HOST", "PORTAL_CONFIG", "LLAMA_ARG_PORT"), text)
@@ -371,6 +396,7 @@ def test_no_text_makes_the_search_for_ports_raise(text: str) -> None:
 # --- values ----------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(value=JSON)
 def test_readers_give_their_type_or_nothing(value: Any) -> None:
     assert as_int(value) is None or type(as_int(value)) is int
@@ -384,12 +410,27 @@ def test_readers_give_their_type_or_nothing(value: Any) -> None:
 
 
 def test_edges_of_the_readers() -> None:
-    assert [as_int(one) for one in ("12", " -3\n", "1_0", "٣", 2.0, 2.5, float("inf"), False, [])] == [
-        12, -3, None, None, 2, None, None, None, None
-    ]  # fmt: skip
-    assert [as_float(one) for one in ("1.5", "nan", "x", 10**400, True)] == [1.5, None, None, None, None]
-    assert [as_text(one) for one in (" a ", "", 5, 1.5, 10**40, True, [])] == ["a", None, "5", "1.5", None, None, None]
-    assert [as_bool(one) for one in (1, 0, 2, "true")] == [True, False, None, None]
+    whole: list[tuple[Any, int | None]] = [("12", 12), (" -3\n", -3), ("1_0", None), ("٣", None), (2.0, 2)]
+    whole += [(2.5, None), (float("inf"), None), (False, None), ([], None)]
+    assert [(raw, as_int(raw)) for raw, _ in whole] == whole
+    numbers: list[tuple[Any, float | None]] = [
+        ("1.5", 1.5),
+        ("nan", None),
+        ("x", None),
+        (10**400, None),
+        (True, None),
+    ]
+    assert [(raw, as_float(raw)) for raw, _ in numbers] == numbers
+    texts: list[tuple[Any, str | None]] = [
+        (" a ", "a"),
+        ("", None),
+        (5, "5"),
+        (1.5, "1.5"),
+        (10**40, None),
+        ([], None),
+    ]
+    assert [(raw, as_text(raw)) for raw, _ in texts] == texts
+    assert [as_bool(raw) for raw in (1, 0, 2, "true")] == [True, False, None, None]
     assert as_texts("one") == ("one",)
     assert as_texts(" ") == ()
     assert as_texts(["a", 5, None, {}]) == ("a", "5")

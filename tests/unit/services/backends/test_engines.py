@@ -337,6 +337,16 @@ async def test_a_key_on_v1_alone_is_reported_with_the_kind(token: str | None) ->
     )
 
 
+@pytest.mark.parametrize(
+    ("problem", "expected"),
+    [(None, ""), (HealthStatus.UNAUTHORIZED, "engines.api_key"), (HealthStatus.LOADING, "starting")],
+)
+def test_a_target_says_its_trouble(problem: HealthStatus | None, expected: str) -> None:
+    trouble = EngineTarget(EngineKind.VLLM, 8000, problem=problem).trouble
+    assert expected in trouble
+    assert bool(trouble) is bool(problem)
+
+
 async def test_a_key_on_all_but_health_is_an_engine_that_we_may_not_use() -> None:
     """llama.cpp's and SGLang's keys leave /health open."""
     answers: dict[str, Answer] = {"*": UNAUTHORIZED, "/health": ok({"status": "ok"})}

@@ -36,7 +36,9 @@ def test_only_what_was_certainly_not_begun_is_sent_again(
 
 
 @pytest.mark.parametrize("error", [BackendConnectError("x"), DIED_SILENT], ids=str)
-def test_nothing_is_sent_again_without_the_bytes_the_attempts_or_after_an_answer_began(error: Exception) -> None:
+def test_nothing_is_sent_again_without_the_bytes_the_attempts_or_after_an_answer_began(
+    error: Exception,
+) -> None:
     assert decide(error, reused=True, replayable=False, response_started=False, attempts_left=2) is Retry.NO
     assert decide(error, reused=True, replayable=True, response_started=True, attempts_left=2) is Retry.NO
     assert decide(error, reused=True, replayable=True, response_started=False, attempts_left=0) is Retry.NO

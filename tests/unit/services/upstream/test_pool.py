@@ -117,7 +117,7 @@ async def test_a_refused_or_slow_channel_means_that_nothing_was_sent() -> None:
     with pytest.raises(BackendConnectError, match="18000 is closed"):
         await pool.acquire()
     peer.refuses, peer.hangs = False, True
-    with pytest.raises(BackendConnectError, match="within 0.05 s"):
+    with pytest.raises(BackendConnectError, match=r"within 0\.05 s"):
         await pool.acquire()
 
 

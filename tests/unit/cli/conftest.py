@@ -1,0 +1,104 @@
+"""A clean home for each test of a command, and HTTP servers for it to talk to."""
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import asyncssh
+import pytest
+from typer.testing import CliRunner, Result
+
+from vastproxy.cli.main import app
+
+Answers = dict[str, tuple[int, object]]
+Run = Callable[..., Result]
+
+
+@dataclass
+class Peer:
+    """An HTTP server with fixed answers by path (without the query); a str is sent as it is."""
+
+    url: str
+    answers: Answers
+    #: Path and Authorization header of every request.
+    seen: list[tuple[str, str | None]] = field(default_factory=list)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory and home, and an environment that says nothing about vastproxy."""
+    for name in tuple(os.environ):
+        if name.startswith("VAST") or name in (
+            "LISTEN_ADDR",
+            "SSH_KEY_PATH",
+            "XDG_CONFIG_HOME",
+            "FORCE_COLOR",
+        ):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(workplace: Path) -> Run:
+    """Run a command line in this process: `run("status", "--json", VAST_URL=…)`."""
+
+    def command(*arguments: str, **environ: str) -> Result:
+        return CliRunner().invoke(app, arguments, env=environ)
+
+    return command
+
+
+@pytest.fixture
+def ssh_key(workplace: Path) -> Path:
+    """A private key where it is looked for by default."""
+    path = workplace / ".ssh" / "id_ed25519"
+    path.parent.mkdir()
+    asyncssh.generate_private_key("ssh-ed25519").write_private_key(str(path))
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def peer() -> Iterator[Callable[[Answers], Peer]]:
+    """Start HTTP servers on loopback."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(answers: Answers) -> Peer:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+        started = Peer(f"http://127.0.0.1:{server.server_address[1]}", answers)
+        server.RequestHandlerClass = _handler(started)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        return started
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def _handler(peer: Peer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            peer.seen.append((path, self.headers["Authorization"]))
+            status, content = peer.answers.get(path, (404, {"error": "no such page"}))
+            body = content.encode() if isinstance(content, str) else json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            if status in (301, 302):
+                self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Says nothing."""
+
+    return Handler
