@@ -32,6 +32,8 @@ class Labels:
         self._publish = publish
         self._may_write = True
         self._changed = asyncio.Event()
+        #: Two who write at the same time would write twice, and one could end while the other still writes.
+        self._writing = asyncio.Lock()
 
     def poke(self) -> None:
         """Something changed that labels may depend on."""
@@ -46,9 +48,10 @@ class Labels:
 
     async def settle(self) -> None:
         """Write what is wanted now, until nothing is, or a write fails; the next change tries again."""
-        while self._may_write and (writes := self._wanted()):
-            if not await self._write(writes[0]):
-                return
+        async with self._writing:
+            while self._may_write and (writes := self._wanted()):
+                if not await self._write(writes[0]):
+                    return
 
     async def _write(self, write: SetLabel) -> bool:
         try:

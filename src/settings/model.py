@@ -70,8 +70,8 @@ class VastSettings(Section):
     url: HttpUrl = "https://console.vast.ai"
     """API root without /api/v0 (VAST_URL)."""
     api_key: Secret | None = None
-    """The key, as a reference: `env:NAME` or `file:PATH`. VAST_API_KEY comes before it, the official CLI's key
-    file after it."""
+    """The key, as a reference: `env:NAME` or `file:PATH`. VAST_API_KEY comes before it, the official CLI's
+    key file after it."""
     connect_timeout_s: Seconds = 5.0
     """Limit for the TCP and TLS connection."""
     read_timeout_s: Seconds = 30.0

@@ -15,6 +15,7 @@ class Forward(asyncssh.SSHTCPSession[bytes]):
         self._ended = ended
         self._channel: asyncssh.SSHTCPChannel[bytes] | None = None
         self._far = _Far(self)
+        self.eof = False
 
     @classmethod
     async def connect(cls, path: Path, ended: "Callable[[Forward], None]") -> "Forward":
@@ -34,8 +35,9 @@ class Forward(asyncssh.SSHTCPSession[bytes]):
         self._far.write(data)
 
     def eof_received(self) -> bool:
+        self.eof = True
         self._far.write_eof()
-        return True
+        return not self._far.eof  # both directions have ended: the channel closes
 
     def pause_writing(self) -> None:
         self._far.pause()
@@ -78,6 +80,7 @@ class _Far(asyncio.Protocol):
 
     def __init__(self, near: Forward) -> None:
         self._near = near
+        self.eof = False
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -91,8 +94,9 @@ class _Far(asyncio.Protocol):
         self._near.send(data)
 
     def eof_received(self) -> bool:
+        self.eof = True
         self._near.send_eof()
-        return True
+        return not self._near.eof
 
     def pause_writing(self) -> None:
         self._near.far_full(True)

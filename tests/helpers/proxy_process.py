@@ -24,8 +24,8 @@ from tests.helpers.vastapi import VastApi
 
 #: Fast enough for tests, and the same order of things: probes are more frequent than lists are.
 FAST = {
-    "VASTPROXY_FLEET__POLL_INTERVAL_S": "1",
-    "VASTPROXY_FLEET__PROBE_INTERVAL_S": "0.5",
+    "VASTPROXY_FLEET__POLL_INTERVAL_S": "0.5",
+    "VASTPROXY_FLEET__PROBE_INTERVAL_S": "0.3",
     "VASTPROXY_TUNNELS__BACKOFF_MIN_S": "0.2",
     "VASTPROXY_TUNNELS__BACKOFF_MAX_S": "0.5",
     "VASTPROXY_TUNNELS__UPGRADE_INTERVAL_S": "0.5",
@@ -38,7 +38,6 @@ FAST = {
 }
 _LISTENING = re.compile(r"listening on (http://\S+)")
 _LOOK_EVERY_S = 0.05
-_PROJECT = Path(__file__).parent.parent.parent
 
 
 def environment(directory: Path, **variables: str) -> dict[str, str]:
@@ -47,7 +46,6 @@ def environment(directory: Path, **variables: str) -> dict[str, str]:
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(directory),
-        "PYTHONPATH": str(_PROJECT),
         "PYTHONUNBUFFERED": "1",
         **kept,
         **variables,

@@ -22,7 +22,8 @@ SWITCH_INTERVAL_S = 1e-6
 
 #: Where vastproxy may block a loop, each with its reason: (end of the file's name, function).
 MAY_BLOCK = (
-    ("services/tunnels/keys.py", "load_client_keys"),  # once at the start, before anything is served
+    ("api/app.py", "create_app"),  # reads settings once, before anything is served
+    ("services/tunnels/keys.py", "load_client_keys"),  # reads keys once, for the engine made at the start
 )
 
 _detector = pytest.StashKey[BlockBuster]()

@@ -28,7 +28,14 @@ from vastproxy.services.backends.gpus import GPU_QUERY_COMMAND, MINIMAL_COMMAND,
 from vastproxy.services.backends.health import Observation
 from vastproxy.services.backends.state import Event
 from vastproxy.services.backends.tunnel_fetch import TunnelFetch
-from vastproxy.services.errors import BackendError, ChannelRefused, ServiceError, TunnelError, TunnelLost
+from vastproxy.services.errors import (
+    BackendError,
+    ChannelRefused,
+    ServiceError,
+    TunnelError,
+    TunnelLost,
+    TunnelRefused,
+)
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.tunnels.addresses import target_of
 from vastproxy.services.tunnels.backoff import Backoff
@@ -130,7 +137,10 @@ class Keeper:
             self._failures += 1
             now = self._tools.clock()
             self._next_dial_at = now + self._backoff.next(self._failures, self._tools.rng)
-            logger.info("[backend=%d] no tunnel (attempt %d): %s", self.backend.id, self._failures, error)
+            level = logging.WARNING if isinstance(error, TunnelRefused) else logging.INFO
+            logger.log(
+                level, "[backend=%d] no tunnel (attempt %d): %s", self.backend.id, self._failures, error
+            )
             if not self.backend.leaving:
                 self.backend.step(Event.TUNNEL_LOST, now, str(error))
             return None

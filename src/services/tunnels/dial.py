@@ -127,7 +127,7 @@ def _tunnel_of(attempt: "asyncio.Task[Outcome]") -> Tunnel | None:
 
 def _failure(target: TunnelTarget, errors: dict[SshAddress, TunnelError]) -> TunnelError:
     """One error for all addresses. Refused only if nobody left room for hope."""
-    found = [errors[address] for address in target.addresses if address in errors]
+    found = [errors[address] for address in dict.fromkeys(target.addresses) if address in errors]
     if len(found) == 1:
         return found[0]
     refused = bool(found) and all(isinstance(error, TunnelRefused) for error in found)

@@ -94,6 +94,7 @@ def test_exit_codes_of_the_process(workplace: Path, arguments: list[str], code: 
 
 def test_an_interrupt_ends_it_quietly(workplace: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         process = subprocess.Popen([*PROCESS, "status", url], stderr=subprocess.PIPE)
         connection, _ = silent.accept()

@@ -1,0 +1,142 @@
+"""Instances in memory: tunnels that answer HTTP from a table, for tests of who decides what and when."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tests.helpers.streams import MemoryStream
+from vastproxy.services.errors import ChannelRefused, TunnelError, TunnelLost
+from vastproxy.services.tunnels.base import (
+    CommandResult,
+    Path,
+    SshAddress,
+    StreamProtocol,
+    StreamProtocolT,
+    TunnelTarget,
+)
+
+#: What vLLM answers: enough to be detected, healthy, and to list one model.
+VLLM: Mapping[str, bytes] = {
+    "/version": b'{"version": "0.11.0"}',
+    "/health": b"",
+    "/v1/models": b'{"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "vllm"}]}',
+}
+GPU = "0, GPU-0, NVIDIA GeForce RTX 4090, 570.1, 37, 21, 21044, 24564, 52, 288.41, 450.00, P2, [N/A]\n"
+
+
+@dataclass
+class Inside:
+    """What is inside an instance. Change it at any time."""
+
+    answers: dict[str, bytes] = field(default_factory=lambda: dict(VLLM))
+    status: dict[str, int] = field(default_factory=dict)
+    listening: bool = True
+    command: CommandResult | Exception = field(default_factory=lambda: CommandResult(0, GPU, ""))
+    commands: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def answer(self, path: str) -> bytes:
+        self.asked.append(path)
+        body = self.answers.get(path)
+        status = self.status.get(path, 200 if body is not None else 404)
+        body = body or b""
+        return b"HTTP/1.1 %d X\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
+            status,
+            len(body),
+            body,
+        )
+
+
+class _Answering(MemoryStream):
+    def __init__(self, protocol: StreamProtocol, inside: Inside) -> None:
+        self._inside = inside
+        super().__init__(protocol)
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        path = data.split(b" ", 2)[1].decode()
+        asyncio.get_running_loop().call_soon(self._reply, self._inside.answer(path))
+
+    def _reply(self, data: bytes) -> None:
+        if not self.is_closing():
+            self.feed(data)
+
+    def abort(self) -> None:
+        if not self.is_closing():
+            super().abort()
+            self.protocol.connection_lost(None)
+
+    def close(self) -> None:
+        self.abort()
+
+
+class MemoryTunnel:
+    """A tunnel to what is inside."""
+
+    def __init__(self, inside: Inside, address: SshAddress) -> None:
+        self.inside = inside
+        self.streams: list[_Answering] = []
+        self._address = address
+        self._lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def address(self) -> SshAddress:
+        return self._address
+
+    @property
+    def is_alive(self) -> bool:
+        return not self._lost.done()
+
+    @property
+    def lost(self) -> "asyncio.Future[Exception | None]":
+        return self._lost
+
+    async def open(
+        self, factory: Callable[[], StreamProtocolT], port: int, *, host: str = "127.0.0.1"
+    ) -> StreamProtocolT:
+        if not self.is_alive:
+            raise TunnelLost("gone")
+        if not self.inside.listening or port != 18000:
+            raise ChannelRefused(f"port {port} is closed")
+        protocol = factory()
+        self.streams.append(_Answering(protocol, self.inside))
+        return protocol
+
+    async def run(self, command: str, *, timeout_s: float, max_output_bytes: int = 1 << 20) -> CommandResult:
+        self.inside.commands.append(command)
+        if isinstance(self.inside.command, Exception):
+            raise self.inside.command
+        return self.inside.command
+
+    async def close(self) -> None:
+        self.end(None)
+
+    def end(self, error: Exception | None) -> None:
+        """The connection ends, and everything on it."""
+        if not self._lost.done():
+            self._lost.set_result(error)
+        for stream in self.streams:
+            stream.abort()
+
+
+class MemoryEngine:
+    """Makes them: `refusals` says which paths fail, and how."""
+
+    def __init__(self) -> None:
+        self.inside = Inside()
+        self.refusals: dict[Path, TunnelError] = {}
+        self.made: list[MemoryTunnel] = []
+        self.tried: list[SshAddress] = []
+        self.closed = False
+
+    async def connect(self, target: TunnelTarget, address: SshAddress) -> MemoryTunnel:
+        self.tried.append(address)
+        await asyncio.sleep(0)
+        if (refusal := self.refusals.get(address.path)) is not None:
+            raise refusal
+        tunnel = MemoryTunnel(self.inside, address)
+        self.made.append(tunnel)
+        return tunnel
+
+    async def close(self) -> None:
+        self.closed = True

@@ -1,0 +1,358 @@
+"""From the account to the engine and back, with real parts: `vastproxy serve`, OpenSSH's sshd, HTTP on all sides."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.machine import Machine
+from tests.helpers.proxy_process import ProxyProcess
+from tests.helpers.raw import Answer, Client
+from tests.helpers.sshd import make_key
+from tests.helpers.vastapi import Fault, VastApi
+
+KINDS = {101: "sglang", 102: "vllm", 103: "llamacpp"}
+GPUS = {101: "nvidia_smi_1gpu.txt", 102: "nvidia_smi_8xh100.txt", 103: "nvidia_smi_na_power.txt"}
+CHAT = "/v1/chat/completions"
+CLIENT_KEY = "Bearer the-clients-own-key"
+
+
+class Scene:
+    """An account with running machines, and the proxy in front of them once it is started."""
+
+    def __init__(self, directory: Path, stack: contextlib.AsyncExitStack) -> None:
+        self.directory = directory
+        self.key_path = make_key(directory / "id_ed25519")
+        self.api = VastApi()
+        self.machines: dict[int, Machine] = {}
+        self._stack = stack
+
+    async def rent(self, *ids: int) -> None:
+        """Start machines and show them in the account."""
+        made = [
+            Machine(
+                self.directory / str(id),
+                id,
+                key_path=self.key_path,
+                kind=KINDS[id],
+                gpus=GPUS[id],
+                models=(f"model-{id}",),
+            )
+            for id in ids
+        ]
+        await asyncio.gather(*(self._stack.enter_async_context(machine) for machine in made))
+        self.machines |= {machine.id: machine for machine in made}
+        self.api.set_instances([machine.row for machine in made])
+
+    async def serve(self, *, healthy: int | None = None, **env: str) -> ProxyProcess:
+        """Start the proxy, and wait until that many backends (all, unless given) are healthy."""
+        proxy = ProxyProcess(
+            self.directory,
+            api=self.api,
+            key_path=self.key_path,
+            env=env,
+            secrets=[*(machine.token for machine in self.machines.values()), CLIENT_KEY.split()[1]],
+        )
+        await self._stack.enter_async_context(proxy)
+        await proxy.wait_healthy(len(self.machines) if healthy is None else healthy)
+        return proxy
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with contextlib.AsyncExitStack() as stack:
+        scene = Scene(tmp_path, stack)
+        await stack.enter_async_context(scene.api)
+        yield scene
+
+
+def chat(*, stream: bool = False, tokens: int = 2) -> dict[str, Any]:
+    wanted = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": tokens}
+    body = json.dumps({**wanted, "stream": stream}).encode()
+    return {"headers": {"content-type": "application/json", "authorization": CLIENT_KEY}, "body": body}
+
+
+async def ask(proxy: ProxyProcess, **options: Any) -> Answer:
+    return await proxy.ask("POST", CHAT, **chat(**options))
+
+
+def served_by(answer: Answer) -> int:
+    assert answer.status == 200, answer
+    return int(answer.header("x-vastproxy-instance") or 0)
+
+
+class Load:
+    """Requests without a pause from several clients, each on a connection that it keeps."""
+
+    def __init__(self, proxy: ProxyProcess, *, clients: int = 6) -> None:
+        self._proxy = proxy
+        self._clients = clients
+        self._stopped = False
+        self.in_flight = 0
+        self.done: list[tuple[float, float, int, int]] = []
+        """(begun, ended, status, instance) of each request."""
+
+    async def __aenter__(self) -> "Load":
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._client(), name="load") for _ in range(self._clients)]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stopped = True
+        await asyncio.gather(*self._tasks)
+
+    async def more(self, count: int) -> None:
+        """Wait until that many more requests have ended."""
+        target = len(self.done) + count
+        async with asyncio.timeout(20):
+            while len(self.done) < target:
+                await asyncio.sleep(0.01)
+
+    async def _client(self) -> None:
+        async with Client(self._proxy.port) as client:
+            while not self._stopped:
+                began = time.monotonic()
+                self.in_flight += 1
+                answer = await client.ask("POST", CHAT, **chat())
+                self.in_flight -= 1
+                instance = int(answer.header("x-vastproxy-instance") or 0)
+                status = answer.status if answer.complete else -answer.status
+                self.done.append((began, time.monotonic(), status, instance))
+                assert answer.complete or answer.status == 200, answer
+
+
+async def until(condition: Callable[[], bool], *, limit_s: float = 10.0) -> None:
+    """Look at the state of outside processes until the condition holds."""
+    async with asyncio.timeout(limit_s):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_discovers_serves_in_turn_and_labels(scene: Scene, record_property: Any) -> None:
+    """All running instances serve within 15 s of the start, take turns, and carry the label in the account."""
+    await scene.rent(*KINDS)
+    # The account refuses a second call within a second, so the client must wait of its own accord.
+    scene.api.account.limits.enabled = True
+    began = time.monotonic()
+    proxy = await scene.serve(VASTPROXY_VAST__MIN_INTERVAL_SCALE="1")
+    record_property("healthy_after_s", round(time.monotonic() - began, 2))
+
+    turns = [served_by(await ask(proxy)) for _ in range(9)]
+    assert turns[:3] == turns[3:6] == turns[6:]
+    assert sorted(turns[:3]) == sorted(KINDS)
+
+    await scene.api.until(lambda: set(scene.api.labels().values()) == {"proxied"})
+    assert all(scene.api.label_writes(id) == ["proxied"] for id in KINDS)
+    assert "429" not in proxy.output
+
+
+async def test_health_and_backends_tell_what_there_is(scene: Scene) -> None:
+    """/healthz counts the healthy and times the API; /vastproxy/v1/backends names GPUs, path, engine and models."""
+    await scene.rent(*KINDS)
+    proxy = await scene.serve()
+
+    report = await proxy.health()
+    assert report["status"] == "healthy"
+    assert (report["backends"]["total"], report["backends"]["healthy"]) == (3, 3)
+    assert report["vast_api"]["status"] == "healthy"
+    assert 0 < report["vast_api"]["latency_ms"] < 15_000
+
+    rows = {id: await proxy.wait_backend(id, lambda row: bool(row["gpus"] and row["models"])) for id in KINDS}
+    assert {id: row["engine"] for id, row in rows.items()} == KINDS
+    assert {row["path"] for row in rows.values()} == {"direct"}
+    assert {id: row["port"] for id, row in rows.items()} == {
+        id: machine.engine.port for id, machine in scene.machines.items()
+    }
+    assert {id: f"model-{id}" in row["models"] for id, row in rows.items()} == dict.fromkeys(KINDS, True)
+    assert [len(rows[id]["gpus"]) for id in sorted(rows)] == [1, 8, 1]
+    models = json.loads((await proxy.ask("GET", "/v1/models")).body)["data"]
+    assert {f"model-{id}" for id in KINDS} <= {model["id"] for model in models}
+
+
+async def test_a_machine_that_dies_costs_at_most_what_it_was_working_on(
+    scene: Scene, record_property: Any
+) -> None:
+    """Under load, only requests in flight at the death of a machine fail; it loses its label and comes back."""
+    await scene.rent(*KINDS)
+    proxy = await scene.serve()
+    await scene.api.until(lambda: scene.api.labels()[102] == "proxied")
+    for machine in scene.machines.values():
+        machine.engine.header_delay_s = 0.03
+    async with Load(proxy) as load:
+        await load.more(30)
+        in_flight, killed_at = load.in_flight, time.monotonic()
+        await scene.machines[102].stop_sshd()
+        dead_at = time.monotonic()
+        await load.more(60)
+        await proxy.wait_healthy(2)
+        failed = [one for one in load.done if one[2] != 200]
+        record_property("in_flight_at_death", in_flight)
+        record_property("failed", len(failed))
+        record_property("stop_took_s", round(dead_at - killed_at, 3))
+        assert len(failed) <= in_flight
+        assert all(began <= dead_at for began, _, _, _ in failed), failed
+        assert {instance for _, _, _, instance in failed} <= {102}
+        assert {one[3] for one in load.done[-20:]} == {101, 103}
+        await scene.api.until(lambda: scene.api.labels()[102] == "")
+
+        await scene.machines[102].start_sshd()
+        await proxy.wait_healthy(3)
+        before = len(load.done)
+        await load.more(30)
+        assert Counter(one[3] for one in load.done[before:])[102] >= 5
+        assert {one[2] for one in load.done[before:]} == {200}
+    await scene.api.until(lambda: scene.api.labels()[102] == "proxied")
+
+
+async def test_falls_back_to_the_relay_and_leaves_it_when_the_direct_path_opens(scene: Scene) -> None:
+    """With the direct address closed the relay serves; the change to direct breaks no running stream."""
+    await scene.rent(101)
+    machine = scene.machines[101]
+    await machine.stop_sshd()
+    await machine.start_relay()
+    scene.api.set_instances([machine.row])
+    proxy = await scene.serve()
+    assert (await proxy.backends())[101]["path"] == "relay"
+    assert served_by(await ask(proxy)) == 101
+
+    machine.engine.pause_after(3)
+    async with Client(proxy.port) as client:
+        await client.send("POST", CHAT, **chat(stream=True, tokens=6))
+        stream = await client.head()
+        await asyncio.wait_for(machine.engine.paused.wait(), 10)
+        await machine.start_sshd()
+        row = await proxy.wait_backend(101, lambda row: row["path"] == "direct")
+        assert row["state"] == "healthy"
+        assert machine.relay.children(), "the running stream needs the relay"
+        machine.engine.resume()
+        await client.rest(stream)
+    assert stream.complete
+    assert stream.body.endswith(b"data: [DONE]\n\n")
+    assert stream.body.count(b'"content": "t') == 6
+    await until(lambda: not machine.relay.children())
+    assert served_by(await ask(proxy)) == 101
+
+
+async def test_a_changed_host_key_puts_one_backend_out_loudly(scene: Scene) -> None:
+    """Somebody else may answer at that address: no login, a warning that names the instance, others serve."""
+    await scene.rent(101, 102)
+    proxy = await scene.serve()
+    machine = scene.machines[101]
+    await machine.stop_sshd()
+    machine.sshd.new_host_key()
+    await machine.start_sshd()
+    line = await proxy.says("HOST KEY CHANGED")
+    assert "instance 101" in line
+    assert " warning " in line or " error " in line, line
+    logins = machine.sshd.log.count("Accepted publickey")
+    row = await proxy.wait_backend(101, lambda row: "HOST KEY CHANGED" in (row["error"] or ""))
+    assert row["state"] == "unhealthy"
+    assert [served_by(await ask(proxy)) for _ in range(4)] == [102] * 4
+    assert (await proxy.health())["status"] == "degraded"
+    assert machine.sshd.log.count("Accepted publickey") == logins
+
+
+async def test_a_stopped_instance_leaves_at_once_and_a_missing_one_after_two_lists(scene: Scene) -> None:
+    """One list that shows it stopped is enough; absence has to be seen twice."""
+    await scene.rent(*KINDS)
+    proxy = await scene.serve()
+    seen = len(scene.api.lists)
+    scene.api.change(101, actual_status="exited", intended_status="stopped", cur_state="stopped")
+    await proxy.says("[backend=101] removed")
+    assert len(scene.api.lists) == seen + 1
+    assert 101 not in await proxy.backends()
+
+    seen = len(scene.api.lists)
+    scene.api.remove(102)
+    await scene.api.until(lambda: len(scene.api.lists) == seen + 1)
+    assert served_by(await proxy.ask("POST", CHAT, **_pinned(102))) == 102
+    await proxy.says("[backend=102] removed: no longer in the account")
+    assert len(scene.api.lists) == seen + 2
+    assert set(await proxy.backends()) == {103}
+    assert [served_by(await ask(proxy)) for _ in range(3)] == [103] * 3
+
+
+def _pinned(instance_id: int) -> dict[str, Any]:
+    options = chat()
+    options["headers"]["x-vastproxy-instance"] = str(instance_id)
+    return options
+
+
+async def test_a_label_of_somebody_else_is_left_alone(scene: Scene) -> None:
+    """It is neither overwritten while the instance serves nor cleared at the end; ours is cleared."""
+    await scene.rent(101, 102)
+    scene.api.change(101, label="mine")
+    proxy = await scene.serve()
+    await scene.api.until(lambda: scene.api.labels()[102] == "proxied")
+    assert {served_by(await ask(proxy)) for _ in range(2)} == {101, 102}
+    await proxy.__aexit__(None, None, None)
+    assert scene.api.labels() == {101: "mine", 102: ""}
+    assert scene.api.label_writes(101) == []
+    assert scene.api.label_writes(102) == ["proxied", ""]
+
+
+async def test_the_label_none_writes_nothing(scene: Scene) -> None:
+    """VASTPROXY_LABEL=none: no call that changes anything, from start to end."""
+    await scene.rent(101)
+    proxy = await scene.serve(VASTPROXY_LABEL="none")
+    lists = len(scene.api.lists)
+    await scene.api.until(lambda: len(scene.api.lists) >= lists + 2)
+    await proxy.__aexit__(None, None, None)
+    assert {request.method for request in scene.api.requests} == {"GET"}
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_key_that_may_not_write_serves_all_the_same(scene: Scene, status: int) -> None:
+    """One attempt, one warning that says what to do, and everything is served."""
+    await scene.rent(101, 102)
+    scene.api.refuse_writes = status
+    proxy = await scene.serve()
+    line = await proxy.says("may not write labels")
+    assert " warning " in line
+    lists = len(scene.api.lists)
+    await scene.api.until(lambda: len(scene.api.lists) >= lists + 2)
+    assert {served_by(await ask(proxy)) for _ in range(2)} == {101, 102}
+    await proxy.__aexit__(None, None, None)
+    assert len(scene.api.label_writes()) == 1
+    assert len(proxy.lines("may not write labels")) == 1
+
+
+async def test_engines_get_the_instances_token_and_nobody_gets_another_secret(scene: Scene) -> None:
+    """Probes and proxied requests carry the jupyter_token; the client's key stops at the proxy; logs hold none."""
+    await scene.rent(101, 102)
+    proxy = await scene.serve(VASTPROXY_LOGGING__LEVEL="debug")
+    answers = [await proxy.ask("POST", CHAT, **_pinned(id)) for id in (101, 102)]
+    assert [served_by(answer) for answer in answers] == [101, 102]
+    shown = (await proxy.ask("GET", "/vastproxy/v1/backends")).body.decode()
+    for id, machine in scene.machines.items():
+        asked = {path: machine.engine.requests for path in ("/health", CHAT)}
+        for path, requests in asked.items():
+            sent = {request.header("authorization") for request in requests if request.path == path}
+            assert sent == {f"Bearer {machine.token}"}, (id, path)
+        received = [value for request in machine.engine.requests for _, value in request.headers]
+        assert not any(CLIENT_KEY.split()[1] in value for value in received)
+        assert not any("x-vastproxy-instance" in dict(request.headers) for request in machine.engine.requests)
+        assert machine.token not in shown
+    assert {request.headers["authorization"] for request in scene.api.requests} == {"Bearer test-key"}
+    proxy.check_output()
+
+
+async def test_no_label_outlives_a_proxy_that_ends_while_it_writes_them(scene: Scene) -> None:
+    """SIGTERM in the middle of labelling: what was written and what was under way is cleared, each once."""
+    await scene.rent(*KINDS)
+    scene.api.faults.next(Fault.HANG, method="PUT")
+    proxy = await scene.serve()
+    await scene.api.until(lambda: len(scene.api.label_writes()) == 1)
+    proxy.signal(signal.SIGTERM)
+    await proxy.says("clearing labels")
+    scene.api.faults.release()
+    assert await proxy.wait() == 0
+    assert set(scene.api.labels().values()) == {""}
+    assert sorted(scene.api.label_writes()) == ["", "proxied"]

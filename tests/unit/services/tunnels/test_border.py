@@ -1,0 +1,117 @@
+"""What a person reads when SSH fails, and which of our errors it is."""
+
+import errno
+import pathlib
+import socket
+
+import asyncssh
+import pytest
+from asyncssh.constants import OPEN_ADMINISTRATIVELY_PROHIBITED, OPEN_CONNECT_FAILED
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vastproxy.services.errors import ChannelRefused, TunnelError, TunnelLost, TunnelRefused
+from vastproxy.services.tunnels.base import Path, SshAddress, TunnelTarget
+from vastproxy.services.tunnels.border import (
+    HostKeyChanged,
+    channel_error,
+    closed_error,
+    connect_error,
+    host_key_line,
+    lost_error,
+)
+from vastproxy.services.tunnels.keys import ClientKey, ClientKeys
+
+DIRECT = SshAddress("192.0.2.7", 41022, Path.DIRECT)
+RELAY = SshAddress("ssh5.vast.ai", 11022, Path.RELAY)
+TARGET = TunnelTarget(123, "123@1", (DIRECT, RELAY))
+PRIVATE = asyncssh.generate_private_key("ssh-ed25519")
+KEYS = ClientKeys((ClientKey(pathlib.Path("/k"), "~/.ssh/id_ed25519", "SHA256:x", "ssh-ed25519 A", PRIVATE),))
+
+
+def explain(exc: BaseException, address: SshAddress = DIRECT, user: str = "root") -> TunnelError:
+    return connect_error(exc, TARGET, address, KEYS, user=user, limit_s=10)
+
+
+def test_a_refused_key_names_the_key_and_the_command_that_attaches_it() -> None:
+    error = explain(asyncssh.PermissionDenied("Permission denied for user root on host 192.0.2.7"))
+    assert isinstance(error, TunnelRefused)
+    assert str(error) == (
+        "instance 123 (direct 192.0.2.7:41022) does not accept the key ~/.ssh/id_ed25519; "
+        'attach it with: vastai attach ssh 123 "$(cat ~/.ssh/id_ed25519.pub)"'
+    )
+    assert "for user ubuntu" in str(explain(asyncssh.PermissionDenied("no"), user="ubuntu"))
+
+
+def test_at_the_relay_a_refused_key_may_be_missing_in_the_account() -> None:
+    text = str(explain(asyncssh.PermissionDenied("no"), RELAY))
+    assert text.startswith("instance 123 (relay ssh5.vast.ai:11022) does not accept the key")
+    assert "https://console.vast.ai/manage-keys/" in text
+
+
+def test_a_changed_host_key_shows_both_fingerprints_and_says_what_it_means() -> None:
+    old, new = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
+    error = explain(HostKeyChanged(host_key_line(old), host_key_line(new)))
+    assert isinstance(error, TunnelRefused)
+    assert str(error).startswith(
+        "HOST KEY CHANGED: instance 123 (direct 192.0.2.7:41022) presented ssh-ed25519 SHA256:"
+    )
+    assert old.get_fingerprint() in str(error)
+    assert new.get_fingerprint() in str(error)
+    assert "Somebody may be between you and the instance" in str(error)
+    assert "edited" in str(explain(HostKeyChanged("edited by hand", host_key_line(new))))
+
+
+@pytest.mark.parametrize(
+    ("exc", "kind", "part"),
+    [
+        (TimeoutError(), TunnelLost, "did not complete an SSH login within 10 s"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), TunnelLost, "refuses connections"),
+        (ConnectionResetError(errno.ECONNRESET, "reset"), TunnelLost, "closed the connection before"),
+        (asyncssh.ConnectionLost("Connection lost"), TunnelLost, "closed the connection before"),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), TunnelLost, "cannot be reached: No route to host"),
+        (socket.gaierror(-2, "Name or service not known"), TunnelLost, "cannot be resolved (Name or"),
+        (asyncssh.ProtocolError("Bad packet"), TunnelLost, "could not be connected over SSH: Bad packet"),
+        (asyncssh.KeyExchangeFailed("No matching"), TunnelRefused, "no SSH algorithm in common: No matching"),
+        (asyncssh.HostKeyNotVerifiable("odd"), TunnelRefused, "host key that cannot be used: odd"),
+        (ValueError("weird"), TunnelLost, "could not be connected over SSH: weird"),
+        (IndexError(), TunnelLost, "could not be connected over SSH: IndexError"),
+    ],
+)
+def test_each_failure_of_connecting_is_one_line_about_the_instance(
+    exc: Exception, kind: type[TunnelError], part: str
+) -> None:
+    error = explain(exc)
+    assert type(error) is kind
+    assert str(error).startswith("instance 123 (direct 192.0.2.7:41022)")
+    assert part in str(error)
+
+
+@given(st.text(max_size=2000))
+def test_texts_of_the_other_side_stay_one_bounded_printable_line(text: str) -> None:
+    for error in (
+        explain(asyncssh.ProtocolError(text)),
+        lost_error(asyncssh.ConnectionLost(text), TARGET, DIRECT),
+    ):
+        assert str(error).isprintable()
+        assert len(str(error)) < 400
+
+
+def test_why_a_connection_ended() -> None:
+    assert str(lost_error(None, TARGET, DIRECT)).endswith("ended the SSH connection")
+    assert str(lost_error(asyncssh.ConnectionLost("Server not responding to keepalive"), TARGET, DIRECT)) == (
+        "instance 123 (direct 192.0.2.7:41022) lost its SSH connection: Server not responding to keepalive"
+    )
+    assert "closed by vastproxy" in str(closed_error(TARGET, DIRECT))
+
+
+def test_why_a_channel_was_not_opened() -> None:
+    closed = channel_error(
+        asyncssh.ChannelOpenError(OPEN_CONNECT_FAILED, "Connection refused"), TARGET, DIRECT, "port 8000"
+    )
+    assert isinstance(closed, ChannelRefused)
+    assert str(closed).endswith("does not open port 8000: Connection refused")
+    forbidden = channel_error(
+        asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, "open failed"), TARGET, DIRECT, "port 80"
+    )
+    assert "AllowTcpForwarding" in str(forbidden)
