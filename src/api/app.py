@@ -5,14 +5,19 @@ a fleet already (the command line does, to end it in its own order) hands it ove
 """
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Mount, Route
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vastproxy.api.admin import AdminEndpoints
 from vastproxy.api.auth import KeyRing, RequireKey
+from vastproxy.api.errors import ApiError
 from vastproxy.api.health import HealthEndpoints
 from vastproxy.api.models import ModelsEndpoint
 from vastproxy.api.proxy import ProxyApp
@@ -23,7 +28,7 @@ from vastproxy.services.events import log_event
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.tunnels.factory import make_engine
-from vastproxy.settings import Settings, effective_environ, resolve_secret
+from vastproxy.settings import Settings, effective_environ, load_settings, resolve_secret
 from vastproxy.vastai import VastClient, VastConfig
 
 
@@ -37,8 +42,11 @@ def build_fleet(
     """
     environ = effective_environ() if environ is None else environ
     if client is None:
-        config = VastConfig.from_settings(settings.vast, environ)
-        client = VastClient(config, cache=make_cache(settings.vast.cache))
+        # An answer older than half a poll would make a poll see what the one before saw.
+        ttl_s = min(settings.vast.cache.ttl_s, settings.fleet.poll_interval_s / 2)
+        cache = settings.vast.cache.model_copy(update={"ttl_s": ttl_s})
+        section = settings.vast.model_copy(update={"cache": cache})
+        client = VastClient(VastConfig.from_settings(section, environ), cache=make_cache(cache))
     token = resolve_secret(settings.engines.api_key, environ=environ, name="engines.api_key")
     return Fleet(
         settings,
@@ -73,33 +81,76 @@ async def running(fleet: Fleet) -> AsyncIterator[Fleet]:
         unsubscribe()
 
 
-def create_app(settings: Settings, *, fleet: Fleet | None = None) -> Starlette:
-    """The application. With `fleet` its life is the caller's (see `running`), otherwise the lifespan's."""
+def create_app(settings: Settings | None = None, *, fleet: Fleet | None = None) -> Starlette:
+    """The application, also for `uvicorn --factory vastproxy.api.app:create_app`.
+
+    `settings` are read as the command line reads them unless given. With `fleet` its life is the caller's (see
+    `running`), otherwise the lifespan's. Raises SettingsError.
+    """
+    settings = load_settings() if settings is None else settings
     mine = fleet is None
-    fleet = fleet or build_fleet(settings)
+    fleet = build_fleet(settings) if fleet is None else fleet
+    keys = inbound_keys(settings)
     proxy = ProxyApp(fleet)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        if mine:
-            async with running(fleet):
-                yield
-        else:
+        async with running(fleet) if mine else nullcontext():
             yield
         await proxy.aclose()
 
-    health, models, admin = HealthEndpoints(fleet), ModelsEndpoint(fleet), AdminEndpoints(fleet)
-    keys = inbound_keys(settings)
     return Starlette(
-        routes=[
-            Route("/healthz", health.healthz),
-            Route("/livez", health.livez),
-            Route("/readyz", health.readyz),
-            Route("/v1/models", models.list),
-            Route("/vastproxy/v1/backends", admin.backends),
-            Mount("/vastproxy", routes=[]),
-            Mount("/", app=proxy),
+        routes=_routes(fleet),
+        middleware=[
+            *([Middleware(RequireKey, keys=keys)] if keys else []),
+            Middleware(Front, proxy=proxy),
         ],
-        middleware=[Middleware(RequireKey, keys=keys)] if keys else [],
+        exception_handlers={HTTPException: _refuse, Exception: _apologise},
         lifespan=lifespan,
     )
+
+
+def _routes(fleet: Fleet) -> list[Route]:
+    health, models, admin = HealthEndpoints(fleet), ModelsEndpoint(fleet), AdminEndpoints(fleet)
+    return [
+        Route("/healthz", health.healthz),
+        Route("/livez", health.livez),
+        Route("/readyz", health.readyz),
+        Route("/v1/models", models.list),
+        Route("/vastproxy/v1/backends", admin.backends),
+    ]
+
+
+#: Answered here, whatever the method; everything else, and all of /v1 beyond the list of models, is proxied.
+OWN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/v1/models", "/vastproxy"})
+OWN_PREFIXES = ("/vastproxy/", "/webhooks/")
+
+
+class Front:
+    """The fork in the road: what is not ours goes to the proxy without meeting a router."""
+
+    def __init__(self, app: ASGIApp, proxy: ProxyApp) -> None:
+        self._ours = app
+        self._proxy = proxy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if scope["type"] != "http" or path in OWN_PATHS or path.startswith(OWN_PREFIXES):
+            await self._ours(scope, receive, send)
+        else:
+            await self._proxy(scope, receive, send)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    """A path or method that is ours and does not exist."""
+    assert isinstance(error, HTTPException)
+    answer = ApiError(error.status_code, f"{error.detail}.", "invalid_request_error", "not_found")
+    return Response(answer.body(), error.status_code, headers=error.headers, media_type="application/json")
+
+
+async def _apologise(request: Request, error: Exception) -> Response:
+    """A bug. The log has the traceback; the client has no use for it."""
+    answer = ApiError(
+        500, "The proxy failed on this request; its log says why.", "server_error", "proxy_error"
+    )
+    return Response(answer.body(), 500, media_type="application/json")

@@ -37,6 +37,7 @@ from vastproxy.services.snapshot import (
 )
 from vastproxy.services.sync import Add, Known, Observation, Remove, SetLabel, Update, plan, plan_labels
 from vastproxy.services.tasks import Tasks
+from vastproxy.services.threads import in_thread
 from vastproxy.services.tunnels.base import Path, TunnelEngine
 from vastproxy.settings import Settings
 from vastproxy.vastai import Instance, VastClient, VastError
@@ -45,6 +46,10 @@ logger = logging.getLogger(__name__)
 
 #: How long a shutdown may spend on clearing labels: one call a second is allowed, and people wait.
 LABEL_LIMIT_S = 20.0
+
+#: After so long without a list the API counts as not answering, though its last answer was good: one read may hang
+#: for the read timeout, several times over.
+STALE_S = 60.0
 
 
 class Fleet:
@@ -72,6 +77,7 @@ class Fleet:
         self._leaving: set[Keeper] = set()
         self._balancer = RoundRobin()
         self._lists = 0
+        self._listed_at: float | None = None
         self._instances: dict[int, Instance] = {}
         self._vast_api = VastApiSnapshot("unknown", None, None)
         self._started_at = clock()
@@ -139,12 +145,13 @@ class Fleet:
         """Read the instance list once and make the backends match it. A failed read changes nothing but the news."""
         began = self.clock()
         try:
-            instances = await asyncio.to_thread(self._client.list_instances)
+            instances = await in_thread(self._client.list_instances, name="vast-list")
         except VastError as error:
             self._vast_api = VastApiSnapshot("unhealthy", None, str(error))
             self.events.publish(PollFailed(str(error)))
             return
-        self._vast_api = VastApiSnapshot("healthy", round((self.clock() - began) * 1000, 1), None)
+        self._listed_at = self.clock()
+        self._vast_api = VastApiSnapshot("healthy", round((self._listed_at - began) * 1000, 1), None)
         self.apply(tuple(instances), complete=instances.skipped == 0)
 
     def apply(self, instances: tuple[Instance, ...], *, complete: bool = True) -> None:
@@ -227,8 +234,16 @@ class Fleet:
         """The fleet as it is now."""
         now = self.clock()
         backends = tuple(snapshot_backend(self._keepers[id].backend, now) for id in self.backend_ids)
-        status, reason = verdict(len(backends), len(self._balancer), self._vast_api, self._lists > 0)
-        return FleetSnapshot(status, reason, round(now - self._started_at, 1), self._vast_api, backends)
+        api = self._api_news(now)
+        status, reason = verdict(len(backends), len(self._balancer), api, self._listed_at is not None)
+        return FleetSnapshot(status, reason, round(now - self._started_at, 1), api, backends)
+
+    def _api_news(self, now: float) -> VastApiSnapshot:
+        """What the last reading said – unless it is so long ago that silence says more."""
+        silent_s = now - (self._started_at if self._listed_at is None else self._listed_at)
+        if self._vast_api.status == "unhealthy" or silent_s < STALE_S:
+            return self._vast_api
+        return VastApiSnapshot("unhealthy", None, f"no answer for {silent_s:.0f} s")
 
     @property
     def can_serve(self) -> bool:

@@ -7,9 +7,11 @@ is told once and then left alone.
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from vastproxy.services.events import FleetEvent, LabelWritten
 from vastproxy.services.sync import SetLabel
+from vastproxy.services.threads import in_thread
 from vastproxy.vastai import VastClient, VastError, VastNotFound, VastUnauthorized
 
 logger = logging.getLogger(__name__)
@@ -55,7 +57,9 @@ class Labels:
 
     async def _write(self, write: SetLabel) -> bool:
         try:
-            await asyncio.to_thread(self._client.label_instance, write.instance_id, write.label)
+            await in_thread(
+                partial(self._client.label_instance, write.instance_id, write.label), name="vast-label"
+            )
         except VastNotFound:
             pass  # gone: as good as cleared, and a list will say so
         except VastUnauthorized as error:
