@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import typer
 from pydantic import SecretStr
 
+from vastproxy.api.app import inbound_keys
 from vastproxy.cli import render
 from vastproxy.cli.options import AsJson, ConfigFile
 from vastproxy.services.tunnels.keys import load_client_keys
-from vastproxy.settings import Loaded, load
+from vastproxy.settings import Loaded, load, resolve_secret
 from vastproxy.settings.document import schema_text
 from vastproxy.settings.fields import Leaf, leaves
 from vastproxy.settings.listen import require_keys
@@ -69,7 +70,9 @@ def shown_values(loaded: Loaded) -> dict[str, Any]:
 
 def findings(loaded: Loaded) -> list[tuple[str, str]]:
     """What is fine, as pairs of a topic and what was found. Raises SettingsError at what is not."""
-    settings = loaded.resolved()
+    settings = loaded.settings
+    inbound_keys(settings, environ=loaded.environ)
+    resolve_secret(settings.engines.api_key, environ=loaded.environ, name="engines.api_key")
     vast = VastConfig.from_settings(loaded.settings.vast, loaded.environ)
     ssh_keys = load_client_keys(settings.tunnels, home=home(loaded.environ))
     keys = settings.server.api_keys

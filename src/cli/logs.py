@@ -46,8 +46,10 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def set_up_logging(settings: LoggingSettings, *, stream: TextIO | None = None) -> None:
     """Send all log lines of the process to `stream` (standard error unless given)."""
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
+    stream = stream or sys.stderr
+    for_people = settings.format == "text" or (settings.format == "auto" and stream.isatty())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter() if for_people else JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())

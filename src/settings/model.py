@@ -221,8 +221,8 @@ class LoggingSettings(Section):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is written."""
-    format: Literal["text", "json"] = "text"
-    """Lines for people, or one JSON object per line."""
+    format: Literal["auto", "text", "json"] = "auto"
+    """Lines for people (text), one JSON object per line (json), or whichever fits: text on a terminal (auto)."""
 
 
 class Settings(Section):

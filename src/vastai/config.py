@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vastproxy.settings import SettingsError, load, read_reference, resolve_secret
+from vastproxy.settings import SettingsError, load, read_reference
 from vastproxy.settings.model import RetrySettings, VastCacheSettings, VastSettings
 from vastproxy.settings.paths import home as home_of
 from vastproxy.settings.paths import xdg_directory
 
 KEY_NAME = "the vast.ai API key"
+IN_SETTINGS = "the settings"
+#: What the shipped config files say. It is looked at first anyway, so that where it is not set the key files follow.
+_USUAL_REFERENCE = "env:VAST_API_KEY"
 #: Key files of the official command line, in its order: vastai 1.9, `cli/util.py`.
 _CLI_KEY_FILES = ("vast_tfa_key", "vast_api_key")
 #: People copy the address with the path of the API; the root is what is wanted.
@@ -80,12 +83,12 @@ def find_api_key(
     configured = section.api_key.get_secret_value().strip() if section.api_key is not None else ""
     is_reference = configured.startswith(("env:", "file:"))
     if configured and not is_reference:
-        return configured, "the settings"
+        return configured, IN_SETTINGS
     if from_environment := environ.get("VAST_API_KEY", "").strip():
         if from_environment.startswith(("env:", "file:")):
             return read_reference(from_environment, environ=environ, name="VAST_API_KEY"), "VAST_API_KEY"
         return from_environment, "VAST_API_KEY"
-    if configured:
+    if configured and configured != _USUAL_REFERENCE:
         return read_reference(configured, environ=environ, name="vast.api_key"), configured
     return _from_key_files(environ, home)
 
@@ -120,8 +123,7 @@ def load_vast_config(
     Raises SettingsError.
     """
     loaded = load(environ=environ, cwd=cwd, overrides=overrides, config_path=config_path)
-    # The loader has settled what comes before what; a key it has found needs no further order.
-    key = resolve_secret(loaded.settings.vast.api_key, environ=loaded.environ, name="vast.api_key")
-    section = loaded.settings.vast.model_copy(update={"api_key": key})
-    config = VastConfig.from_settings(section, loaded.environ, home)
-    return config if key is None else replace(config, key_source=loaded.provenance["vast.api_key"])
+    config = VastConfig.from_settings(loaded.settings.vast, loaded.environ, home)
+    if config.key_source != IN_SETTINGS:
+        return config
+    return replace(config, key_source=loaded.provenance["vast.api_key"])

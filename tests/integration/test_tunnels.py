@@ -21,7 +21,6 @@ from vastproxy.services.tunnels.tunnel import AsyncsshTunnel
 from vastproxy.settings.model import TunnelSettings
 
 FIXTURES = FilePath(__file__).parent.parent / "fixtures"
-FAST = {"keepalive_interval_s": 0.2, "keepalive_count": 2, "connect_timeout_s": 10.0}
 MB = 1_000_000
 
 
@@ -137,7 +136,7 @@ def keys_of(path: FilePath) -> ClientKeys:
 
 
 def engine_for(sshd: Sshd, *, pins: HostKeyPins | None = None, **overrides: float) -> AsyncsshEngine:
-    settings = TunnelSettings.model_validate({**FAST, **overrides})
+    settings = TunnelSettings.model_validate(overrides)
     keys = keys_of(sshd.client_key_path)
     return AsyncsshEngine(settings, keys=keys, pins=pins or HostKeyPins(None), username=sshd.username)
 
@@ -306,6 +305,8 @@ async def test_a_cancelled_open_leaves_no_channel(sshd: Sshd, turns: int) -> Non
             for _ in range(turns):
                 await asyncio.sleep(0)
             opening.cancel()
+        if not opening.cancelled():  # it was open already
+            opening.result().stream.close()
         # What is opened afterwards comes after the abandoned one, in sshd's order.
         probe = await tunnel.open(Recorder, peer.port)
         probe.stream.close()
@@ -324,7 +325,7 @@ async def test_an_abandoned_stream_is_closed_when_it_opens_late(sshd: Sshd) -> N
         made.append(Recorder())
         return made[-1]
 
-    async with Peer().serve(echo) as peer, connected(sshd, keepalive_interval_s=30) as tunnel:
+    async with Peer().serve(echo) as peer, connected(sshd) as tunnel:
         sshd.freeze()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
@@ -419,7 +420,7 @@ async def test_an_exception_of_the_callers_factory_comes_back_and_closes_the_cha
 
 
 async def test_abort_ends_a_stream_at_once_even_when_nobody_answers(sshd: Sshd) -> None:
-    async with Peer().serve(echo) as peer, connected(sshd, keepalive_interval_s=30) as tunnel:
+    async with Peer().serve(echo) as peer, connected(sshd) as tunnel:
         caller = await tunnel.open(Recorder, peer.port)
         sshd.freeze()
         caller.stream.abort()
@@ -540,7 +541,7 @@ async def outcome_of(work: Awaitable[object]) -> object:
 
 
 async def test_an_open_under_way_fails_when_the_connection_dies(sshd: Sshd) -> None:
-    async with connected(sshd, keepalive_interval_s=30) as tunnel:
+    async with connected(sshd) as tunnel:
         sshd.freeze()
         async with asyncio.TaskGroup() as group:
             opening = group.create_task(outcome_of(tunnel.open(Recorder, 9)))
@@ -553,7 +554,8 @@ async def test_an_open_under_way_fails_when_the_connection_dies(sshd: Sshd) -> N
 async def test_a_frozen_host_is_given_up_after_the_keepalives(sshd: Sshd) -> None:
     """With 0.2 s and 2 keepalives the loss is declared after 0.6 s."""
     loop = asyncio.get_running_loop()
-    async with Peer().serve(echo) as peer, connected(sshd) as tunnel:
+    keepalive = {"keepalive_interval_s": 0.2, "keepalive_count": 2}
+    async with Peer().serve(echo) as peer, connected(sshd, **keepalive) as tunnel:
         caller = await tunnel.open(Recorder, peer.port)
         sshd.freeze()
         frozen_at = loop.time()
@@ -568,8 +570,8 @@ async def test_a_frozen_host_is_given_up_after_the_keepalives(sshd: Sshd) -> Non
 
 
 async def test_an_idle_tunnel_stays_alive(sshd: Sshd) -> None:
-    """Five keepalive intervals without any traffic are no loss."""
-    async with connected(sshd) as tunnel:
+    """Ten keepalive intervals without any traffic are no loss."""
+    async with connected(sshd, keepalive_interval_s=0.1, keepalive_count=5) as tunnel:
         done, _ = await asyncio.wait([tunnel.lost], timeout=1.0)
         assert not done
         assert tunnel.is_alive
@@ -590,7 +592,7 @@ async def test_closing_ends_everything_and_may_be_repeated(sshd: Sshd) -> None:
 
 
 async def test_closing_fails_an_open_under_way(sshd: Sshd) -> None:
-    async with connected(sshd, keepalive_interval_s=30) as tunnel:
+    async with connected(sshd) as tunnel:
         sshd.freeze()
         async with asyncio.TaskGroup() as group:
             opening = group.create_task(outcome_of(tunnel.open(Recorder, 9)))

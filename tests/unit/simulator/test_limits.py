@@ -1,5 +1,7 @@
 """How often an endpoint may be called."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,4 +71,4 @@ def test_admitted_calls_keep_their_distance(steps: list[float]) -> None:
         if limits.admit("me", Endpoint.LIST_V1) is None:
             admitted.append(clock.now)
     period = LIMITS[Endpoint.LIST_V1].period_s
-    assert all(later - earlier >= period for earlier, later in zip(admitted, admitted[1:], strict=False))
+    assert all(later - earlier >= period for earlier, later in itertools.pairwise(admitted))

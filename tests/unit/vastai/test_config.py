@@ -123,3 +123,14 @@ def test_a_key_in_a_config_file_is_refused(tmp_path: Path) -> None:
         load_vast_config(environ={"HOME": str(tmp_path)}, cwd=tmp_path, config_path=file)
     assert "literal-key" not in str(caught.value)
     assert "env:NAME" in str(caught.value)
+
+
+def test_the_reference_of_the_shipped_files_does_not_hide_the_command_line_files(tmp_path: Path) -> None:
+    """`env:VAST_API_KEY` in a config file means the usual places, of which that variable is the first."""
+    key_files(tmp_path, vast_api_key="cli\n")
+    file = tmp_path / "config.json"
+    file.write_text('{"vast": {"api_key": "env:VAST_API_KEY"}}')
+    environ = {"HOME": str(tmp_path)}
+    assert load_vast_config(environ=environ, cwd=tmp_path, config_path=file).api_key == "cli"
+    environ["VAST_API_KEY"] = "first"
+    assert load_vast_config(environ=environ, cwd=tmp_path, config_path=file).api_key == "first"
