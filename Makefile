@@ -15,7 +15,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 MINIMUM_COVERAGE ?= 90
 
-.PHONY: help test setup system check fix unit integration race coverage test-engine demo wheel lock upgrade clean
+.PHONY: help test setup system check fix unit integration race coverage docs test-engine demo wheel lock upgrade clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -60,6 +60,10 @@ coverage: setup ## all tests, each package covered to at least MINIMUM_COVERAGE 
 wheel: setup ## build sdist and wheel, and try the wheel in an environment of its own
 	@scripts/venv.sh "$(PYTHON)" "$(VENV)-wheel" dependencies
 	$(BIN)/python scripts/wheel_check.py "$(VENV)-wheel"
+
+docs: setup ## write what the documents take from the code: settings, schema, state diagram
+	$(BIN)/python -m vastproxy.settings.document config/settings.schema.json docs/CONFIGURATION.md
+	$(BIN)/python scripts/state_diagram.py docs/ARCHITECTURE.md
 
 test-engine: system ## the tests against a real inference engine (downloads torch)
 	@scripts/venv.sh "$(PYTHON)" "$(VENV)-engine" dev
