@@ -49,11 +49,21 @@ class LabelWritten:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountRead:
+    """A list was read whose numbers differ from the one before."""
+
+    instances: int
+    backends: int
+
+
+@dataclass(frozen=True, slots=True)
 class PollFailed:
     error: str
 
 
-FleetEvent = BackendAdded | BackendRemoved | StateChanged | PathChanged | LabelWritten | PollFailed
+FleetEvent = (
+    BackendAdded | BackendRemoved | StateChanged | PathChanged | LabelWritten | AccountRead | PollFailed
+)
 Listener = Callable[[FleetEvent], None]
 
 
@@ -95,6 +105,8 @@ def log_event(event: FleetEvent) -> None:
             logger.info("[backend=%d] path: %s%s", instance_id, path or "none", _because(detail))
         case LabelWritten(instance_id, label):
             logger.info("[backend=%d] label %s", instance_id, f"set to {label!r}" if label else "cleared")
+        case AccountRead(instances, backends):
+            logger.info("the account has %d instances, %d of them are ours to serve", instances, backends)
         case PollFailed(error):
             logger.warning("the instance list could not be read, keeping the last good one: %s", error)
 

@@ -20,6 +20,7 @@ from vastproxy.services.backends.keeper import Keeper, KeeperTools
 from vastproxy.services.backends.state import Event, State
 from vastproxy.services.errors import NoBackendAvailable
 from vastproxy.services.events import (
+    AccountRead,
     BackendAdded,
     BackendRemoved,
     EventBus,
@@ -65,7 +66,7 @@ class Fleet:
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        """`engine_token`: bearer for engines instead of each instance's own."""
+        """`engine_token`: bearer for engines instead of each instance's own. The client is closed by `aclose`."""
         self.settings = settings
         self.events = EventBus()
         self._client = client
@@ -77,6 +78,7 @@ class Fleet:
         self._leaving: set[Keeper] = set()
         self._balancer = RoundRobin()
         self._lists = 0
+        self._counts: AccountRead | None = None
         self._listed_at: float | None = None
         self._instances: dict[int, Instance] = {}
         self._vast_api = VastApiSnapshot("unknown", None, None)
@@ -117,6 +119,7 @@ class Fleet:
         await self._tasks.aclose()
         await asyncio.gather(*(keeper.aclose() for keeper in (*self._keepers.values(), *self._leaving)))
         await self._tunnels.close()
+        self._client.close()
 
     # ── requests ───────────────────────────────────────────────────────────────────────────────
 
@@ -174,6 +177,10 @@ class Fleet:
                     keeper.update(instance)
                 case Remove(instance_id, reason):
                     self._remove(instance_id, reason)
+        counts = AccountRead(len(instances), len(self._keepers))
+        if counts != self._counts:
+            self._counts = counts
+            self.events.publish(counts)
         self._labels.poke()
 
     def _add(self, instance: Instance) -> None:

@@ -112,8 +112,8 @@ class Chaos:
 
     async def _strike_instance(self, strike: Strike, machine: SimulatedInstance) -> None:
         self._tell(Incident(strike.misfortune, machine.id, healed=False))
-        await hurt(machine, strike.misfortune)
         try:
+            await hurt(machine, strike.misfortune)
             await asyncio.sleep(strike.lasting_s)
         finally:
             if machine in self._simulation.instances:

@@ -135,7 +135,7 @@ class Engine:
         #: The latest requests of any kind, oldest first.
         self.requests: deque[RecordedRequest] = deque(maxlen=1000)
         self._speaker, self._seed = speaker, seed
-        self._generations: set[Generation] = set()
+        self._generations: dict[Generation, None] = {}  # in the order of their begin
         self._free = asyncio.Condition()
         self._thawed = asyncio.Event()
         self._thawed.set()
@@ -177,7 +177,7 @@ class Engine:
             self.waiting -= 1
         reply = make_reply(body, prompt, speaker=self._speaker, seed=self._seed)
         work = Generation(rid, reply)
-        self._generations.add(work)
+        self._generations[work] = None
         if self._dead.is_set():
             work.stop(End.CRASHED)
         try:
@@ -186,7 +186,7 @@ class Engine:
                 self.served += 1
                 self.prompt_tokens += reply.prompt_tokens
         finally:
-            self._generations.discard(work)
+            self._generations.pop(work, None)
             async with self._free:
                 self._free.notify_all()
 

@@ -61,7 +61,7 @@ class _Recorder:
         if wanted and path not in _OPEN_PATHS and headers.get("authorization") != f"Bearer {wanted}":
             await JSONResponse({"error": "Unauthorized"}, 401)(scope, receive, send)
             return
-        replay = [message]
+        replay: list[Any] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive_again() -> Any:
             return replay.pop() if replay else await receive()

@@ -37,7 +37,9 @@ class Forward(asyncssh.SSHTCPSession[bytes]):
     def eof_received(self) -> bool:
         self.eof = True
         self._far.write_eof()
-        return not self._far.eof  # both directions have ended: the channel closes
+        if self._far.eof:  # both directions have ended
+            self.close()
+        return True
 
     def pause_writing(self) -> None:
         self._far.pause()

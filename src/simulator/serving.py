@@ -87,8 +87,12 @@ class AppServer:
         if server is None or task is None or chores is None:
             return
         server.should_exit = True
-        await asyncio.wait({task}, timeout=2 * GRACE_S + 1)
-        await chores.aclose()
-        if self._path is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)
+        try:
+            await asyncio.wait({task}, timeout=2 * GRACE_S + 1)
+        finally:  # also when whoever stops it is cancelled
+            await chores.aclose()
+            for listener in server.servers:
+                listener.close()
+            if self._path is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path)

@@ -50,6 +50,27 @@ def signal_all(pids: Sequence[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
+def with_environment(entry: str) -> list[int]:
+    """Every living process whose environment holds `entry`, such as `HOME=/tmp/x`, whoever its parent is."""
+    wanted, found = entry.encode(), []
+    for pid in _pids():
+        with contextlib.suppress(OSError):
+            if wanted in (_PROC / str(pid) / "environ").read_bytes().split(b"\0") and is_running(pid):
+                found.append(pid)
+    return found
+
+
+def end_all(find: Callable[[], Sequence[int]], *, limit_s: float = 5.0) -> None:
+    """SIGKILL whatever `find` finds, until it finds nothing more."""
+
+    def nothing_left() -> bool:
+        found = [pid for pid in find() if is_running(pid)]
+        signal_all(found, signal.SIGKILL)
+        return not found
+
+    wait_until(nothing_left, limit_s=limit_s, what="killed processes have ended")
+
+
 class Process:
     """One program, used as a context manager. On exit it and everything it started has ended."""
 
@@ -70,8 +91,6 @@ class Process:
         self._cwd = cwd
         self._ready_limit_s = ready_limit_s
         self._process: subprocess.Popen[bytes] | None = None
-        #: Processes that were below ours; they keep their ids when their parent ends.
-        self._known: set[int] = set()
 
     @property
     def pid(self) -> int:
@@ -106,11 +125,7 @@ class Process:
 
     def children(self) -> list[int]:
         """Every living process that the program started, and theirs."""
-        if self._process is None:
-            return []
-        found = descendants(self._process.pid)
-        self._known.update(found)
-        return found
+        return [] if self._process is None else descendants(self._process.pid)
 
     def freeze(self) -> None:
         """SIGSTOP to the program and all below it: sockets stay open and nobody answers."""
@@ -146,7 +161,7 @@ class Process:
         if self._process is None:
             return
         self.thaw()  # a stopped process does not take SIGTERM
-        self.children()
+        left = self.children()
         signal_all([self._process.pid], number)
         try:
             self._process.wait(limit_s)
@@ -154,17 +169,15 @@ class Process:
             self._process.kill()
             self._process.wait(limit_s)
         self._process = None
-        left = [pid for pid in self._known if is_running(pid)]
-        self._known.clear()
-        signal_all(left, signal.SIGKILL)
-        wait_until(
-            lambda: not any(map(is_running, left)), limit_s=limit_s, what=f"processes {left} have ended"
-        )
+        end_all(lambda: left, limit_s=limit_s)
+
+
+def _pids() -> list[int]:
+    return [int(entry) for entry in os.listdir(_PROC) if entry.isdigit()]
 
 
 def _parents() -> list[tuple[int, int]]:
-    pids = [int(entry) for entry in os.listdir(_PROC) if entry.isdigit()]
-    return [(pid, stat[1]) for pid in pids if (stat := _stat(pid)) is not None]
+    return [(pid, stat[1]) for pid in _pids() if (stat := _stat(pid)) is not None]
 
 
 def _stat(pid: int) -> tuple[str, int] | None:

@@ -1,9 +1,9 @@
 """`vastproxy serve` as the process that users start, watched from outside.
 
-    async with ProxyProcess(tmp_path, api=api, key_path=key) as proxy:
-        await proxy.wait_healthy(3)
-        proxy.signal(signal.SIGTERM)
-        assert await proxy.wait() == 0
+async with ProxyProcess(tmp_path, api=api, key_path=key) as proxy:
+    await proxy.wait_healthy(3)
+    proxy.signal(signal.SIGTERM)
+    assert await proxy.wait() == 0
 """
 
 import asyncio
@@ -33,6 +33,7 @@ FAST = {
     "VASTPROXY_VAST__RETRIES__ATTEMPTS": "1",
     "VASTPROXY_VAST__MIN_INTERVAL_SCALE": "0.1",
     "VASTPROXY_SERVER__SHUTDOWN_GRACE_S": "5",
+    "VASTPROXY_LOGGING__FORMAT": "text",
     # Nothing listens on port 1: instances on one host must not find each other's engines.
     "VASTPROXY_ENGINES__PORTS": "1",
 }
@@ -153,9 +154,7 @@ class ProxyProcess:
                 while not condition(report := await self.health()):
                     await asyncio.sleep(_LOOK_EVERY_S)
         except TimeoutError:
-            raise ProcessFailed(
-                f"{what}: not within {limit_s:g} s; last {report}\n{self.output}"
-            ) from None
+            raise ProcessFailed(f"{what}: not within {limit_s:g} s; last {report}\n{self.output}") from None
         return report
 
     async def wait_backend(

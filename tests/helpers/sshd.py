@@ -6,7 +6,6 @@ import getpass
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.helpers.processes import Process, ProcessFailed, is_running, signal_all, wait_until
+from tests.helpers.processes import Process, ProcessFailed, end_all, with_environment
 
 _PORT_TRIES = 5
 #: Where Debian, Fedora, Alpine and macOS keep it; it insists on being called by its full path.
@@ -50,6 +49,8 @@ def make_key(path: Path, *, kind: str = "ed25519", passphrase: str = "", pem: bo
 class Sshd:
     """sshd on 127.0.0.1, used as a context manager. It logs in the user who runs the tests.
 
+    Remote commands have an empty home directory of their own: the start-up files of whoever runs the tests
+    do not run, and no command outlives the server, as it is known by that directory.
     `path_dirs` come first in PATH of remote commands, so that scripts in them stand for programs such
     as nvidia-smi. `config` are further lines of sshd_config.
     """
@@ -63,7 +64,8 @@ class Sshd:
         self._banner = banner
         self._process: Process | None = None
         self.port = 0
-        directory.mkdir(parents=True, exist_ok=True)
+        self.home = directory / "home"
+        self.home.mkdir(parents=True, exist_ok=True)
         self.host_key_path = make_key(directory / "host_key")
         self.client_key_path = make_key(directory / "client_key")
         self.authorize(self.client_key_path)
@@ -115,10 +117,11 @@ class Sshd:
         return self
 
     def stop(self) -> None:
-        """End the server and all its sessions. May be called twice."""
+        """End the server, all its sessions and what they left running. May be called twice."""
         process, self._process = self._process, None
         if process is not None:
             process.terminate()
+        end_all(lambda: with_environment(f"HOME={self.home}"))
 
     def children(self) -> list[int]:
         """Everything below the listener: sessions, and the commands that run in them."""
@@ -134,9 +137,7 @@ class Sshd:
 
     def kill_sessions(self) -> None:
         """Kill every session at once, as when the container dies; the listener goes on."""
-        found = self.children()
-        signal_all(found, signal.SIGKILL)
-        wait_until(lambda: not any(map(is_running, found)), limit_s=5, what="sessions have ended")
+        end_all(self.children)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -175,9 +176,8 @@ class Sshd:
             "MaxStartups 100",
             "LogLevel VERBOSE",
         ]
-        if self._path_dirs:
-            path = os.pathsep.join([*map(str, self._path_dirs), os.environ.get("PATH", os.defpath)])
-            lines.append(f'SetEnv "PATH={path}"')
+        path = os.pathsep.join([*map(str, self._path_dirs), os.environ.get("PATH", os.defpath)])
+        lines.append(f'SetEnv "PATH={path}" "HOME={self.home}"')
         if self._banner:
             (self._directory / "banner").write_text(self._banner)
             lines.append(f"Banner {self._directory / 'banner'}")

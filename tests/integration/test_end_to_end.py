@@ -1,7 +1,6 @@
 """From the account to the engine and back, with real parts: `vastproxy serve`, OpenSSH's sshd, HTTP on all sides."""
 
 import asyncio
-import contextlib
 import json
 import signal
 import time
@@ -12,80 +11,16 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.machine import Machine
 from tests.helpers.proxy_process import ProxyProcess
-from tests.helpers.raw import Answer, Client
-from tests.helpers.sshd import make_key
-from tests.helpers.vastapi import Fault, VastApi
-
-KINDS = {101: "sglang", 102: "vllm", 103: "llamacpp"}
-GPUS = {101: "nvidia_smi_1gpu.txt", 102: "nvidia_smi_8xh100.txt", 103: "nvidia_smi_na_power.txt"}
-CHAT = "/v1/chat/completions"
-CLIENT_KEY = "Bearer the-clients-own-key"
-
-
-class Scene:
-    """An account with running machines, and the proxy in front of them once it is started."""
-
-    def __init__(self, directory: Path, stack: contextlib.AsyncExitStack) -> None:
-        self.directory = directory
-        self.key_path = make_key(directory / "id_ed25519")
-        self.api = VastApi()
-        self.machines: dict[int, Machine] = {}
-        self._stack = stack
-
-    async def rent(self, *ids: int) -> None:
-        """Start machines and show them in the account."""
-        made = [
-            Machine(
-                self.directory / str(id),
-                id,
-                key_path=self.key_path,
-                kind=KINDS[id],
-                gpus=GPUS[id],
-                models=(f"model-{id}",),
-            )
-            for id in ids
-        ]
-        await asyncio.gather(*(self._stack.enter_async_context(machine) for machine in made))
-        self.machines |= {machine.id: machine for machine in made}
-        self.api.set_instances([machine.row for machine in made])
-
-    async def serve(self, *, healthy: int | None = None, **env: str) -> ProxyProcess:
-        """Start the proxy, and wait until that many backends (all, unless given) are healthy."""
-        proxy = ProxyProcess(
-            self.directory,
-            api=self.api,
-            key_path=self.key_path,
-            env=env,
-            secrets=[*(machine.token for machine in self.machines.values()), CLIENT_KEY.split()[1]],
-        )
-        await self._stack.enter_async_context(proxy)
-        await proxy.wait_healthy(len(self.machines) if healthy is None else healthy)
-        return proxy
+from tests.helpers.raw import Client
+from tests.helpers.scene import CHAT, CLIENT_KEY, KINDS, Scene, ask, chat, open_scene, served_by
+from tests.helpers.vastapi import Fault
 
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    async with contextlib.AsyncExitStack() as stack:
-        scene = Scene(tmp_path, stack)
-        await stack.enter_async_context(scene.api)
+    async with open_scene(tmp_path) as scene:
         yield scene
-
-
-def chat(*, stream: bool = False, tokens: int = 2) -> dict[str, Any]:
-    wanted = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": tokens}
-    body = json.dumps({**wanted, "stream": stream}).encode()
-    return {"headers": {"content-type": "application/json", "authorization": CLIENT_KEY}, "body": body}
-
-
-async def ask(proxy: ProxyProcess, **options: Any) -> Answer:
-    return await proxy.ask("POST", CHAT, **chat(**options))
-
-
-def served_by(answer: Answer) -> int:
-    assert answer.status == 200, answer
-    return int(answer.header("x-vastproxy-instance") or 0)
 
 
 class Load:
@@ -217,7 +152,7 @@ async def test_falls_back_to_the_relay_and_leaves_it_when_the_direct_path_opens(
     machine = scene.machines[101]
     await machine.stop_sshd()
     await machine.start_relay()
-    scene.api.set_instances([machine.row])
+    scene.show()
     proxy = await scene.serve()
     assert (await proxy.backends())[101]["path"] == "relay"
     assert served_by(await ask(proxy)) == 101
@@ -272,17 +207,11 @@ async def test_a_stopped_instance_leaves_at_once_and_a_missing_one_after_two_lis
     seen = len(scene.api.lists)
     scene.api.remove(102)
     await scene.api.until(lambda: len(scene.api.lists) == seen + 1)
-    assert served_by(await proxy.ask("POST", CHAT, **_pinned(102))) == 102
+    assert served_by(await ask(proxy, pin=102)) == 102
     await proxy.says("[backend=102] removed: no longer in the account")
     assert len(scene.api.lists) == seen + 2
     assert set(await proxy.backends()) == {103}
     assert [served_by(await ask(proxy)) for _ in range(3)] == [103] * 3
-
-
-def _pinned(instance_id: int) -> dict[str, Any]:
-    options = chat()
-    options["headers"]["x-vastproxy-instance"] = str(instance_id)
-    return options
 
 
 async def test_a_label_of_somebody_else_is_left_alone(scene: Scene) -> None:
@@ -328,16 +257,15 @@ async def test_engines_get_the_instances_token_and_nobody_gets_another_secret(sc
     """Probes and proxied requests carry the jupyter_token; the client's key stops at the proxy; logs hold none."""
     await scene.rent(101, 102)
     proxy = await scene.serve(VASTPROXY_LOGGING__LEVEL="debug")
-    answers = [await proxy.ask("POST", CHAT, **_pinned(id)) for id in (101, 102)]
+    answers = [await ask(proxy, pin=id) for id in (101, 102)]
     assert [served_by(answer) for answer in answers] == [101, 102]
     shown = (await proxy.ask("GET", "/vastproxy/v1/backends")).body.decode()
     for id, machine in scene.machines.items():
-        asked = {path: machine.engine.requests for path in ("/health", CHAT)}
-        for path, requests in asked.items():
-            sent = {request.header("authorization") for request in requests if request.path == path}
-            assert sent == {f"Bearer {machine.token}"}, (id, path)
+        for path in ("/health", CHAT):
+            asked = [request for request in machine.engine.requests if request.path == path]
+            assert {request.header("authorization") for request in asked} == {f"Bearer {machine.token}"}
         received = [value for request in machine.engine.requests for _, value in request.headers]
-        assert not any(CLIENT_KEY.split()[1] in value for value in received)
+        assert not any(CLIENT_KEY in value for value in received)
         assert not any("x-vastproxy-instance" in dict(request.headers) for request in machine.engine.requests)
         assert machine.token not in shown
     assert {request.headers["authorization"] for request in scene.api.requests} == {"Bearer test-key"}

@@ -473,6 +473,24 @@ async def test_a_cancelled_command_is_killed(sshd: Sshd, tmp_path: FilePath) -> 
         await asyncio.to_thread(wait_until, lambda: not is_running(pid), limit_s=5, what="killed")
 
 
+async def test_a_command_given_up_before_it_began_is_killed_when_it_begins(
+    sshd: Sshd, tmp_path: FilePath
+) -> None:
+    """The time is up while sshd is frozen; once it goes on, it starts the command and the command ends."""
+    mark = tmp_path / "began"
+    async with connected(sshd) as tunnel:
+        await tunnel.run("true", timeout_s=10)
+        sshd.freeze()
+        with pytest.raises(TimeoutError):
+            await tunnel.run(f"sleep 1000; touch {mark}", timeout_s=0.05)
+        sshd.thaw()
+        await tunnel.run("true", timeout_s=10)
+        await asyncio.to_thread(
+            wait_until, lambda: len(sshd.children()) == 1, limit_s=5, what="only the session"
+        )
+        assert not mark.exists()
+
+
 async def test_a_command_that_prints_too_much_is_killed_and_cut(sshd: Sshd) -> None:
     async with connected(sshd) as tunnel:
         result = await tunnel.run("yes", timeout_s=20, max_output_bytes=1000)
@@ -545,9 +563,11 @@ async def test_an_open_under_way_fails_when_the_connection_dies(sshd: Sshd) -> N
         sshd.freeze()
         async with asyncio.TaskGroup() as group:
             opening = group.create_task(outcome_of(tunnel.open(Recorder, 9)))
+            command = group.create_task(outcome_of(tunnel.run("true", timeout_s=60)))
             await asyncio.sleep(0)
             await asyncio.to_thread(sshd.kill_sessions)
         assert isinstance(opening.result(), TunnelLost)
+        assert isinstance(command.result(), TunnelLost)
         sshd.thaw()
 
 
@@ -647,6 +667,20 @@ async def test_a_changed_host_key_is_refused_loudly_until_it_is_forgotten(
     await (await engine.connect(target_for(over_relay), over_relay)).close()
     assert await pins.forget(7) == 2
     await (await engine.connect(target_for(address), address)).close()
+
+
+async def test_a_key_that_another_process_pinned_meanwhile_counts(sshd: Sshd, tmp_path: FilePath) -> None:
+    """We looked before it wrote, and log in after: its pin wins over the key that we saw."""
+
+    class Stale(HostKeyPins):
+        async def refresh(self) -> None:
+            pass
+
+    file, address = tmp_path / "host_keys.json", direct(sshd.port)
+    await HostKeyPins(file).trust("7@1700000000", Path.DIRECT, "ssh-ed25519 AAAA")
+    with pytest.raises(TunnelRefused, match=r"^HOST KEY CHANGED"):
+        await engine_for(sshd, pins=Stale(file)).connect(target_for(address), address)
+    await asyncio.to_thread(wait_until, lambda: not sshd.children(), limit_s=5, what="the session has ended")
 
 
 async def test_the_pinned_kind_of_key_is_asked_for(sshd: Sshd, tmp_path: FilePath) -> None:

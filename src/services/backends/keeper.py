@@ -181,7 +181,7 @@ class Keeper:
         if self.backend.tunnel is not tunnel:
             return
         why = str(lost.result() or "closed") if not lost.cancelled() else "closed"
-        self.backend.target = None
+        self.backend.target = self.backend.gpus = None
         self.backend.detach(self._tools.clock(), f"the tunnel ended: {why}")
         if self.backend.leaving:
             return

@@ -20,8 +20,9 @@ logger = logging.getLogger(__name__)
 FIRST_COMMAND = "true"
 #: How long `close` waits for an orderly end. It needs one turn of the loop, unless asyncssh is stuck.
 CLOSE_LIMIT_S = 2.0
-#: Commands at the same time on one connection; sshd allows 10 sessions (MaxSessions, OpenSSH's default).
-MAX_COMMANDS = 8
+#: Commands at the same time on one connection. sshd allows 10 sessions (MaxSessions, OpenSSH's default) and
+#: frees one only after it has read what follows the end of it, so each may count twice for a moment.
+MAX_COMMANDS = 4
 
 
 class Ending:

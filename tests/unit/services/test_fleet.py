@@ -12,6 +12,7 @@ from vastproxy.jobs.probe import ProbeJob
 from vastproxy.jobs.sync import SyncJob
 from vastproxy.services.errors import NoBackendAvailable
 from vastproxy.services.events import (
+    AccountRead,
     BackendAdded,
     BackendRemoved,
     FleetEvent,
@@ -43,6 +44,7 @@ class Account:
         self.list_error: Exception | None = None
         self.label_error: Exception | None = None
         self.lists = 0
+        self.closed = False
 
     def list_instances(self, *, fresh: bool = False) -> InstanceList:
         self.lists += 1
@@ -54,6 +56,9 @@ class Account:
         if self.label_error is not None:
             raise self.label_error
         self.labels.append((instance_id, label))
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class Bench:
@@ -118,6 +123,7 @@ async def test_labels_are_cleared_when_a_backend_falls_ill_and_at_the_end() -> N
         await bench.until(LabelWritten(1, ""))
     assert sorted(bench.account.labels) == [(1, ""), (1, "proxied"), (2, ""), (2, "proxied")]
     assert bench.engine.closed
+    assert bench.account.closed
     assert not any(tunnel.is_alive for tunnel in bench.engine.made)
 
 
@@ -146,6 +152,13 @@ async def test_an_instance_that_vanished_needs_no_label(bench: Bench) -> None:
     bench.account.label_error = VastNotFound("gone", "no_such_instance")
     await bench.serve(1)
     await bench.until(LabelWritten(1, "proxied"))
+
+
+async def test_the_numbers_of_the_account_are_told_when_they_change(bench: Bench) -> None:
+    bench.account.instances = [make_instance(id=1), make_instance(id=2, actual_status="exited")]
+    for _ in range(3):
+        await bench.fleet.sync()
+    assert [event for event in bench.events if isinstance(event, AccountRead)] == [AccountRead(2, 1)]
 
 
 async def test_an_api_that_fails_empties_nothing(bench: Bench) -> None:

@@ -34,7 +34,7 @@ def test_incidents_are_told_in_words() -> None:
 async def test_impossible_simulations_say_so() -> None:
     for options in ({"instances": -1}, {"tokens_per_s": 0}, {"engines": ("nonsense",)}, {"engines": ()}):
         with pytest.raises(SimulatorError):
-            Simulation(**options)  # type: ignore[arg-type]
+            Simulation(**options)
     simulation = Simulation()
     with pytest.raises(SimulatorError, match="not running"):
         _ = simulation.ssh_key_path

@@ -1,0 +1,340 @@
+"""`vastproxy demo`: the real server in front of a simulated account. Needs no key, no GPU, no network."""
+
+import asyncio
+import contextlib
+import errno
+import json
+import random
+import socket
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import requests
+import typer
+
+from vastproxy.cli.demo_view import DemoView
+from vastproxy.cli.logs import set_up_logging
+from vastproxy.cli.render import stdout
+from vastproxy.cli.serve import RunningServer, run_server
+from vastproxy.errors import VastproxyError
+from vastproxy.services.tasks import Tasks
+from vastproxy.services.threads import in_thread
+from vastproxy.settings import Settings
+from vastproxy.settings.model import (
+    EngineSettings,
+    FleetSettings,
+    LoggingSettings,
+    ServerSettings,
+    TunnelSettings,
+    UpstreamSettings,
+    VastCacheSettings,
+    VastSettings,
+)
+from vastproxy.simulator.chaos import Chaos, Incident, draw
+from vastproxy.simulator.simulation import Simulation
+from vastproxy.vastai import VastClient, VastConfig
+
+FIRST_PORT = 8080
+#: Ports tried from FIRST_PORT on when no address is given.
+PORTS_TRIED = 20
+#: How long the backends may take to come up; on a laptop it is about two seconds.
+READY_LIMIT_S = 60.0
+QUESTION = "Why is the sky blue?"
+#: Strikes of `--chaos --once`, and requests that run beside chaos.
+STRIKES_ONCE = 4
+CLIENTS = 3
+PAUSE_S = 0.3
+SUMMARY_S = 5.0
+
+
+class DemoFailed(VastproxyError):
+    """The demo did not show what it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What was asked for. `listen` is None for the first free port."""
+
+    instances: int
+    listen: str | None
+    tokens_per_s: float
+    seed: int
+    chaos: bool
+    once: bool
+
+
+def demo(
+    instances: Annotated[int, typer.Option(min=1, max=50, help="Simulated GPU instances.")] = 3,
+    chaos: Annotated[
+        bool, typer.Option("--chaos", help="Break instances while requests run, and say what breaks.")
+    ] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="End after the sample. Exit code 0 only if all of it worked.")
+    ] = False,
+    listen: Annotated[
+        str | None,
+        typer.Option(help="host:port to listen on.", show_default="127.0.0.1:8080 or the next free port"),
+    ] = None,
+    tokens_per_s: Annotated[
+        float, typer.Option(min=0.1, max=10_000, help="Speed of each simulated engine.")
+    ] = 60.0,
+    seed: Annotated[int, typer.Option(help="Fixes the answers and the order of the chaos.")] = 0,
+) -> None:
+    """Show vastproxy at work on a simulated vast.ai account: no key, no GPU, no cost.
+
+    Starts simulated instances with real SSH servers and engines on this machine, serves them as `vastproxy serve`
+    would, and asks one question. Then it stays up for your own requests until Ctrl-C.
+
+    Examples:
+
+      vastproxy demo
+
+      vastproxy demo --instances 5 --chaos
+
+      vastproxy demo --once
+    """
+    wanted = Demo(instances, listen, tokens_per_s, seed, chaos, once)
+    set_up_logging(LoggingSettings(level="error"))
+    raise typer.Exit(asyncio.run(play(wanted, DemoView(stdout()))))
+
+
+async def play(wanted: Demo, view: DemoView) -> int:
+    """Run the whole demo. Returns the exit code; raises VastproxyError when it does not work."""
+    simulation = Simulation(instances=wanted.instances, tokens_per_s=wanted.tokens_per_s, seed=wanted.seed)
+    with tempfile.TemporaryDirectory(prefix="vastproxy-demo-") as state_dir:
+        async with simulation:
+            view.account(simulation.url, [machine.id for machine in simulation.instances])
+            settings = demo_settings(simulation, wanted.listen or free_address(), Path(state_dir))
+            with client_of(simulation, settings) as client:
+
+                async def ready(server: RunningServer) -> None:
+                    await show(wanted, simulation, server, view)
+                    if wanted.once:
+                        server.request_stop()
+
+                return await run_server(settings, client=client, ready=ready)
+
+
+def demo_settings(simulation: Simulation, listen: str, state_dir: Path) -> Settings:
+    """Settings of a proxy for this account: the defaults, but quicker to notice things, so that people see them."""
+    return Settings(
+        environment="development",
+        vast=VastSettings(url=simulation.url, cache=VastCacheSettings(ttl_s=0.5)),
+        server=ServerSettings(listen=listen, shutdown_grace_s=3.0),
+        fleet=FleetSettings(poll_interval_s=2.0, probe_interval_s=1.0, unhealthy_after=2),
+        engines=EngineSettings(health_timeout_s=3.0),
+        tunnels=TunnelSettings(
+            key_path=str(simulation.ssh_key_path),
+            state_dir=str(state_dir),
+            connect_timeout_s=3.0,
+            keepalive_interval_s=1.0,
+            backoff_min_s=0.5,
+            backoff_max_s=3.0,
+            upgrade_interval_s=3.0,
+        ),
+        upstream=UpstreamSettings(headers_timeout_s=10.0, idle_timeout_s=10.0),
+        logging=LoggingSettings(level="error"),
+    )
+
+
+@contextlib.contextmanager
+def client_of(simulation: Simulation, settings: Settings) -> Iterator[VastClient]:
+    """The client of the simulated account. Neither the environment nor a key file is asked for a key."""
+    config = VastConfig(
+        simulation.api_key,
+        url=simulation.url,
+        key_source="the demo",
+        retries=settings.vast.retries,
+        cache=settings.vast.cache,
+    )
+    with VastClient(config) as client:
+        yield client
+
+
+def free_address(first: int = FIRST_PORT, tried: int = PORTS_TRIED) -> str:
+    """The first loopback port from `first` on that nobody uses; any free one when all of them are taken."""
+    for port in range(first, first + tried):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                    raise
+                continue
+            return f"127.0.0.1:{port}"
+    return "127.0.0.1:0"
+
+
+async def show(wanted: Demo, simulation: Simulation, server: RunningServer, view: DemoView) -> None:
+    """What people see: backends coming up, one answer, how to ask, and chaos if they want it."""
+    await backends_up(server, wanted.instances, view)
+    model = simulation.instances[0].engine.model
+    await sample(server.url, model, view)
+    view.how_to_ask(server.url, model)
+    if wanted.chaos:
+        await chaos_show(wanted, simulation, server.url, view)
+        await backends_up(server, 1, view)
+        await sample(server.url, model, view)
+
+
+async def backends_up(server: RunningServer, count: int, view: DemoView) -> None:
+    """Wait until so many backends are healthy, telling each change. Raises DemoFailed after READY_LIMIT_S."""
+    try:
+        with view.waiting(count):
+            async with asyncio.timeout(READY_LIMIT_S):
+                while True:
+                    backends = server.fleet.snapshot().backends
+                    view.backends(backends)
+                    if sum(backend.state == "healthy" for backend in backends) >= count:
+                        return
+                    await asyncio.sleep(0.05)
+    except TimeoutError:
+        left = [one for one in server.fleet.snapshot().backends if one.state != "healthy"]
+        why = "; ".join(f"{one.id} is {one.state}: {one.error or 'no error'}" for one in left)
+        raise DemoFailed(
+            f"the backends were not up within {READY_LIMIT_S:.0f} s ({why or 'none was found'})"
+        ) from None
+
+
+@dataclass(slots=True)
+class Answer:
+    """One streamed answer. Times in seconds; `whole` is true when it came to its proper end."""
+
+    instance: str = ""
+    text: str = ""
+    first_token_s: float | None = None
+    total_s: float = 0.0
+    tokens: int = 0
+    whole: bool = False
+    error: str = ""
+
+
+async def sample(url: str, model: str, view: DemoView) -> None:
+    """Ask one question and show the answer as it arrives. Raises DemoFailed when it does not arrive whole."""
+    view.question(QUESTION)
+    loop = asyncio.get_running_loop()
+    answer = await in_thread(
+        lambda: ask(
+            url, model, QUESTION, on_token=lambda token: loop.call_soon_threadsafe(view.token, token)
+        ),
+        name="demo-sample",
+    )
+    if not answer.whole:
+        raise DemoFailed(f"the sample request was not answered: {answer.error or 'the stream broke off'}")
+    view.answered(answer.instance, answer.first_token_s or 0.0, answer.tokens, answer.total_s)
+
+
+def ask(
+    url: str,
+    model: str,
+    question: str,
+    *,
+    on_token: Callable[[str], object] = lambda token: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Answer:
+    """One streaming chat request over HTTP. Blocks; failures are in the answer."""
+    body = {"model": model, "stream": True, "messages": [{"role": "user", "content": question}]}
+    answer, began = Answer(), clock()
+    try:
+        with requests.post(f"{url}/v1/chat/completions", json=body, stream=True, timeout=(5, 20)) as response:
+            answer.instance = response.headers.get("X-VastProxy-Instance", "")
+            if response.status_code != requests.codes.ok:
+                answer.error = f"HTTP {response.status_code}: {_reason(response.text)}"
+                return answer
+            for line in response.iter_lines(chunk_size=None):
+                if token := _token(line, answer):
+                    answer.first_token_s = answer.first_token_s or clock() - began
+                    answer.tokens += 1
+                    answer.text += token
+                    on_token(token)
+    except (requests.RequestException, ValueError) as error:
+        answer.whole = False
+        answer.error = answer.error or f"{type(error).__name__}: the connection broke off"
+    answer.total_s = clock() - began
+    return answer
+
+
+def _token(line: bytes, answer: Answer) -> str:
+    """The text in one line of the stream; what else it says goes into the answer."""
+    if not line.startswith(b"data: "):
+        return ""
+    data = line[6:]
+    if data == b"[DONE]":
+        answer.whole = not answer.error
+        return ""
+    event = json.loads(data)
+    if "error" in event:
+        answer.error = str(event["error"].get("message", "error"))
+        return ""
+    choices = event.get("choices") or [{}]
+    return str(choices[0].get("delta", {}).get("content") or "")
+
+
+def _reason(text: str) -> str:
+    try:
+        return str(json.loads(text)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return text[:200]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the requests beside chaos."""
+
+    ok: int = 0
+    failed: int = 0
+    by_instance: Counter[str] = field(default_factory=Counter)
+
+    def count(self, answer: Answer) -> None:
+        if answer.whole:
+            self.ok += 1
+            self.by_instance[answer.instance] += 1
+        else:
+            self.failed += 1
+
+
+async def chaos_show(wanted: Demo, simulation: Simulation, url: str, view: DemoView) -> None:
+    """Break things and keep asking. Without `once` it goes on until it is cancelled."""
+    tally, tasks = Tally(), Tasks("demo")
+    model = simulation.instances[0].engine.model
+
+    def tell(incident: Incident) -> None:
+        view.incident(str(incident), healed=incident.healed)
+
+    async def client(number: int) -> None:
+        turn = 0
+        while True:
+            turn += 1
+            question = f"Client {number}, question {turn}?"
+            answer = await in_thread(lambda: ask(url, model, question), name=f"demo-client-{number}")
+            tally.count(answer)
+            if not answer.whole:
+                view.failed(answer.instance, answer.error or "the stream broke off")
+            await asyncio.sleep(PAUSE_S)
+
+    async def summaries() -> None:
+        while True:
+            await asyncio.sleep(SUMMARY_S)
+            view.tally(tally.ok, tally.failed, tally.by_instance)
+
+    rng = random.Random(wanted.seed)
+    strikes = draw(rng, instances=wanted.instances)
+    if wanted.once:
+        quick = draw(rng, instances=wanted.instances, pause_s=(0.5, 1.0), lasting_s=(1.0, 2.0))
+        strikes = islice(quick, STRIKES_ONCE)
+    view.chaos_begins(CLIENTS)
+    try:
+        for number in range(1, CLIENTS + 1):
+            tasks.spawn(client(number), name=f"client-{number}")
+        tasks.spawn(summaries(), name="summaries")
+        await Chaos(simulation, strikes, listener=tell).run()
+    finally:
+        await tasks.aclose()
+        view.tally(tally.ok, tally.failed, tally.by_instance)
