@@ -1,0 +1,1 @@
+"""Who calls us: the ASGI application, the proxy, health, models, administration."""

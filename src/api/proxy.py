@@ -13,17 +13,22 @@ upstream connection ends at once, the lease is given back, and nothing counts as
 """
 
 import asyncio
-import logging
-import re
 import time
-import uuid
-from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.types import Receive, Scope
 
-from vastproxy.api.body import BodyTooLarge, ClientDisconnected, RequestBody
+from vastproxy.api.body import BodyTooLarge, ClientDisconnected
 from vastproxy.api.errors import ApiError, Send, denied_path, from_exception, send_error, too_large
+from vastproxy.api.exchange import (
+    OURS,
+    Exchange,
+    access_log,
+    describe,
+    is_plain_sse,
+    log_access,
+    own_headers,
+)
 from vastproxy.services.backends.backend import Lease
 from vastproxy.services.errors import BackendError, ServiceError
 from vastproxy.services.fleet import Fleet
@@ -31,42 +36,7 @@ from vastproxy.services.routing.paths import is_denied
 from vastproxy.services.routing.retry import Retry, decide
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.upstream.connection import ResponseHead, UpstreamConnection
-from vastproxy.services.upstream.headers import (
-    LAST_CHUNK,
-    Header,
-    build_request_head,
-    chunk,
-    response_headers,
-)
-
-access_log = logging.getLogger("vastproxy.access")
-
-#: A request id of the client's is kept when it is one: short, printable, no surprises in a log line.
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
-
-
-@dataclass(slots=True)
-class _Exchange:
-    """One request on its way, over all its attempts."""
-
-    method: str
-    target: bytes
-    headers: list[Header]
-    request_id: bytes
-    pin: int | None
-    body: RequestBody
-    length: int | None
-    sse: bool = False
-    tried: set[int] = field(default_factory=set)
-    attempts: int = 0
-    started: bool = False
-    """Has the client been sent the head of an answer?"""
-    status: int = 0
-    sent_bytes: int = 0
-    instance_id: int | None = None
-    connection: UpstreamConnection | None = None
-    tail: bytes = b""
-    """The last bytes that the client was sent."""
+from vastproxy.services.upstream.headers import LAST_CHUNK, build_request_head, chunk, response_headers
 
 
 class ProxyApp:
@@ -85,48 +55,22 @@ class ProxyApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        exchange = self._describe(scope, receive)
+        exchange = describe(scope, receive, max_body_bytes=self._max_body)
         if exchange.length is not None and exchange.length > self._max_body:
             await self._refuse(exchange, send, too_large(self._max_body))
         elif is_denied(scope["raw_path"], self._allow_paths, method=scope["method"]):
             await self._refuse(exchange, send, denied_path(scope["path"]))
         else:
             await self._serve(exchange, send)
-        if access_log.isEnabledFor(logging.INFO):
-            _log_access(exchange, scope, time.perf_counter() - began)
+        log_access(exchange, time.perf_counter() - began)
 
-    def _describe(self, scope: Scope, receive: Receive) -> _Exchange:
-        headers: list[Header] = scope["headers"]
-        request_id, pin, length = b"", None, 0
-        for name, value in headers:
-            if name == b"x-request-id":
-                request_id = value
-            elif name == b"x-vastproxy-instance":
-                pin = int(value) if value.isdigit() and len(value) < 19 else None
-            elif name == b"content-length":
-                length = int(value)
-        if not _REQUEST_ID.fullmatch(request_id):
-            request_id = uuid.uuid4().hex.encode()
-        chunked = any(name == b"transfer-encoding" for name, _ in headers)
-        query: bytes = scope["query_string"]
-        raw_path: bytes = scope["raw_path"]
-        return _Exchange(
-            method=scope["method"],
-            target=raw_path + b"?" + query if query else raw_path,
-            headers=headers,
-            request_id=request_id,
-            pin=pin,
-            body=RequestBody(receive, limit_bytes=self._max_body),
-            length=None if chunked else length,
-        )
-
-    async def _refuse(self, exchange: _Exchange, send: Send, error: ApiError) -> None:
+    async def _refuse(self, exchange: Exchange, send: Send, error: ApiError) -> None:
         exchange.started, exchange.status = True, error.status
-        await send_error(send, error, _own_headers(exchange))
+        await send_error(send, error, own_headers(exchange))
 
     # ── attempts ───────────────────────────────────────────────────────────────────────────────
 
-    async def _serve(self, exchange: _Exchange, send: Send) -> None:
+    async def _serve(self, exchange: Exchange, send: Send) -> None:
         try:
             await exchange.body.read()
             while await self._attempt(exchange, send):
@@ -139,7 +83,7 @@ class ProxyApp:
         except ServiceError as error:
             await self._give_up(exchange, send, error)
 
-    async def _attempt(self, exchange: _Exchange, send: Send) -> bool:
+    async def _attempt(self, exchange: Exchange, send: Send) -> bool:
         """Try once. True: try again. Raises what shall be answered."""
         lease = self._lease(exchange)
         fresh = False
@@ -175,12 +119,12 @@ class ProxyApp:
         finally:
             lease.release()
 
-    def _lease(self, exchange: _Exchange) -> Lease:
+    def _lease(self, exchange: Exchange) -> Lease:
         lease = self._fleet.lease(pin=exchange.pin, exclude=exchange.tried)
         exchange.instance_id = lease.backend.id
         return lease
 
-    async def _give_up(self, exchange: _Exchange, send: Send, error: ServiceError) -> None:
+    async def _give_up(self, exchange: Exchange, send: Send, error: ServiceError) -> None:
         """Tell the client. After the first byte of an answer that cannot be a status any more."""
         answer = from_exception(error)
         if not exchange.started:
@@ -201,7 +145,7 @@ class ProxyApp:
     # ── one attempt ────────────────────────────────────────────────────────────────────────────
 
     async def _exchange(
-        self, exchange: _Exchange, lease: Lease, connection: UpstreamConnection, send: Send
+        self, exchange: Exchange, lease: Lease, connection: UpstreamConnection, send: Send
     ) -> None:
         exchange.connection = connection
         helper: asyncio.Task[None] | None = None
@@ -220,7 +164,7 @@ class ProxyApp:
             if helper is not None:
                 helper.cancel()
 
-    def _begin(self, exchange: _Exchange, lease: Lease, connection: UpstreamConnection) -> None:
+    def _begin(self, exchange: Exchange, lease: Lease, connection: UpstreamConnection) -> None:
         held = exchange.body.held
         if held is None:
             raise BackendError("the request is too long to be sent a second time")
@@ -240,7 +184,7 @@ class ProxyApp:
             head + (chunk(held) if length is None else held), head_only=exchange.method == "HEAD"
         )
 
-    async def _upload(self, exchange: _Exchange, connection: UpstreamConnection) -> None:
+    async def _upload(self, exchange: Exchange, connection: UpstreamConnection) -> None:
         """Send the rest of the body as it comes, then watch the client."""
         try:
             while not exchange.body.complete:
@@ -256,7 +200,7 @@ class ProxyApp:
             return
         await self._watch(exchange)
 
-    async def _watch(self, exchange: _Exchange) -> None:
+    async def _watch(self, exchange: Exchange) -> None:
         """End the upstream connection when the client leaves."""
         await exchange.body.wait_for_disconnect()
         if exchange.connection is not None:
@@ -264,19 +208,19 @@ class ProxyApp:
 
     async def _relay(
         self,
-        exchange: _Exchange,
+        exchange: Exchange,
         lease: Lease,
         connection: UpstreamConnection,
         head: ResponseHead,
         send: Send,
     ) -> None:
         headers = response_headers(head.headers)
-        exchange.sse = _is_plain_sse(headers)
+        exchange.sse = is_plain_sse(headers)
         exchange.started, exchange.status = True, head.status
         if head.status in (204, 304):
             headers = [pair for pair in headers if pair[0] != b"content-length"]
         start: dict[str, Any] = {"type": "http.response.start", "status": head.status}
-        start["headers"] = [pair for pair in headers if pair[0] not in _REPLACED] + _own_headers(exchange)
+        start["headers"] = [pair for pair in headers if pair[0] not in OURS] + own_headers(exchange)
         await send(start)
         backend = lease.backend
         while not connection.finished:
@@ -286,34 +230,3 @@ class ProxyApp:
             exchange.tail = data[-4:]
             body = {"type": "http.response.body", "body": data, "more_body": not connection.finished}
             await send(body)
-
-
-def _is_plain_sse(headers: list[Header]) -> bool:
-    """Can an event of ours be appended: a stream of events, not compressed, of no announced length?"""
-    fields = dict(headers)
-    sse = fields.get(b"content-type", b"").lower().startswith(b"text/event-stream")
-    return sse and b"content-encoding" not in fields and b"content-length" not in fields
-
-
-_REPLACED = frozenset({b"x-vastproxy-instance", b"x-request-id"})
-
-
-def _own_headers(exchange: _Exchange) -> list[Header]:
-    headers = [(b"x-request-id", exchange.request_id)]
-    if exchange.instance_id is not None:
-        headers.append((b"x-vastproxy-instance", str(exchange.instance_id).encode()))
-    return headers
-
-
-def _log_access(exchange: _Exchange, scope: Scope, took_s: float) -> None:
-    access_log.info(
-        "%s %s %s → instance=%s status=%d bytes=%d attempts=%d took=%.0fms",
-        exchange.request_id.decode(),
-        exchange.method,
-        scope["path"],
-        exchange.instance_id,
-        exchange.status,
-        exchange.sent_bytes,
-        exchange.attempts,
-        took_s * 1000,
-    )

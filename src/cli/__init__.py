@@ -1,0 +1,1 @@
+"""Who types: parse, one call, render."""

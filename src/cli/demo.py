@@ -3,21 +3,20 @@
 import asyncio
 import contextlib
 import errno
-import json
 import random
 import socket
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
-import requests
 import typer
 
+from vastproxy.cli.demo_client import Answer, ask
 from vastproxy.cli.demo_view import DemoView
 from vastproxy.cli.logs import set_up_logging
 from vastproxy.cli.render import stdout
@@ -203,19 +202,6 @@ async def backends_up(server: RunningServer, count: int, view: DemoView) -> None
         ) from None
 
 
-@dataclass(slots=True)
-class Answer:
-    """One streamed answer. Times in seconds; `whole` is true when it came to its proper end."""
-
-    instance: str = ""
-    text: str = ""
-    first_token_s: float | None = None
-    total_s: float = 0.0
-    tokens: int = 0
-    whole: bool = False
-    error: str = ""
-
-
 async def sample(url: str, model: str, view: DemoView) -> None:
     """Ask one question and show the answer as it arrives. Raises DemoFailed when it does not arrive whole."""
     view.question(QUESTION)
@@ -229,59 +215,6 @@ async def sample(url: str, model: str, view: DemoView) -> None:
     if not answer.whole:
         raise DemoFailed(f"the sample request was not answered: {answer.error or 'the stream broke off'}")
     view.answered(answer.instance, answer.first_token_s or 0.0, answer.tokens, answer.total_s)
-
-
-def ask(
-    url: str,
-    model: str,
-    question: str,
-    *,
-    on_token: Callable[[str], object] = lambda token: None,
-    clock: Callable[[], float] = time.monotonic,
-) -> Answer:
-    """One streaming chat request over HTTP. Blocks; failures are in the answer."""
-    body = {"model": model, "stream": True, "messages": [{"role": "user", "content": question}]}
-    answer, began = Answer(), clock()
-    try:
-        with requests.post(f"{url}/v1/chat/completions", json=body, stream=True, timeout=(5, 20)) as response:
-            answer.instance = response.headers.get("X-VastProxy-Instance", "")
-            if response.status_code != requests.codes.ok:
-                answer.error = f"HTTP {response.status_code}: {_reason(response.text)}"
-                return answer
-            for line in response.iter_lines(chunk_size=None):
-                if token := _token(line, answer):
-                    answer.first_token_s = answer.first_token_s or clock() - began
-                    answer.tokens += 1
-                    answer.text += token
-                    on_token(token)
-    except (requests.RequestException, ValueError) as error:
-        answer.whole = False
-        answer.error = answer.error or f"{type(error).__name__}: the connection broke off"
-    answer.total_s = clock() - began
-    return answer
-
-
-def _token(line: bytes, answer: Answer) -> str:
-    """The text in one line of the stream; what else it says goes into the answer."""
-    if not line.startswith(b"data: "):
-        return ""
-    data = line[6:]
-    if data == b"[DONE]":
-        answer.whole = not answer.error
-        return ""
-    event = json.loads(data)
-    if "error" in event:
-        answer.error = str(event["error"].get("message", "error"))
-        return ""
-    choices = event.get("choices") or [{}]
-    return str(choices[0].get("delta", {}).get("content") or "")
-
-
-def _reason(text: str) -> str:
-    try:
-        return str(json.loads(text)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return text[:200]
 
 
 @dataclass(slots=True)
@@ -312,8 +245,8 @@ async def chaos_show(wanted: Demo, simulation: Simulation, url: str, view: DemoV
         turn = 0
         while True:
             turn += 1
-            question = f"Client {number}, question {turn}?"
-            answer = await in_thread(lambda: ask(url, model, question), name=f"demo-client-{number}")
+            asking = partial(ask, url, model, f"Client {number}, question {turn}?")
+            answer = await in_thread(asking, name=f"demo-client-{number}")
             tally.count(answer)
             if not answer.whole:
                 view.failed(answer.instance, answer.error or "the stream broke off")

@@ -1,0 +1,1 @@
+"""What we know and decide, and how we reach the instances."""

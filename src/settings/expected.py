@@ -4,7 +4,6 @@ import types
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import annotated_types
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
@@ -56,12 +55,13 @@ def _bounds(metadata: tuple[Any, ...]) -> str:
     low = high = ""
     inclusive = False
     for item in metadata:
-        if isinstance(item, annotated_types.Ge):
-            low, inclusive = f"{item.ge}", True
-        elif isinstance(item, annotated_types.Gt):
-            low = f"{item.gt}"
-        elif isinstance(item, annotated_types.Le):
-            high = f"{item.le}"
+        # Bounds come as objects with one attribute each, named as in Field(...).
+        if (at_least := getattr(item, "ge", None)) is not None:
+            low, inclusive = f"{at_least}", True
+        if (above := getattr(item, "gt", None)) is not None:
+            low = f"{above}"
+        if (at_most := getattr(item, "le", None)) is not None:
+            high = f"{at_most}"
     if low and high and inclusive:
         return f"from {low} to {high}"
     parts = (

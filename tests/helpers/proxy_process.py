@@ -43,12 +43,12 @@ _LOOK_EVERY_S = 0.05
 
 def environment(directory: Path, **variables: str) -> dict[str, str]:
     """Only what is needed to run, with `directory` as the home; `variables` are added."""
-    kept = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("COVERAGE_", "PYTHON"))}
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(directory),
-        "PYTHONUNBUFFERED": "1",
         **kept,
+        "PYTHONUNBUFFERED": "1",
         **variables,
     }
 

@@ -49,7 +49,7 @@ async def both_serve(proxy: ProxyProcess) -> None:
 async def test_no_bad_answer_empties_the_pool(scene: Scene) -> None:
     """Each way to fail is told with its reason, changes nothing about who serves, and heals by itself."""
     await scene.rent(101, 102)
-    proxy = await scene.serve(VASTPROXY_LABEL="none")
+    proxy = await scene.serve(VASTPROXY_LABEL="none", VASTPROXY_FLEET__POLL_INTERVAL_S="0.2")
     for fault, reason in BAD_ANSWERS.items():
         lists = len(scene.api.lists)
         scene.api.faults.always(fault)

@@ -1,0 +1,1 @@
+"""One instance being served: its life, its health, what runs inside it, its GPUs."""

@@ -1,0 +1,1 @@
+"""Who may serve a request, and what may be sent again. Pure."""

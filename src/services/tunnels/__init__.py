@@ -1,0 +1,1 @@
+"""SSH to the instances: connections, streams, commands, host keys."""

@@ -1,0 +1,1 @@
+"""HTTP/1.1 to an engine over a stream, and the pool of such connections."""

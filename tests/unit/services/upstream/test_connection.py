@@ -8,12 +8,8 @@ from hypothesis import strategies as st
 
 from tests.helpers.streams import MemoryStream
 from vastproxy.services.errors import BackendError, BackendProtocolError, BackendTimeout, ResponseInterrupted
-from vastproxy.services.upstream.connection import (
-    HIGH_WATER_BYTES,
-    MAX_HEAD_BYTES,
-    ResponseHead,
-    UpstreamConnection,
-)
+from vastproxy.services.upstream.connection import HIGH_WATER_BYTES, ResponseHead, UpstreamConnection
+from vastproxy.services.upstream.response import MAX_HEAD_BYTES
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
