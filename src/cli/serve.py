@@ -79,6 +79,8 @@ class RunningServer:
         self.url = url
 
     def request_stop(self) -> None:
+        if self._server.should_exit:
+            self.fleet.hurry()
         self._server.request_stop()
 
 
@@ -117,9 +119,12 @@ async def run_server(
         server = _Server(config)
         url = _url(listener)
         logger.info("listening on %s%s", url, _explain(settings.server.listen, address))
-        async with running(fleet):
-            await _serve(server, listener, RunningServer(server, fleet, url), ready)
-            logger.info("no more streams; clearing labels and closing tunnels")
+        handle = RunningServer(server, fleet, url)
+        # Until the very end: by itself, a signal during the last calls would end the process in the middle of them.
+        with _signals(handle.request_stop):
+            async with running(fleet):
+                await _serve(server, listener, handle, ready)
+                logger.info("no more streams; clearing labels and closing tunnels")
     return 0
 
 
@@ -139,8 +144,7 @@ async def _serve(
             raise
 
     beside = tasks.spawn(companion(ready), name="ready") if ready is not None else None
-    with _signals(server.request_stop):
-        await server.serve(sockets=[listener])
+    await server.serve(sockets=[listener])
     if beside is not None and beside.done() and not beside.cancelled():
         beside.result()
     await tasks.aclose()

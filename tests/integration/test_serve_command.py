@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import time
@@ -65,7 +66,7 @@ async def test_with_an_ssh_key_that_is_a_directory(tmp_path: Path) -> None:
 
 
 async def test_with_an_ssh_key_that_others_can_read(tmp_path: Path, key_path: Path) -> None:
-    key_path.chmod(0o644)
+    os.chmod(key_path, 0o644)
     await refused(tmp_path, key_path, words=f"{key_path} chmod 600")
 
 
@@ -242,7 +243,7 @@ async def test_a_second_signal_ends_at_once(scene: Scene, number: signal.Signals
         took_s = timed()
         proxy.signal(number)
         answer = await stream.rest()
-        await proxy.wait(limit_s=10)
+        assert await proxy.wait(limit_s=10) == 0
         assert took_s() < 3, proxy.output
     assert not answer.complete
     proxy.check_output()
@@ -258,7 +259,7 @@ async def test_a_second_signal_during_the_last_calls_ends_at_once(scene: Scene) 
     await proxy.says("clearing labels")
     took_s = timed()
     proxy.signal(signal.SIGTERM)
-    await proxy.wait(limit_s=10)
+    assert await proxy.wait(limit_s=10) == 0
     assert took_s() < 3, proxy.output
     proxy.check_output()
 

@@ -60,9 +60,11 @@ class Bench:
         return self.backend.state
 
     async def settle(self) -> None:
-        """Let what was spawned finish."""
+        """Let what was spawned finish, and what that sets off."""
+        await asyncio.sleep(0)
         while len(self.tasks):
             await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
