@@ -15,7 +15,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 MINIMUM_COVERAGE ?= 90
 
-.PHONY: help test setup system check fix unit integration race coverage docs test-engine demo wheel lock upgrade clean
+.PHONY: help test setup system check fix unit integration race coverage docs screenshots test-engine demo wheel lock upgrade clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -60,6 +60,9 @@ coverage: setup ## all tests, each package covered to at least MINIMUM_COVERAGE 
 wheel: setup ## build sdist and wheel, and try the wheel in an environment of its own
 	@scripts/venv.sh "$(PYTHON)" "$(VENV)-wheel" dependencies
 	$(BIN)/python scripts/wheel_check.py "$(VENV)-wheel"
+
+screenshots: setup ## draw docs/images from the running program
+	$(BIN)/python scripts/screenshots.py docs/images
 
 docs: setup ## write what the documents take from the code: settings, schema, state diagram
 	$(BIN)/python -m vastproxy.settings.document config/settings.schema.json docs/CONFIGURATION.md

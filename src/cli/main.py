@@ -9,6 +9,7 @@ import typer
 
 import vastproxy
 from vastproxy.cli.config import config_app
+from vastproxy.cli.demo import demo
 from vastproxy.cli.instances import instances
 from vastproxy.cli.serve import serve
 from vastproxy.cli.status import status
@@ -17,7 +18,7 @@ from vastproxy.errors import VastproxyError
 INTERRUPTED = 130
 
 #: What can be typed, in the order of the help.
-COMMANDS: tuple[Callable[..., Any], ...] = (serve, status, instances)
+COMMANDS: tuple[Callable[..., Any], ...] = (serve, demo, status, instances)
 
 ABOUT = """One OpenAI-compatible endpoint in front of every GPU you rent on vast.ai.
 
@@ -27,6 +28,7 @@ requests over them.
 EXAMPLES = """Examples:
 
 \b
+  vastproxy demo                      try it without an account
   export VAST_API_KEY=...             the key from https://cloud.vast.ai/manage-keys/
   vastproxy instances                 what runs on the account, and what would be served
   vastproxy serve                     proxy on http://127.0.0.1:8080/v1

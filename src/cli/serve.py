@@ -156,6 +156,11 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Any:
         return contextlib.nullcontext()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn leaves the lifespan where it is then, until the loop ends it with a traceback
+            await self.lifespan.shutdown()
+
     def request_stop(self) -> None:
         """First: accept nothing more, let streams end. Second: end them."""
         if not self.should_exit:

@@ -260,7 +260,7 @@ async def test_engines_get_the_instances_token_and_nobody_gets_another_secret(sc
     answers = [await ask(proxy, pin=id) for id in (101, 102)]
     assert [served_by(answer) for answer in answers] == [101, 102]
     shown = (await proxy.ask("GET", "/vastproxy/v1/backends")).body.decode()
-    for id, machine in scene.machines.items():
+    for machine in scene.machines.values():
         for path in ("/health", CHAT):
             asked = [request for request in machine.engine.requests if request.path == path]
             assert {request.header("authorization") for request in asked} == {f"Bearer {machine.token}"}
