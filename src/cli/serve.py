@@ -158,7 +158,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
-        if self.force_exit:  # uvicorn leaves the lifespan where it is then, until the loop ends it with a traceback
+        if self.force_exit:  # uvicorn leaves the lifespan hanging then, and the loop ends it with a traceback
             await self.lifespan.shutdown()
 
     def request_stop(self) -> None:

@@ -138,6 +138,7 @@ class _Leg(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._peer: _Leg | None = None
         self._holds: set[str] = set()
+        self._pending = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -160,10 +161,20 @@ class _Leg(asyncio.Protocol):
         if reason in self._holds:
             self._holds.discard(reason)
             if not self._holds and self._transport is not None and not self._transport.is_closing():
+                self._pass_on(bytes(self._pending))
+                self._pending.clear()
                 self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        if self._peer is not None and self._peer._transport is not None:
+        if self._holds and self._transport is not None:
+            # uvloop begins to read after connection_made although reading was paused in it.
+            self._pending += data
+            self._transport.pause_reading()
+        else:
+            self._pass_on(data)
+
+    def _pass_on(self, data: bytes) -> None:
+        if data and self._peer is not None and self._peer._transport is not None:
             self._peer._transport.write(data)
 
     def pause_writing(self) -> None:

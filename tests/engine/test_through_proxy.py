@@ -12,12 +12,12 @@ from pathlib import Path
 
 import openai
 import pytest
-from tests.helpers.vastapi import VastApi
 
 from tests.engine.conftest import RealEngine
 from tests.helpers.builders import make_row
 from tests.helpers.processes import Process
 from tests.helpers.sshd import Sshd
+from tests.helpers.vastapi import VastApi
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 

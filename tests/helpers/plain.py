@@ -48,7 +48,7 @@ class PlainTunnel:
             transport, protocol = await asyncio.get_running_loop().create_connection(
                 factory,
                 host,
-                real,  # type: ignore[arg-type, type-var]  # a StreamProtocol is all that is used
+                real,  # type: ignore[type-var]  # a StreamProtocol is all that is used
             )
         except OSError as error:
             raise ChannelRefused(f"port {port} of instance {self._instance_id}: {error}") from error

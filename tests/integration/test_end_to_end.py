@@ -2,12 +2,12 @@
 
 import asyncio
 import json
+import logging
 import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +15,8 @@ from tests.helpers.proxy_process import ProxyProcess
 from tests.helpers.raw import Client
 from tests.helpers.scene import CHAT, CLIENT_KEY, KINDS, Scene, ask, chat, open_scene, served_by
 from tests.helpers.vastapi import Fault
+
+logger = logging.getLogger(__name__)
 
 
 @pytest.fixture
@@ -28,15 +30,14 @@ class Load:
 
     def __init__(self, proxy: ProxyProcess, *, clients: int = 6) -> None:
         self._proxy = proxy
-        self._clients = clients
+        self.clients = clients
         self._stopped = False
-        self.in_flight = 0
         self.done: list[tuple[float, float, int, int]] = []
         """(begun, ended, status, instance) of each request."""
 
     async def __aenter__(self) -> "Load":
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._client(), name="load") for _ in range(self._clients)]
+        self._tasks = [loop.create_task(self._client(), name="load") for _ in range(self.clients)]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -51,16 +52,19 @@ class Load:
                 await asyncio.sleep(0.01)
 
     async def _client(self) -> None:
-        async with Client(self._proxy.port) as client:
-            while not self._stopped:
-                began = time.monotonic()
-                self.in_flight += 1
-                answer = await client.ask("POST", CHAT, **chat())
-                self.in_flight -= 1
-                instance = int(answer.header("x-vastproxy-instance") or 0)
-                status = answer.status if answer.complete else -answer.status
-                self.done.append((began, time.monotonic(), status, instance))
-                assert answer.complete or answer.status == 200, answer
+        while not self._stopped:
+            async with Client(self._proxy.port) as client:
+                while not self._stopped and await self._one(client):
+                    pass
+
+    async def _one(self, client: Client) -> bool:
+        """One request. False when the connection cannot be used again."""
+        began = time.monotonic()
+        answer = await client.ask("POST", CHAT, **chat())
+        # An answer that broke off counts as a failure of the proxy's kind.
+        status = answer.status if answer.complete else 502
+        self.done.append((began, time.monotonic(), status, int(answer.header("x-vastproxy-instance") or 0)))
+        return answer.complete
 
 
 async def until(condition: Callable[[], bool], *, limit_s: float = 10.0) -> None:
@@ -70,14 +74,14 @@ async def until(condition: Callable[[], bool], *, limit_s: float = 10.0) -> None
             await asyncio.sleep(0.02)
 
 
-async def test_discovers_serves_in_turn_and_labels(scene: Scene, record_property: Any) -> None:
+async def test_discovers_serves_in_turn_and_labels(scene: Scene) -> None:
     """All running instances serve within 15 s of the start, take turns, and carry the label in the account."""
     await scene.rent(*KINDS)
     # The account refuses a second call within a second, so the client must wait of its own accord.
     scene.api.account.limits.enabled = True
     began = time.monotonic()
     proxy = await scene.serve(VASTPROXY_VAST__MIN_INTERVAL_SCALE="1")
-    record_property("healthy_after_s", round(time.monotonic() - began, 2))
+    logger.info("three healthy %.2f s after the start", time.monotonic() - began)
 
     turns = [served_by(await ask(proxy)) for _ in range(9)]
     assert turns[:3] == turns[3:6] == turns[6:]
@@ -111,9 +115,7 @@ async def test_health_and_backends_tell_what_there_is(scene: Scene) -> None:
     assert {f"model-{id}" for id in KINDS} <= {model["id"] for model in models}
 
 
-async def test_a_machine_that_dies_costs_at_most_what_it_was_working_on(
-    scene: Scene, record_property: Any
-) -> None:
+async def test_a_machine_that_dies_costs_at_most_what_it_was_working_on(scene: Scene) -> None:
     """Under load, only requests in flight at the death of a machine fail; it loses its label and comes back."""
     await scene.rent(*KINDS)
     proxy = await scene.serve()
@@ -122,16 +124,13 @@ async def test_a_machine_that_dies_costs_at_most_what_it_was_working_on(
         machine.engine.header_delay_s = 0.03
     async with Load(proxy) as load:
         await load.more(30)
-        in_flight, killed_at = load.in_flight, time.monotonic()
         await scene.machines[102].stop_sshd()
         dead_at = time.monotonic()
         await load.more(60)
         await proxy.wait_healthy(2)
         failed = [one for one in load.done if one[2] != 200]
-        record_property("in_flight_at_death", in_flight)
-        record_property("failed", len(failed))
-        record_property("stop_took_s", round(dead_at - killed_at, 3))
-        assert len(failed) <= in_flight
+        logger.info("%d of %d clients' requests failed at the death: %s", len(failed), load.clients, failed)
+        assert len(failed) <= load.clients, failed
         assert all(began <= dead_at for began, _, _, _ in failed), failed
         assert {instance for _, _, _, instance in failed} <= {102}
         assert {one[3] for one in load.done[-20:]} == {101, 103}

@@ -57,28 +57,29 @@ async def test_without_an_ssh_key(tmp_path: Path) -> None:
     await refused(tmp_path, None, words="SSH_KEY_PATH ssh-keygen id_ed25519")
 
 
-async def test_with_an_ssh_key_that_is_not_there(tmp_path: Path) -> None:
-    await refused(tmp_path, tmp_path / "nowhere", words=f"SSH_KEY_PATH {tmp_path / 'nowhere'}")
-
-
-async def test_with_an_ssh_key_that_is_a_directory(tmp_path: Path) -> None:
-    await refused(tmp_path, tmp_path, words=f"SSH_KEY_PATH {tmp_path}")
-
-
-async def test_with_an_ssh_key_that_others_can_read(tmp_path: Path, key_path: Path) -> None:
+async def test_with_an_ssh_key_that_cannot_be_used(tmp_path: Path, key_path: Path) -> None:
+    """Not there, a directory, open to others: the line names the path."""
     os.chmod(key_path, 0o644)
-    await refused(tmp_path, key_path, words=f"{key_path} chmod 600")
+    await asyncio.gather(
+        refused(tmp_path, tmp_path / "nowhere", words=f"SSH_KEY_PATH {tmp_path / 'nowhere'}"),
+        refused(tmp_path, tmp_path, words=f"SSH_KEY_PATH {tmp_path}"),
+        refused(tmp_path, key_path, words=f"{key_path} chmod 600"),
+    )
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"no key at all\n", b"\x00\xff\xfe" * 100, b"", b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"],
-)
-async def test_with_an_ssh_key_that_is_none(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "garbage"
-    path.touch(0o600)
-    path.write_bytes(content)
-    await refused(tmp_path, path, words=str(path))
+async def test_with_an_ssh_key_that_is_none(tmp_path: Path) -> None:
+    """Text, bytes, nothing, the beginning of a key."""
+    contents = (
+        b"no key at all\n",
+        b"\x00\xff\xfe" * 100,
+        b"",
+        b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n",
+    )
+    paths = [tmp_path / f"garbage-{number}" for number in range(len(contents))]
+    for path, content in zip(paths, contents, strict=True):
+        os.close(os.open(path, os.O_CREAT, 0o600))
+        path.write_bytes(content)
+    await asyncio.gather(*(refused(tmp_path, path, words=str(path)) for path in paths))
 
 
 async def test_with_an_ssh_key_that_wants_a_passphrase(tmp_path: Path) -> None:

@@ -714,3 +714,28 @@ async def test_large_answers_pass_with_back_pressure(sim: Simulation) -> None:
             assert (await other.ask("POST", CHAT, body=body)).status == 200
     assert machine.engine.last_request is not None
     assert machine.engine.last_request.body == body
+
+
+@pytest.fixture(scope="module")
+def uvloop() -> Any:
+    """uvloop, with the pipe open that it keeps for the life of the process."""
+    found = pytest.importorskip("uvloop")
+    found.run(asyncio.sleep(0))
+    return found
+
+
+def test_it_runs_on_uvloop_too(uvloop: Any) -> None:
+    """The server's own loop reads at other moments than asyncio's; nothing may get lost between the two."""
+
+    async def play() -> None:
+        async with Simulation(instances=1, tokens_per_s=200.0) as sim:
+            machine = sim.instances[0]
+            assert await works(sim, machine)
+            machine.freeze()
+            assert not await works(sim, machine)
+            machine.thaw()
+            assert await works(sim, machine)
+            await machine.engine_down()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(play())

@@ -21,8 +21,7 @@ from vastproxy.settings.model import FleetSettings, Selector
 from vastproxy.vastai.types import Instance
 
 FLEET = FleetSettings()
-RUNNING = {"actual_status": "running", "intended_status": "running"}
-EXITED = {"actual_status": "exited", "intended_status": "stopped", "cur_state": "stopped"}
+EXITED: dict[str, Any] = {"actual_status": "exited", "intended_status": "stopped", "cur_state": "stopped"}
 
 
 def apply(observed: Observation, known: dict[int, Known], fleet: FleetSettings = FLEET) -> dict[int, Known]:
