@@ -112,6 +112,7 @@ async def run_server(
             access_log=False,
             server_header=False,
             date_header=False,
+            proxy_headers=False,  # nobody in front of us is known, so nobody's word for an address counts
             backlog=BACKLOG,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=settings.server.shutdown_grace_s,  # type: ignore[arg-type]  # a float works
