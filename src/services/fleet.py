@@ -45,11 +45,6 @@ from vastproxy.vastai import Instance, VastClient, VastError
 
 logger = logging.getLogger(__name__)
 
-#: How long a shutdown may spend on clearing labels: one call a second is allowed, and people wait.
-LABEL_LIMIT_S = 20.0
-#: The same after `Fleet.hurry`: time for a label or two.
-LABEL_HURRY_S = 1.0
-
 #: After so long without a list the API counts as not answering, though its last answer was good: one read may hang
 #: for the read timeout, several times over.
 STALE_S = 60.0
@@ -86,8 +81,6 @@ class Fleet:
         self._vast_api = VastApiSnapshot("unknown", None, None)
         self._started_at = clock()
         self._stopping = False
-        self._label_limit_s = LABEL_LIMIT_S
-        self._clearing: asyncio.Timeout | None = None
         self._tools = KeeperTools(
             tunnels, settings, self._tasks, clock, rng or random.Random(), self._path_changed
         )
@@ -113,7 +106,7 @@ class Fleet:
         self._stopping = True
         self._rebalance()
         if clear_labels:
-            await self._clear_labels()
+            await self._labels.finish()
         for keeper in self._keepers.values():
             keeper.backend.step(Event.VANISHED, self.clock(), "the proxy is stopping")
         await self._tasks.aclose()
@@ -123,19 +116,7 @@ class Fleet:
 
     def hurry(self) -> None:
         """Somebody does not want to wait: `aclose` spends a second on labels from now on, also if it has begun."""
-        if self._label_limit_s > LABEL_HURRY_S:
-            self._label_limit_s = LABEL_HURRY_S
-            if self._clearing is not None:
-                self._clearing.reschedule(asyncio.get_running_loop().time() + LABEL_HURRY_S)
-
-    async def _clear_labels(self) -> None:
-        try:
-            async with asyncio.timeout(self._label_limit_s) as self._clearing:
-                await self._labels.settle()
-        except TimeoutError:
-            logger.warning("some labels were not cleared within %.0f s", self._label_limit_s)
-        finally:
-            self._clearing = None
+        self._labels.hurry()
 
     # ── requests ───────────────────────────────────────────────────────────────────────────────
 

@@ -16,6 +16,11 @@ from vastproxy.vastai import VastClient, VastError, VastNotFound, VastUnauthoriz
 
 logger = logging.getLogger(__name__)
 
+#: How long a shutdown may spend on clearing labels: one call a second is allowed, and people wait.
+CLEAR_LIMIT_S = 20.0
+#: The same for people in a hurry: time for a label or two.
+HURRY_LIMIT_S = 1.0
+
 
 class Labels:
     """Carries out label plans. `wanted` is asked again before every write, so a plan that aged is never followed."""
@@ -34,6 +39,8 @@ class Labels:
         self._publish = publish
         self._may_write = True
         self._changed = asyncio.Event()
+        self._limit_s = CLEAR_LIMIT_S
+        self._finishing: asyncio.Timeout | None = None
         #: Two who write at the same time would write twice, and one could end while the other still writes.
         self._writing = asyncio.Lock()
 
@@ -54,6 +61,23 @@ class Labels:
             while self._may_write and (writes := self._wanted()):
                 if not await self._write(writes[0]):
                     return
+
+    async def finish(self) -> None:
+        """`settle` for the last time, bounded: what is not written then stays as it is."""
+        try:
+            async with asyncio.timeout(self._limit_s) as self._finishing:
+                await self.settle()
+        except TimeoutError:
+            logger.warning("some labels were not cleared within %.0f s", self._limit_s)
+        finally:
+            self._finishing = None
+
+    def hurry(self) -> None:
+        """`finish` has a second from now on, also if it has begun."""
+        if self._limit_s > HURRY_LIMIT_S:
+            self._limit_s = HURRY_LIMIT_S
+            if self._finishing is not None:
+                self._finishing.reschedule(asyncio.get_running_loop().time() + HURRY_LIMIT_S)
 
     async def _write(self, write: SetLabel) -> bool:
         try:

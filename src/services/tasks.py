@@ -29,6 +29,11 @@ class Tasks:
     def __bool__(self) -> bool:
         return True  # an owner without tasks is still an owner
 
+    @property
+    def closed(self) -> bool:
+        """Has `aclose` begun, so that nothing more can be started?"""
+        return self._closing
+
     def __repr__(self) -> str:
         state = "closed" if self._closing else "open"
         return f"<Tasks {self._owner} {state} running={len(self._tasks)}>"

@@ -78,6 +78,7 @@ class Keeper:
         self._next_dial_at = float("-inf")
         self._next_upgrade_at = float("inf")
         self._rounds = 0
+        self._open: set[Tunnel] = set()
         self._minimal_gpu_query = False
         self._gpu_rests = 0
 
@@ -115,10 +116,9 @@ class Keeper:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the tunnel; streams on it end."""
+        """Close every tunnel, retired ones too; streams on them end."""
         self.backend.pool.aclose()
-        if (tunnel := self.backend.tunnel) is not None:
-            await tunnel.close()
+        await asyncio.gather(*(tunnel.close() for tunnel in tuple(self._open)))
 
     # ── the tunnel ─────────────────────────────────────────────────────────────────────────────
 
@@ -169,15 +169,19 @@ class Keeper:
         self._attach(tunnel, "direct path found, the relay ends with its last stream")
 
     def _attach(self, tunnel: Tunnel, detail: str) -> None:
+        self._open.add(tunnel)
         self.backend.attach(Carrier(tunnel, end=self._end))
         self._next_upgrade_at = self._tools.clock() + self._tools.settings.tunnels.upgrade_interval_s
         self._tools.path_changed(self.backend, tunnel.address.path, f"{detail} ({tunnel.address})")
         tunnel.lost.add_done_callback(lambda lost: self._on_lost(tunnel, lost))
 
     def _end(self, tunnel: Tunnel) -> None:
+        if self._tools.tasks.closed:
+            return  # the fleet is ending and closes all tunnels itself
         self._tools.tasks.spawn(tunnel.close(), name=f"close/{self.backend.id}")
 
     def _on_lost(self, tunnel: Tunnel, lost: "asyncio.Future[Exception | None]") -> None:
+        self._open.discard(tunnel)
         if self.backend.tunnel is not tunnel:
             return
         why = str(lost.result() or "closed") if not lost.cancelled() else "closed"

@@ -1,6 +1,7 @@
 """The facade, with instances in memory and an account that is a list."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -278,3 +279,18 @@ async def test_nothing_is_begun_once_the_end_has_begun() -> None:
     await bench.fleet.tend(1)
     assert 9 not in bench.states()
     assert [e.after for e in bench.events if isinstance(e, StateChanged)][-1] == "removing"
+
+
+async def test_who_is_in_a_hurry_does_not_wait_for_labels() -> None:
+    """A second signal during the last calls: a label call that hangs holds the end up for a second at most."""
+    release = threading.Event()
+    bench = Bench()
+    loop = asyncio.get_running_loop()
+    async with bench.fleet:
+        await bench.serve(1)
+        await bench.until(LabelWritten(1, "proxied"))
+        bench.account.label_instance = lambda instance_id, label: release.wait(20)  # type: ignore[method-assign]
+        began = loop.time()
+        loop.call_later(0.05, bench.fleet.hurry)
+    assert loop.time() - began < 5
+    release.set()

@@ -262,3 +262,18 @@ async def test_leaving_waits_for_streams_and_not_for_ever(bench: Bench) -> None:
     await bench.keeper.leave(grace_s=0.01)
     assert not bench.engine.made[0].is_alive
     assert not busy.reusable
+
+
+async def test_the_end_closes_a_retired_tunnel_too_though_nothing_can_be_started(bench: Bench) -> None:
+    """The fleet ends its tasks first. A stream that still runs on the old path must not keep that open."""
+    bench.engine.refusals = {Path.DIRECT: GONE}
+    await bench.tend()
+    await bench.backend.pool.acquire()
+    bench.engine.refusals = {}
+    await bench.tend(after_s=31)
+    await bench.settle()
+    relay, direct = bench.engine.made
+    await bench.tasks.aclose()
+    await bench.keeper.aclose()
+    assert not relay.is_alive
+    assert not direct.is_alive
