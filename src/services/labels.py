@@ -5,6 +5,7 @@ is told once and then left alone.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +18,7 @@ from vastproxy.vastai import VastClient, VastError, VastNotFound, VastUnauthoriz
 logger = logging.getLogger(__name__)
 
 #: How long a shutdown may spend on clearing labels: one call a second is allowed, and people wait.
-CLEAR_LIMIT_S = 20.0
+CLEAR_LIMIT_S = 60.0
 #: The same for people in a hurry: time for a label or two.
 HURRY_LIMIT_S = 1.0
 
@@ -56,11 +57,19 @@ class Labels:
             await self.settle()
 
     async def settle(self) -> None:
-        """Write what is wanted now, until nothing is, or a write fails; the next change tries again."""
+        """Write what is wanted now, until nothing is. What fails is tried again after the next change."""
+        failed: set[int] = set()
         async with self._writing:
-            while self._may_write and (writes := self._wanted()):
-                if not await self._write(writes[0]):
+            while self._may_write:
+                write = next((one for one in self._wanted() if one.instance_id not in failed), None)
+                if write is None:
                     return
+                try:
+                    await self._write(write)
+                except VastError as error:
+                    if not self._go_on_after(write, error):
+                        return
+                    failed.add(write.instance_id)
 
     async def finish(self) -> None:
         """`settle` for the last time, bounded: what is not written then stays as it is."""
@@ -79,14 +88,16 @@ class Labels:
             if self._finishing is not None:
                 self._finishing.reschedule(asyncio.get_running_loop().time() + HURRY_LIMIT_S)
 
-    async def _write(self, write: SetLabel) -> bool:
-        try:
-            await in_thread(
-                partial(self._client.label_instance, write.instance_id, write.label), name="vast-label"
-            )
-        except VastNotFound:
-            pass  # gone: as good as cleared, and a list will say so
-        except VastUnauthorized as error:
+    async def _write(self, write: SetLabel) -> None:
+        call = partial(self._client.label_instance, write.instance_id, write.label)
+        with contextlib.suppress(VastNotFound):  # gone: as good as cleared, and a list will say so
+            await in_thread(call, name="vast-label")
+        self._written(write)
+        self._publish(LabelWritten(write.instance_id, write.label))
+
+    def _go_on_after(self, write: SetLabel, error: VastError) -> bool:
+        """Is the next label worth a try after this failure?"""
+        if isinstance(error, VastUnauthorized) and error.code != "edge_blocked":
             self._may_write = False
             logger.warning(
                 "this API key may not write labels (%s); instances are served unlabelled. "
@@ -94,9 +105,5 @@ class Labels:
                 error,
             )
             return False
-        except VastError as error:
-            logger.warning("[backend=%d] the label could not be written: %s", write.instance_id, error)
-            return False
-        self._written(write)
-        self._publish(LabelWritten(write.instance_id, write.label))
-        return True
+        logger.warning("[backend=%d] the label could not be written: %s", write.instance_id, error)
+        return not (error.retryable or isinstance(error, VastUnauthorized))

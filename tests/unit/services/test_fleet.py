@@ -30,6 +30,7 @@ from vastproxy.vastai import (
     InstanceList,
     VastClient,
     VastNotFound,
+    VastRejected,
     VastUnauthorized,
     VastUnavailable,
 )
@@ -44,6 +45,7 @@ class Account:
         self.labels: list[tuple[int, str]] = []
         self.list_error: Exception | None = None
         self.label_error: Exception | None = None
+        self.label_refused: int | None = None
         self.label_hang: threading.Event | None = None
         self.lists = 0
         self.closed = False
@@ -57,6 +59,8 @@ class Account:
     def label_instance(self, instance_id: int, label: str) -> None:
         if self.label_hang is not None:
             self.label_hang.wait(20)
+        if instance_id == self.label_refused:
+            raise VastRejected("not this one", "invalid_args")
         if self.label_error is not None:
             raise self.label_error
         self.labels.append((instance_id, label))
@@ -145,6 +149,22 @@ async def test_a_key_without_the_right_to_label_is_told_once_and_all_is_served(
 
 async def test_a_label_that_failed_is_written_after_the_next_list(bench: Bench) -> None:
     bench.account.label_error = VastUnavailable("502", "bad_gateway")
+    await bench.serve(1)
+    await asyncio.sleep(0.02)
+    bench.account.label_error = None
+    await bench.fleet.sync()
+    await bench.until(LabelWritten(1, "proxied"))
+
+
+async def test_a_label_that_is_rejected_holds_up_no_other(bench: Bench) -> None:
+    bench.account.label_refused = 1
+    await bench.serve(1, 2)
+    await bench.until(LabelWritten(2, "proxied"))
+    assert bench.account.labels == [(2, "proxied")]
+
+
+async def test_a_blocked_address_is_not_taken_for_a_missing_right(bench: Bench) -> None:
+    bench.account.label_error = VastUnauthorized("a web page", "edge_blocked", http_status=403)
     await bench.serve(1)
     await asyncio.sleep(0.02)
     bench.account.label_error = None
