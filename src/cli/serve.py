@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 import uvicorn
+from starlette.types import ASGIApp
 
 from vastproxy.api.app import build_fleet, create_app, running
 from vastproxy.cli.logs import set_up_logging
@@ -103,21 +104,7 @@ async def run_server(
     fleet = build_fleet(settings, client=client)
     app = create_app(settings, fleet=fleet)
     with _bound(address) as listener:
-        config = uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,  # nobody in front of us is known, so nobody's word for an address counts
-            backlog=BACKLOG,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=settings.server.shutdown_grace_s,  # type: ignore[arg-type]  # a float works
-        )
-        server = _Server(config)
+        server = _Server(server_config(app, grace_s=settings.server.shutdown_grace_s))
         url = _url(listener)
         logger.info("listening on %s%s", url, _explain(settings.server.listen, address))
         handle = RunningServer(server, fleet, url)
@@ -127,6 +114,24 @@ async def run_server(
                 await _serve(server, listener, handle, ready)
                 logger.info("no more streams; clearing labels and closing tunnels")
     return 0
+
+
+def server_config(app: ASGIApp, *, grace_s: float) -> uvicorn.Config:
+    """How the HTTP server is set up: lean, silent, and adding nothing to what engines answer."""
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,  # nobody in front of us is known, so nobody's word for an address counts
+        backlog=BACKLOG,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=grace_s,  # type: ignore[arg-type]  # a float works
+    )
 
 
 async def _serve(

@@ -13,6 +13,7 @@ from tests.helpers.builders import make_instance
 from tests.helpers.engines import FakeEngine
 from tests.helpers.plain import PlainEngine
 from vastproxy.api.app import create_app
+from vastproxy.cli.serve import server_config
 from vastproxy.jobs.probe import ProbeJob
 from vastproxy.services.events import FleetEvent, StateChanged
 from vastproxy.services.fleet import Fleet
@@ -109,18 +110,7 @@ class Proxying:
             listener.bind(("127.0.0.1", 0))
             listener.listen(512)
             self.port = listener.getsockname()[1]
-            config = uvicorn.Config(
-                app,
-                http="httptools",
-                ws="none",
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                date_header=False,
-                timeout_graceful_shutdown=5,
-            )
-            server = _Server(config)
+            server = _Server(server_config(app, grace_s=5))
             task = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]))
             while not server.started:
                 await asyncio.sleep(0.001)
