@@ -85,7 +85,7 @@ def demo(
     ] = 60.0,
     seed: Annotated[int, typer.Option(help="Fixes the answers and the order of the chaos.")] = 0,
 ) -> None:
-    """Show vastproxy at work on a simulated vast.ai account: no key, no GPU, no cost.
+    """Try it on a simulated account: no key, no GPU.
 
     Starts simulated instances with real SSH servers and engines on this machine, serves them as `vastproxy serve`
     would, and asks one question. Then it stays up for your own requests until Ctrl-C.

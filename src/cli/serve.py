@@ -42,10 +42,11 @@ def serve(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     config: Annotated[Path | None, typer.Option(help="Config file (VASTPROXY_CONFIG).")] = None,
 ) -> None:
-    """Serve every running instance of your account as one OpenAI-compatible endpoint.
+    """Serve your running instances as one endpoint.
 
-    Needs VAST_API_KEY and an SSH key that is registered with vast.ai. Ctrl-C stops accepting and lets running streams
-    end; a second Ctrl-C ends at once.
+    Finds every running instance of the account, connects over SSH, and balances OpenAI-compatible requests over the
+    engines inside. Needs VAST_API_KEY and an SSH key that is registered with vast.ai. Ctrl-C stops accepting and
+    lets running streams end; a second Ctrl-C ends at once.
 
     Examples:
 
@@ -106,7 +107,12 @@ async def run_server(
     with _bound(address) as listener:
         server = _Server(server_config(app, grace_s=settings.server.shutdown_grace_s))
         url = _url(listener)
-        logger.info("listening on %s%s", url, _explain(settings.server.listen, address))
+        logger.info(
+            "listening on %s (base_url for clients: %s/v1)%s",
+            url,
+            url,
+            _explain(settings.server.listen, address),
+        )
         handle = RunningServer(server, fleet, url)
         # Until the very end: by itself, a signal during the last calls would end the process in the middle of them.
         with _signals(handle.request_stop):
