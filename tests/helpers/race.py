@@ -10,10 +10,13 @@ import asyncio
 import functools
 import sys
 from collections.abc import Generator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
 
+import vastproxy
 from tests.helpers.eager import eager_task_factory
 from tests.helpers.loop import LoopFactory
 
@@ -24,6 +27,8 @@ SWITCH_INTERVAL_S = 1e-6
 MAY_BLOCK = (
     ("api/app.py", "create_app"),  # reads settings once, before anything is served
     ("services/tunnels/keys.py", "load_client_keys"),  # reads keys once, for the engine made at the start
+    ("simulator/serving.py", "startup"),  # uvicorn looks at the path of a unix socket before it binds
+    ("simulator/serving.py", "stop"),  # removes the file of that socket
 )
 
 _detector = pytest.StashKey[BlockBuster]()
@@ -40,13 +45,30 @@ def blocking_detector() -> BlockBuster:
     return detector
 
 
+#: Whose tasks start at once: ours. Libraries order their own work by the loop's turns – asyncssh answers a request
+#: before the session that it asked for begins, anyio ties cancel scopes to its record of the current task.
+EAGER_BELOW = (f"{Path(vastproxy.__file__).parent}/", f"{Path(__file__).parents[1]}/")
+
+
+def ours_only(eager_factory: Any) -> Any:
+    """A task factory that starts coroutines of vastproxy and its tests at once, and everybody else's in their turn."""
+
+    def create(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> Any:
+        code = getattr(work, "cr_code", None)
+        if code is not None and code.co_filename.startswith(EAGER_BELOW):
+            return eager_factory(loop, work, **options)
+        return asyncio.Task(work, loop=loop, **options)
+
+    return create
+
+
 @functools.cache
 def eager(factory: LoopFactory) -> LoopFactory:
     """`factory`, whose loops start tasks eagerly."""
 
     def make() -> asyncio.AbstractEventLoop:
         loop = factory()
-        loop.set_task_factory(eager_task_factory())
+        loop.set_task_factory(ours_only(eager_task_factory()))
         return loop
 
     return make
