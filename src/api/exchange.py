@@ -31,6 +31,8 @@ class Exchange:
     sse: bool = False
     tried: set[int] = field(default_factory=set)
     attempts: int = 0
+    uploaded: bool = False
+    """Has the whole body been written to the connection of this attempt?"""
     started: bool = False
     """Has the client been sent the head of an answer?"""
     status: int = 0

@@ -94,8 +94,9 @@ class ProxyApp:
                     exchange.attempts += 1
                     connection = await lease.backend.pool.acquire(fresh=fresh)
                     await self._exchange(exchange, lease, connection, send)
-                    lease.backend.pool.release(connection)
-                    connection = None
+                    if exchange.uploaded:  # else the engine answered early and still waits for the rest
+                        lease.backend.pool.release(connection)
+                        connection = None
                     return False
                 except BackendError as error:
                     verdict = decide(
@@ -170,6 +171,7 @@ class ProxyApp:
             raise BackendError("the request is too long to be sent a second time")
         backend = lease.backend
         assert backend.target is not None
+        exchange.uploaded = exchange.body.complete
         length = len(held) if exchange.body.complete else exchange.length
         head = build_request_head(
             exchange.method.encode("ascii"),
@@ -193,6 +195,7 @@ class ProxyApp:
                 await connection.drain()
             if exchange.length is None:
                 connection.write(LAST_CHUNK)
+            exchange.uploaded = True
         except BackendError:
             return  # the reading side hears of it, and may still find an answer that was sent before
         except (ClientDisconnected, BodyTooLarge) as error:

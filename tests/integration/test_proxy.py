@@ -130,6 +130,25 @@ async def test_the_engine_gets_the_beginning_before_the_client_sends_the_end(pro
         assert (await client.rest(await client.head())).body == b"ok"
 
 
+async def test_a_connection_whose_request_was_not_sent_whole_is_not_used_again() -> None:
+    """An engine may answer before it has read the body. What follows on that connection would be taken for its rest."""
+
+    async def hasty(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        await reader.read()
+
+    async with Proxying([FakeEngine("vllm")], fleet=QUIET) as proxying, ScriptedServer(hasty) as server:
+        proxying.tunnels.ports[(1, 18000)] = server.port
+        async with Client(proxying.port) as client:
+            await client.send("POST", "/x", {"content-length": "1000"})
+            await client.send_data(b"part")
+            assert (await client.rest(await client.head())).body == b"ok"
+        assert (await ask(proxying.port, "GET", "/x")).body == b"ok"
+        assert server.connections == 2
+        await idle(proxying)
+
+
 async def test_head_has_headers_and_no_body(proxy: Proxying) -> None:
     answer = await ask(proxy.port, "HEAD", "/echo")
     assert (answer.status, answer.body) == (200, b"")
