@@ -29,7 +29,7 @@ from vastproxy.services.fleet import Fleet
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.tunnels.factory import make_engine
 from vastproxy.settings import Settings, effective_environ, load_settings, resolve_secret
-from vastproxy.vastai import VastClient, VastConfig
+from vastproxy.vastai import VastClient, VastConfig, get_client
 
 
 def build_fleet(
@@ -46,7 +46,7 @@ def build_fleet(
         ttl_s = min(settings.vast.cache.ttl_s, settings.fleet.poll_interval_s / 2)
         cache = settings.vast.cache.model_copy(update={"ttl_s": ttl_s})
         section = settings.vast.model_copy(update={"cache": cache})
-        client = VastClient(VastConfig.from_settings(section, environ), cache=make_cache(cache))
+        client = get_client(VastConfig.from_settings(section, environ), cache=make_cache(cache))
     token = resolve_secret(settings.engines.api_key, environ=environ, name="engines.api_key")
     return Fleet(
         settings,

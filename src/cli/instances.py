@@ -11,7 +11,7 @@ from vastproxy.cli.options import AsJson, ConfigFile
 from vastproxy.services.filters import refusal
 from vastproxy.settings import load
 from vastproxy.settings.model import FleetSettings
-from vastproxy.vastai import Instance, Phase, VastClient, VastConfig
+from vastproxy.vastai import Instance, Phase, VastConfig, get_client
 
 #: Left out unless asked for: they do nothing until somebody starts them.
 AT_REST = frozenset((Phase.STOPPED, Phase.DESTROYED))
@@ -28,7 +28,7 @@ def instances(
     """
     loaded = load(config_path=config)
     vast = VastConfig.from_settings(loaded.settings.vast, loaded.environ)
-    with VastClient(vast) as client:
+    with get_client(vast) as client:
         listed = client.list_instances()
     fleet = loaded.settings.fleet
     shown = [one for one in listed if everything or one.phase not in AT_REST]

@@ -55,6 +55,10 @@ class Caller:
         with self._monitor.track(name):
             return self._transport.fetch_public(url, doing=doing)
 
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
     def close(self) -> None:
         """Refuse further calls, wake who sleeps, close idle connections."""
         self._closed.set()

@@ -78,6 +78,11 @@ class VastClient:
         self._caller.close()
 
     @property
+    def closed(self) -> bool:
+        """Has `close` been called, so that every further call raises?"""
+        return self._caller.closed
+
+    @property
     def last_list_at(self) -> float | None:
         """When this client last read a complete list from vast.ai, by its clock; None if it never did."""
         return self._last_list_at
@@ -259,12 +264,20 @@ class _Shared:
     client: VastClient | None = None
 
 
-def get_client() -> VastClient:
-    """The process's client, made from the settings at the first call. Raises SettingsError without a key."""
+def get_client(config: VastConfig | None = None, *, cache: Cache | None = None) -> VastClient:
+    """The process's client: one connection pool, one cache, and one account of what vast.ai allows a second.
+
+    Made at the first call, and again after it was closed: for `config`, or else from the settings. Whoever asks with
+    another `config` than it was made for ends it and gets a new one. Raises SettingsError without a key.
+    """
     with _Shared.lock:
-        if _Shared.client is None:
-            _Shared.client = VastClient(load_vast_config())
-        return _Shared.client
+        client = _Shared.client
+        if client is not None and not client.closed and config in (None, client.config):
+            return client
+        if client is not None:
+            client.close()
+        _Shared.client = client = VastClient(config or load_vast_config(), cache=cache)
+        return client
 
 
 def set_client(client: VastClient) -> None:

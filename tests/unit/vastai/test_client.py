@@ -23,6 +23,7 @@ from vastproxy.vastai import (
     Phase,
     RecordingMonitor,
     VastClient,
+    VastConfig,
     VastNotFound,
     VastProtocolError,
     VastRateLimited,
@@ -675,3 +676,27 @@ def test_pages_without_end_are_given_up(web: Web) -> None:
     with pytest.raises(VastProtocolError, match="over and over"):
         client().list_instances()
     assert count == 2 * MAX_PAGES
+
+
+@pytest.mark.usefixtures("nobody")
+def test_whoever_asks_for_the_same_account_gets_the_same_client() -> None:
+    config = VastConfig(api_key="k", url="http://127.0.0.1:9")
+    client = get_client(config)
+    assert get_client() is client
+    assert get_client(VastConfig(api_key="k", url="http://127.0.0.1:9")) is client
+
+
+@pytest.mark.usefixtures("nobody")
+def test_another_account_ends_the_client_of_the_one_before() -> None:
+    first = get_client(VastConfig(api_key="one", url="http://127.0.0.1:9"))
+    second = get_client(VastConfig(api_key="two", url="http://127.0.0.1:9"))
+    assert first.closed
+    assert get_client() is second
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_closed_client_is_replaced() -> None:
+    config = VastConfig(api_key="k", url="http://127.0.0.1:9")
+    first = get_client(config)
+    first.close()
+    assert get_client(config) is not first
