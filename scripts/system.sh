@@ -30,6 +30,7 @@ if [[ $scope != venv ]]; then
     PATH="$PATH:/usr/sbin:/usr/local/sbin"
     command -v sshd >/dev/null || missing+=(openssh-server)
     { command -v ssh && command -v ssh-keygen; } >/dev/null || missing+=(openssh-client)
+    command -v curl >/dev/null || missing+=(curl)
 fi
 # sshd run by root refuses to start without it; only the system's service would make it.
 if [[ $scope != venv && $(id -u) -eq 0 ]]; then
