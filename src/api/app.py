@@ -13,14 +13,15 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
+from vastproxy.api.access import AccessLog
 from vastproxy.api.admin import AdminEndpoints
-from vastproxy.api.auth import KeyRing, RequireKey
-from vastproxy.api.errors import ApiError
+from vastproxy.api.auth import KeyRing
+from vastproxy.api.errors import ApiError, own_failure
+from vastproxy.api.front import Entrance, Front
 from vastproxy.api.health import HealthEndpoints
 from vastproxy.api.models import ModelsEndpoint
-from vastproxy.api.proxy import ProxyApp
+from vastproxy.api.proxy import Proxy
 from vastproxy.jobs.probe import ProbeJob
 from vastproxy.jobs.sync import SyncJob
 from vastproxy.services.cache import make_cache
@@ -81,33 +82,37 @@ async def running(fleet: Fleet) -> AsyncIterator[Fleet]:
         unsubscribe()
 
 
-def create_app(settings: Settings | None = None, *, fleet: Fleet | None = None) -> Starlette:
+def create_app(
+    settings: Settings | None = None, *, fleet: Fleet | None = None, access_log: AccessLog | None = None
+) -> Starlette:
     """The application, also for `uvicorn --factory vastproxy.api.app:create_app`.
 
     `settings` are read as the command line reads them unless given. With `fleet` its life is the caller's (see
-    `running`), otherwise the lifespan's. Raises SettingsError.
+    `running`), otherwise the lifespan's. Lines about requests go to `access_log`, to the logger `vastproxy.access`
+    unless given. Its `state.entrance` is where our own HTTP protocol brings requests. Raises SettingsError.
     """
     settings = load_settings() if settings is None else settings
     mine = fleet is None
     fleet = build_fleet(settings) if fleet is None else fleet
     keys = inbound_keys(settings)
-    proxy = ProxyApp(fleet)
+    proxy = Proxy(fleet, access_log=access_log or AccessLog(enabled=settings.logging.access))
+    tasks = Tasks("pages")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with running(fleet) if mine else nullcontext():
             yield
         await proxy.aclose()
+        await tasks.aclose()
 
-    return Starlette(
+    app = Starlette(
         routes=_routes(fleet),
-        middleware=[
-            *([Middleware(RequireKey, keys=keys)] if keys else []),
-            Middleware(Front, proxy=proxy),
-        ],
+        middleware=[Middleware(Front, proxy=proxy, keys=keys, tasks=tasks)],
         exception_handlers={HTTPException: _refuse, Exception: _apologise},
         lifespan=lifespan,
     )
+    app.state.entrance = Entrance(app, proxy=proxy, keys=keys, tasks=tasks)
+    return app
 
 
 def _routes(fleet: Fleet) -> list[Route]:
@@ -121,26 +126,6 @@ def _routes(fleet: Fleet) -> list[Route]:
     ]
 
 
-#: Answered here, whatever the method; everything else, and all of /v1 beyond the list of models, is proxied.
-OWN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/v1/models", "/vastproxy"})
-OWN_PREFIXES = ("/vastproxy/", "/webhooks/")
-
-
-class Front:
-    """The fork in the road: what is not ours goes to the proxy without meeting a router."""
-
-    def __init__(self, app: ASGIApp, proxy: ProxyApp) -> None:
-        self._ours = app
-        self._proxy = proxy
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path", "")
-        if scope["type"] != "http" or path in OWN_PATHS or path.startswith(OWN_PREFIXES):
-            await self._ours(scope, receive, send)
-        else:
-            await self._proxy(scope, receive, send)
-
-
 async def _refuse(request: Request, error: Exception) -> Response:
     """A path or method that is ours and does not exist."""
     assert isinstance(error, HTTPException)
@@ -150,7 +135,4 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 async def _apologise(request: Request, error: Exception) -> Response:
     """A bug. The log has the traceback; the client has no use for it."""
-    answer = ApiError(
-        500, "The proxy failed on this request; its log says why.", "server_error", "proxy_error"
-    )
-    return Response(answer.body(), 500, media_type="application/json")
+    return Response(own_failure().body(), 500, media_type="application/json")

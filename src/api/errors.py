@@ -1,7 +1,7 @@
 """Our own answers when something went wrong, in OpenAI's shape: `{"error": {message, type, code, param}}`."""
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,30 @@ class ApiError:
         error = {"message": self.message, "type": self.type, "code": self.code, "param": self.param}
         return json.dumps({"error": error}, ensure_ascii=False).encode()
 
+    def headers(self, length: int) -> list[tuple[bytes, bytes]]:
+        """The headers of an answer that is this error, with a body of `length` bytes."""
+        head = [(b"content-type", b"application/json"), (b"content-length", str(length).encode())]
+        if self.retry_after_s is not None:
+            head.append((b"retry-after", str(self.retry_after_s).encode()))
+        if self.status == 401:
+            head.append((b"www-authenticate", b"Bearer"))
+        return head
+
     def sse_event(self) -> bytes:
         """The same, for a stream that has begun: official clients raise it as an API error."""
         return b"event: error\ndata: " + self.body() + b"\n\n"
+
+
+def last_event(error: ApiError, headers: Iterable[tuple[bytes, bytes]], tail: bytes) -> bytes:
+    """What to append to an answer with these headers that broke off after `tail`: an event that says so, or nothing
+    where that could not be read: in anything but a stream of events, compressed, or of an announced length."""
+    fields = dict(headers)
+    is_sse = fields.get(b"content-type", b"").lower().startswith(b"text/event-stream")
+    if not is_sse or b"content-encoding" in fields or b"content-length" in fields:
+        return b""
+    # An event that was cut in the middle must end, or ours would be read as a part of it.
+    whole = not tail or tail.endswith((b"\n\n", b"\r\n\r\n"))
+    return (b"" if whole else b"\n\n") + error.sse_event()
 
 
 BAD_KEY = ApiError(
@@ -39,10 +60,11 @@ BAD_KEY = ApiError(
 )
 
 
-def too_large(limit_bytes: int) -> ApiError:
+def too_large(limit_bytes: int, *, setting: str | None = "server.max_body_bytes") -> ApiError:
+    where = f", the limit of this proxy ({setting})" if setting else ""
     return ApiError(
         413,
-        f"The request body is larger than {limit_bytes} bytes, the limit of this proxy (server.max_body_bytes).",
+        f"The request body is larger than {limit_bytes} bytes{where}.",
         "invalid_request_error",
         "request_too_large",
     )
@@ -56,6 +78,37 @@ def denied_path(path: str) -> ApiError:
         "invalid_request_error",
         "path_not_allowed",
     )
+
+
+def bad_request(status: int, message: str) -> ApiError:
+    """What was sent is no HTTP that could be answered in another way."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return ApiError(status, message, kind, _BAD_REQUEST_CODES.get(status, "malformed_request"))
+
+
+_BAD_REQUEST_CODES = {
+    414: "uri_too_long",
+    417: "expectation_failed",
+    431: "headers_too_large",
+    405: "method_not_allowed",
+    501: "not_implemented",
+    505: "http_version_not_supported",
+}
+
+
+def request_timeout(limit_s: float, part: str) -> ApiError:
+    """The client did not send its request in time. `part`: `headers` or `body`."""
+    return ApiError(
+        408,
+        f"The request's {part} did not come within {limit_s:g} s (server.client_{part.rstrip('s')}_timeout_s).",
+        "invalid_request_error",
+        "request_timeout",
+    )
+
+
+def own_failure() -> ApiError:
+    """A bug. The log has the traceback; the client has no use for it."""
+    return ApiError(500, "The proxy failed on this request; its log says why.", "server_error", "proxy_error")
 
 
 def from_exception(error: VastproxyError) -> ApiError:
@@ -76,14 +129,6 @@ def _sentence(error: Exception) -> str:
 async def send_error(send: Send, error: ApiError, headers: list[tuple[bytes, bytes]] | None = None) -> None:
     """Answer a request with the error, whole."""
     body = error.body()
-    head = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        *(headers or []),
-    ]
-    if error.retry_after_s is not None:
-        head.append((b"retry-after", str(error.retry_after_s).encode()))
-    if error.status == 401:
-        head.append((b"www-authenticate", b"Bearer"))
+    head = [*error.headers(len(body)), *(headers or [])]
     await send({"type": "http.response.start", "status": error.status, "headers": head})
     await send({"type": "http.response.body", "body": body, "more_body": False})

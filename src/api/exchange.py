@@ -1,106 +1,299 @@
-"""One request on its way through the proxy: what it is, where it has been, how it ended."""
+"""One request on its way through the proxy, driven by calls from both its sides.
 
-import logging
-import re
-import uuid
-from dataclasses import dataclass, field
+1. refuse what is not proxied (engine paths that leak or change state, a body announced too large);
+2. gather the body for a moment, so that what is small leaves in one piece;
+3. lease a backend and write head and body to a connection of its (`attempts.py`); the rest of a long body follows
+   as it comes;
+4. pass the answer's head on, then each piece in the call in which it arrived. Who reads slowly pauses his engine.
 
-from starlette.types import Receive, Scope
+When the client leaves, the engine is told at once, the lease is given back, and nothing counts as a failure.
+"""
 
-from vastproxy.api.body import RequestBody
-from vastproxy.services.upstream.connection import UpstreamConnection
-from vastproxy.services.upstream.headers import Header
+import asyncio
+import time
 
-access_log = logging.getLogger("vastproxy.access")
+from vastproxy.api.attempts import Attempts
+from vastproxy.api.client import Client
+from vastproxy.api.errors import ApiError, from_exception, last_event, too_large
+from vastproxy.api.http.request import Request
+from vastproxy.api.stages import Stage, Step, advance
+from vastproxy.api.tools import ProxyTools
+from vastproxy.api.upload import REPLAY_LIMIT_BYTES, Upload
+from vastproxy.services.errors import BackendError, BackendTimeout, ServiceError
+from vastproxy.services.http1.grammar import Header
+from vastproxy.services.http1.headers import returned_headers, returned_trailers, switched_headers
+from vastproxy.services.upstream.response import ResponseHead
 
-#: A request id of the client's is kept when it is one: short, printable, no surprises in a log line.
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+#: A body is gathered until it is complete, this long, or this many bytes. Most are complete at once.
+GATHER_S = 0.05
+GATHER_BYTES = 64 * 1024
+
+#: Status in the log of a request whose client left. Nobody is sent it (nginx's number).
+LEFT = 499
 
 
-@dataclass(slots=True)
 class Exchange:
-    """One request on its way, over all its attempts."""
+    """A `Handler` for the client and the `Owner` of the attempts. One method of it runs at a time, none waits."""
 
-    method: str
-    target: bytes
-    headers: list[Header]
-    request_id: bytes
-    pin: int | None
-    body: RequestBody
-    length: int | None
-    sse: bool = False
-    tried: set[int] = field(default_factory=set)
-    attempts: int = 0
-    uploaded: bool = False
-    """Has the whole body been written to the connection of this attempt?"""
-    started: bool = False
-    """Has the client been sent the head of an answer?"""
-    status: int = 0
-    sent_bytes: int = 0
-    instance_id: int | None = None
-    connection: UpstreamConnection | None = None
-    tail: bytes = b""
-    """The last bytes that the client was sent."""
-
-
-def describe(scope: Scope, receive: Receive, *, max_body_bytes: int) -> Exchange:
-    """The request that an ASGI server hands us. A pin that is no id is no pin."""
-    headers: list[Header] = scope["headers"]
-    request_id, pin, length = b"", None, 0
-    for name, value in headers:
-        if name == b"x-request-id":
-            request_id = value
-        elif name == b"x-vastproxy-instance":
-            pin = int(value) if value.isdigit() and len(value) < 19 else None
-        elif name == b"content-length":
-            length = int(value)
-    if not _REQUEST_ID.fullmatch(request_id):
-        request_id = uuid.uuid4().hex.encode()
-    chunked = any(name == b"transfer-encoding" for name, _ in headers)
-    query: bytes = scope["query_string"]
-    raw_path: bytes = scope["raw_path"]
-    return Exchange(
-        method=scope["method"],
-        target=raw_path + b"?" + query if query else raw_path,
-        headers=headers,
-        request_id=request_id,
-        pin=pin,
-        body=RequestBody(receive, limit_bytes=max_body_bytes),
-        length=None if chunked else length,
+    __slots__ = (
+        "_attempts",
+        "_began",
+        "_client",
+        "_continued",
+        "_first_byte_at",
+        "_headers",
+        "_last",
+        "_request",
+        "_request_id",
+        "_sent_bytes",
+        "_stage",
+        "_status",
+        "_timer",
+        "_tools",
+        "_total_timer",
+        "_upload",
+        "refusal",
     )
 
+    def __init__(
+        self, tools: ProxyTools, request: Request, client: Client, *, request_id: bytes, pin: int | None
+    ) -> None:
+        self._tools = tools
+        self._request = request
+        self._client = client
+        self._request_id = request_id
+        self._stage = Stage.GATHER
+        self._upload = Upload(request.framing.length)
+        self._attempts = Attempts(tools, self, request, self._upload, client, request_id=request_id, pin=pin)
+        self._timer: asyncio.TimerHandle | None = None
+        self._total_timer: asyncio.TimerHandle | None = None
+        self._continued = False
+        self._status = 0
+        self._sent_bytes = 0
+        self._began = time.perf_counter()
+        self._first_byte_at: float | None = None
+        self._headers: list[Header] = []
+        self._last = b""
+        self.refusal: ApiError | None = None
+        """Set before `begin`: why it is not served, whatever it asks for."""
 
-def is_plain_sse(headers: list[Header]) -> bool:
-    """Can an event of ours be appended: a stream of events, not compressed, of no announced length?"""
-    fields = dict(headers)
-    sse = fields.get(b"content-type", b"").lower().startswith(b"text/event-stream")
-    return sse and b"content-encoding" not in fields and b"content-length" not in fields
+    # ── the client's side (Handler) ────────────────────────────────────────────────────────────
 
+    def begin(self, data: bytes, *, complete: bool) -> None:
+        """See `Handler.begin`."""
+        refusal = self.refusal or self._tools.refusal(self._request)
+        if refusal is not None:
+            self._refuse(refusal)
+            return
+        upload = self._upload
+        upload.add(data, complete=complete, on_its_way=False)
+        if upload.total_bytes > self._tools.max_body_bytes:
+            self._refuse(too_large(self._tools.max_body_bytes))
+        elif complete or self._request.expects_continue or upload.total_bytes >= GATHER_BYTES:
+            self._attempts.dispatch()
+        else:
+            self._timer = self._tools.call_later(GATHER_S, self._attempts.dispatch)
 
-#: Response headers that are ours to write, whatever the engine sent.
-OURS = frozenset({b"x-vastproxy-instance", b"x-request-id"})
+    def client_data(self, data: bytes, *, complete: bool) -> None:
+        """See `Handler.client_data`."""
+        stage = self._stage
+        if stage is Stage.PIPE:
+            self._pipe_up(data, complete=complete)
+            return
+        if stage is Stage.OVER:
+            return
+        upload = self._upload
+        upload.add(data, complete=complete, on_its_way=stage is Stage.WAIT or stage is Stage.RELAY)
+        if upload.total_bytes > self._tools.max_body_bytes:
+            self.client_failed(too_large(self._tools.max_body_bytes))
+        elif stage is Stage.GATHER:
+            if complete or upload.total_bytes >= GATHER_BYTES:
+                self._attempts.dispatch()
+        elif stage is Stage.CONNECT:
+            if upload.total_bytes >= REPLAY_LIMIT_BYTES and not complete:
+                self._client.pause_reading()
+        elif self._attempts.connection is not None:
+            self._attempts.connection.write(upload.more(data))
+            if not complete:
+                self.engine_writable()
 
+    def client_writable(self) -> None:
+        """See `Handler.client_writable`."""
+        if (connection := self._attempts.connection) is not None:
+            connection.resume_reading()
 
-def own_headers(exchange: Exchange) -> list[Header]:
-    """What the client is told about this request, on answers and on errors alike."""
-    headers = [(b"x-request-id", exchange.request_id)]
-    if exchange.instance_id is not None:
-        headers.append((b"x-vastproxy-instance", str(exchange.instance_id).encode()))
-    return headers
+    def client_left(self) -> None:
+        """See `Handler.client_left`."""
+        if self._stage is not Stage.OVER:
+            self._status = self._status if self._stage is Stage.PIPE else LEFT
+            self._attempts.drop()
+            self._over()
 
+    def client_failed(self, error: ApiError) -> None:
+        """See `Handler.client_failed`."""
+        if self._stage is Stage.OVER:
+            return
+        self._attempts.drop()
+        if self._is_answered:
+            self._client.break_off()
+            self._over()
+        else:
+            self._refuse(error)
 
-def log_access(exchange: Exchange, took_s: float) -> None:
-    """One line about a request that has ended. The query stays out of it: some put tokens there."""
-    if not access_log.isEnabledFor(logging.INFO):
-        return
-    access_log.info(
-        "%s %s %s → instance=%s status=%d bytes=%d attempts=%d took=%.0fms",
-        exchange.request_id.decode(),
-        exchange.method,
-        exchange.target.partition(b"?")[0].decode("latin-1"),
-        exchange.instance_id,
-        exchange.status,
-        exchange.sent_bytes,
-        exchange.attempts,
-        took_s * 1000,
-    )
+    def _pipe_up(self, data: bytes, *, complete: bool) -> None:
+        if (connection := self._attempts.connection) is None:
+            return
+        self._upload.total_bytes += len(data)
+        if data:
+            connection.write(data)
+        if complete:
+            connection.write_eof()
+        else:
+            self.engine_writable()
+
+    # ── the attempts (Owner) ───────────────────────────────────────────────────────────────────
+
+    def attempt_begun(self) -> None:
+        """See `Owner.attempt_begun`."""
+        self._stage = advance(self._stage, Step.DISPATCH)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        limit_s = self._tools.limits.total_timeout_s
+        if limit_s is not None and self._total_timer is None:
+            self._total_timer = self._tools.call_later(limit_s, self._on_total_timeout)
+
+    def attempt_sent(self) -> None:
+        """See `Owner.attempt_sent`."""
+        self._stage = advance(self._stage, Step.CONNECTED)
+
+    def given_up(self, error: ServiceError) -> None:
+        """See `Owner.given_up`. After the first byte of an answer it cannot become a status any more."""
+        answer = from_exception(error)
+        if not self._is_answered:
+            self._refuse(answer)
+            return
+        self._tools.log_broken(self._request_id, self._attempts.instance_id, error)
+        self._client.break_off(last_event(answer, self._headers, self._last))
+        self._over()
+
+    def _on_total_timeout(self) -> None:
+        self._total_timer = None
+        self._attempts.drop()
+        text = f"the answer was not complete within {self._tools.limits.total_timeout_s:g} s"
+        self.given_up(BackendTimeout(f"{text} (upstream.total_timeout_s)", phase="total"))
+
+    # ── the engine's side (Sink) ───────────────────────────────────────────────────────────────
+
+    def engine_interim(self, status: int, headers: list[Header]) -> None:
+        """See `Sink.engine_interim`. A 100 is for who asked for it, and once is enough."""
+        if status == 100:
+            if self._continued or not self._request.expects_continue:
+                return
+            self._continued = True
+        self._client.interim(status, returned_headers(headers, frozenset()))
+
+    def engine_answered(self, head: ResponseHead, data: bytes, done: bool) -> None:
+        """See `Sink.engine_answered`."""
+        attempts = self._attempts
+        assert attempts.lease is not None
+        self._stage = advance(self._stage, Step.ANSWERED)
+        self._status = head.status
+        self._first_byte_at = time.perf_counter()
+        attempts.lease.answered(self._tools.clock())
+        self._headers = headers = returned_headers(head.headers, head.connection, status=head.status)
+        self._sent_bytes = len(data)
+        self._last = data
+        self._client.respond(
+            head.status,
+            headers + self._attempts.headers(),
+            length=head.length,
+            has_body=head.has_body,
+            data=data,
+            last=done,
+        )
+        if done:
+            self._done()
+        elif self._client.write_paused and attempts.connection is not None:
+            attempts.connection.pause_reading()
+
+    def engine_data(self, data: bytes, done: bool) -> None:
+        """See `Sink.engine_data`."""
+        client, connection, lease = self._client, self._attempts.connection, self._attempts.lease
+        if connection is None or lease is None:
+            return
+        lease.backend.last_answer_at = self._tools.clock()
+        self._sent_bytes += len(data)
+        self._last = data
+        if not done:
+            client.send(data)
+            if client.write_paused:
+                connection.pause_reading()
+            return
+        client.send(data, last=True, trailers=returned_trailers(connection.trailers))
+        self._done()
+
+    def engine_switched(self, head: ResponseHead, data: bytes) -> None:
+        """See `Sink.engine_switched`."""
+        self._stage = advance(self._stage, Step.SWITCHED)
+        self._status = head.status
+        self._first_byte_at = time.perf_counter()
+        self._client.switch(switched_headers(head.headers, head.connection) + self._attempts.headers())
+        if data:
+            self.engine_data(data, False)
+
+    def engine_failed(self, error: BackendError) -> None:
+        """See `Sink.engine_failed`."""
+        self._attempts.failed(error, answered=self._is_answered)
+
+    def engine_writable(self) -> None:
+        """See `Sink.engine_writable`."""
+        connection = self._attempts.connection
+        if connection is not None and connection.write_paused:
+            self._client.pause_reading()
+        else:
+            self._client.resume_reading()
+
+    # ── ends ───────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _is_answered(self) -> bool:
+        return self._stage is Stage.RELAY or self._stage is Stage.PIPE
+
+    def _done(self) -> None:
+        """The whole answer has been passed on. An engine that answered early may still wait for the rest."""
+        self._attempts.finish(reusable=self._upload.sent and self._stage is not Stage.PIPE)
+        self._over()
+
+    def _refuse(self, error: ApiError) -> None:
+        """An answer of our own."""
+        self._status = error.status
+        body = error.body()
+        head_only = self._request.method == b"HEAD"
+        data = b"" if head_only else body
+        self._sent_bytes = len(data)
+        headers = error.headers(len(body)) + self._attempts.headers()
+        self._client.respond(
+            error.status, headers, length=len(body), has_body=not head_only, data=data, last=True
+        )
+        self._over()
+
+    def _over(self) -> None:
+        self._stage = advance(self._stage, Step.END)
+        for timer in (self._timer, self._total_timer):
+            if timer is not None:
+                timer.cancel()
+        now, first = time.perf_counter(), self._first_byte_at
+        self._tools.access_log.log(
+            self._request_id,
+            self._request.method.decode("latin-1"),
+            self._request.target,
+            self._attempts.instance_id,
+            self._status,
+            self._sent_bytes,
+            self._upload.total_bytes,
+            self._attempts.count,
+            now - self._began,
+            first - self._began if first is not None else None,
+            self._client.peer,
+        )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 import socket
@@ -11,14 +12,17 @@ from typing import Annotated, Any
 
 import typer
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 
+from vastproxy.api.access import AccessLog
 from vastproxy.api.app import build_fleet, create_app, running
+from vastproxy.api.http.protocol import HttpProtocol
 from vastproxy.cli.logs import set_up_logging
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.tasks import Tasks
 from vastproxy.settings import Settings, SettingsError, load
 from vastproxy.settings.listen import ListenAddress, require_keys
+from vastproxy.settings.model import ServerSettings
 from vastproxy.vastai import VastClient
 
 logger = logging.getLogger(__name__)
@@ -62,14 +66,16 @@ def serve(
         "logging.level": log_level,
     }
     loaded = load(overrides=overrides, config_path=config)
-    set_up_logging(loaded.settings.logging)
-    raise typer.Exit(run(loaded.settings))
+    with set_up_logging(loaded.settings.logging) as logs:
+        log = AccessLog(enabled=loaded.settings.logging.access, form=logs.form, sink=logs.access_sink)
+        code = run(loaded.settings, access_log=log)
+    raise typer.Exit(code)
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, *, access_log: AccessLog | None = None) -> int:
     """Serve until a signal ends it, on uvloop. Returns the exit code."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(run_server(settings))
+        return runner.run(run_server(settings, access_log=access_log))
 
 
 class RunningServer:
@@ -90,6 +96,7 @@ async def run_server(
     settings: Settings,
     *,
     client: VastClient | None = None,
+    access_log: AccessLog | None = None,
     ready: Callable[[RunningServer], Awaitable[None]] | None = None,
 ) -> int:
     """Serve until stopped: by a signal, or by `RunningServer.request_stop`. Returns the exit code.
@@ -103,9 +110,9 @@ async def run_server(
         insecure=settings.server.insecure,
     )
     fleet = build_fleet(settings, client=client)
-    app = create_app(settings, fleet=fleet)
+    app = create_app(settings, fleet=fleet, access_log=access_log)
     with _bound(address) as listener:
-        server = _Server(server_config(app, grace_s=settings.server.shutdown_grace_s))
+        server = _Server(server_config(app, settings.server))
         url = _url(listener)
         logger.info(
             "listening on %s (base_url for clients: %s/v1)%s",
@@ -122,21 +129,19 @@ async def run_server(
     return 0
 
 
-def server_config(app: ASGIApp, *, grace_s: float) -> uvicorn.Config:
-    """How the HTTP server is set up: lean, silent, and adding nothing to what engines answer."""
+def server_config(app: Starlette, settings: ServerSettings) -> uvicorn.Config:
+    """How the HTTP server is set up: with our protocol, and silent. `app` is what `create_app` made."""
+    protocol = functools.partial(HttpProtocol, entrance=app.state.entrance, limits=settings)
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=protocol,  # type: ignore[arg-type]  # declared as a class, called as a factory
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
-        server_header=False,
-        date_header=False,
         proxy_headers=False,  # nobody in front of us is known, so nobody's word for an address counts
         backlog=BACKLOG,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=grace_s,  # type: ignore[arg-type]  # a float works
+        timeout_graceful_shutdown=settings.shutdown_grace_s,  # type: ignore[arg-type]  # a float works
     )
 
 
@@ -170,6 +175,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
+        self._abort_connections()  # what the grace was too short for
         if self.force_exit:  # uvicorn leaves the lifespan hanging then, and the loop ends it with a traceback
             await self.lifespan.shutdown()
 
@@ -177,20 +183,24 @@ class _Server(uvicorn.Server):
         """First: accept nothing more, let streams end. Second: end them."""
         if not self.should_exit:
             self.should_exit = True
-            streams = len(self.server_state.tasks)
-            if streams:
+            running = sum(connection.at_work for connection in self._connections())
+            if running:
                 logger.info(
                     "stopping: %d requests are running and may end within %.0f s; a second signal ends them",
-                    streams,
+                    running,
                     self.config.timeout_graceful_shutdown or 0,
                 )
             return
         self.force_exit = True
-        for task in list(self.server_state.tasks):
-            task.cancel()
-        for connection in list(self.server_state.connections):
-            if (transport := getattr(connection, "transport", None)) is not None:
-                transport.abort()
+        self._abort_connections()
+
+    def _connections(self) -> list[HttpProtocol]:
+        return [each for each in self.server_state.connections if isinstance(each, HttpProtocol)]
+
+    def _abort_connections(self) -> None:
+        for connection in self._connections():
+            if connection.transport is not None:
+                connection.transport.abort()
 
 
 @contextlib.contextmanager

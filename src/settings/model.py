@@ -99,6 +99,24 @@ class ServerSettings(Section):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
     """Largest request body; more is answered 413. A context of a million tokens with images needs tens of
     MB."""
+    max_header_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 64 * 1024
+    """Largest request line and headers together; more is answered 431, a longer request line 414."""
+    max_headers: Annotated[int, Field(ge=10, le=10_000)] = 100
+    """Most headers of a request; more is answered 431."""
+    client_idle_timeout_s: Seconds = 75.0
+    """How long a client's connection is kept between two requests. Longer than what clients keep (httpx 5 s,
+    Go 90 s), so that it is they who close."""
+    client_header_timeout_s: Seconds = 30.0
+    """Limit for a request's headers, from their first byte: who sends them byte by byte wants to hold the
+    connection (408)."""
+    client_body_timeout_s: Seconds = 60.0
+    """Longest silence within a request's body (408)."""
+    client_write_timeout_s: Seconds = 300.0
+    """How long a client may take not one byte of its answer before it counts as gone; it holds a place at the
+    engine meanwhile."""
+    forwarded: Literal["append", "replace", "remove"] = "append"
+    """What engines are told of the client in Forwarded and X-Forwarded-*: added to what it brought, instead of it, or
+    nothing at all."""
     allow_paths: tuple[str, ...] = ()
     """Engine paths that are refused by default (such as /flush_cache) and shall be proxied all the same."""
 
@@ -201,6 +219,8 @@ class UpstreamSettings(Section):
     """Limit for the response headers: without streaming they come with the whole answer."""
     idle_timeout_s: Seconds = 180.0
     """Longest silence between two pieces of a response."""
+    total_timeout_s: Seconds | None = None
+    """Limit for a whole request with its answer. Off: long answers are what these machines are for."""
     pool_idle_s: Annotated[float, Field(ge=0)] = 3.0
     """A connection idle for longer is not used again: engines on uvicorn close at 5 s."""
     pool_max_idle: Annotated[int, Field(ge=0)] = 64
@@ -221,6 +241,8 @@ class LoggingSettings(Section):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is written."""
+    access: bool = True
+    """Write one line about every request."""
     format: Literal["auto", "text", "json"] = "auto"
     """Lines for people (text), one JSON object per line (json), or whichever fits: text on a terminal (auto)."""
 

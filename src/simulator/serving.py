@@ -57,7 +57,7 @@ class AppServer:
         config = uvicorn.Config(
             self._app,
             uds=str(self._path) if self._path else None,
-            http="httptools",
+            http="h11",
             ws="none",
             loop="none",
             lifespan="off",

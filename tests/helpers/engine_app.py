@@ -2,13 +2,13 @@
 
 It knows how each kind of engine answers the paths it is recognised by (tests/fixtures/engines, recorded
 from real engines or made after their sources), and can be told to be slow, broken, loading or locked.
+
+As SGLang it also does with the `rid` of a request what SGLang does (`engine_request.Running`).
 """
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -23,6 +23,9 @@ from tests.helpers.engine_answers import (
     model_list,
     own_path,
 )
+from tests.helpers.engine_request import RecordedRequest, Refused, Running, first_of
+
+__all__ = ["DiedMidStream", "EngineApp", "RecordedRequest"]
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -31,28 +34,6 @@ Send = Callable[[Message], Awaitable[None]]
 
 class DiedMidStream(Exception):
     """Makes the server drop the connection without ending the response."""
-
-
-@dataclass(eq=False)
-class RecordedRequest:
-    """One request as the engine saw it. `disconnected`: the caller left before the answer was complete;
-    `ended`: nothing works on it any more, for whatever reason."""
-
-    method: str
-    path: str
-    raw_path: bytes
-    query: bytes
-    headers: list[tuple[str, str]]
-    body: bytes = b""
-    disconnected: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def header(self, name: str) -> str | None:
-        return next((value for key, value in self.headers if key == name.lower()), None)
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 class EngineApp:
@@ -77,9 +58,16 @@ class EngineApp:
         self.token = token
         self.guards = guards
         self.requests: deque[RecordedRequest] = deque(maxlen=10_000)
+        """Those that have come whole."""
+        self.begun: deque[RecordedRequest] = deque(maxlen=10_000)
+        """All, from their heads on."""
         self.active = 0
         self.peak_active = 0
         self.aborted: deque[str] = deque(maxlen=10_000)
+        """The ids given to /abort_request, also those of nothing."""
+        self.ignores_closed_streams = False
+        """Go on generating for a caller that has left, and forget its id, as SGLang 0.5.18 does: only an abort that
+        comes before ends it."""
         self.header_delay_s = 0.0
         self.health_delay_s = 0.0
         self.upload_bytes_per_s: float | None = None
@@ -92,7 +80,7 @@ class EngineApp:
         self._go_on = asyncio.Event()
         self.paused = asyncio.Event()
         """Set while a stream waits at `pause_after`."""
-        self._running: dict[str, asyncio.Event] = {}
+        self._running = Running()
         self._arrived = asyncio.Condition()
 
     # -- switches ------------------------------------------------------------------------------------
@@ -121,9 +109,17 @@ class EngineApp:
 
     async def wait_for_requests(self, count: int, *, path: str | None = None) -> list[RecordedRequest]:
         """The requests so far (to `path`), once there are at least `count`."""
+        return await self._wait_for(self.requests, count, path)
 
+    async def wait_for_begun(self, count: int, *, path: str | None = None) -> list[RecordedRequest]:
+        """The same, of requests whose body may still be coming."""
+        return await self._wait_for(self.begun, count, path)
+
+    async def _wait_for(
+        self, requests: Iterable[RecordedRequest], count: int, path: str | None
+    ) -> list[RecordedRequest]:
         def seen() -> list[RecordedRequest]:
-            return [each for each in self.requests if path is None or each.path == path]
+            return [each for each in requests if path is None or each.path == path]
 
         async with self._arrived:
             await self._arrived.wait_for(lambda: len(seen()) >= count)
@@ -142,15 +138,22 @@ class EngineApp:
             headers=[(key.decode("latin-1"), value.decode("latin-1")) for key, value in scope["headers"]],
         )
         try:
-            request.body = await self._read_body(receive)
-            async with self._arrived:
-                self.requests.append(request)
-                self._arrived.notify_all()
+            await self._note(self.begun, request)
+            request.body = await self._read_body(receive, request)
+            if request.disconnected.is_set():
+                return
+            await self._note(self.requests, request)
             await self._answer(request, receive, send)
         finally:
+            request.ended_at = asyncio.get_running_loop().time()
             request.ended.set()
 
-    async def _read_body(self, receive: Receive) -> bytes:
+    async def _note(self, where: deque[RecordedRequest], request: RecordedRequest) -> None:
+        async with self._arrived:
+            where.append(request)
+            self._arrived.notify_all()
+
+    async def _read_body(self, receive: Receive, request: RecordedRequest) -> bytes:
         body = bytearray()
         while True:
             message = await receive()
@@ -158,20 +161,28 @@ class EngineApp:
             body += piece
             if self.upload_bytes_per_s:
                 await asyncio.sleep(len(piece) / self.upload_bytes_per_s)
-            if message["type"] == "http.disconnect" or not message.get("more_body"):
+            if message["type"] == "http.disconnect":
+                request.note_disconnect()
+                return bytes(body)
+            if not message.get("more_body"):
                 return bytes(body)
 
     async def _answer(self, request: RecordedRequest, receive: Receive, send: Send) -> None:
         if not self._is_welcome(request):
             await _reply(send, as_json({"error": {"message": "Unauthorized", "code": 401}}, 401))
-        elif request.method == "POST" and request.path in ("/v1/chat/completions", "/v1/completions"):
+        elif request.method == "POST" and request.path in self._generating_paths:
             await self._generate(request, receive, send)
-        elif request.method == "POST" and request.path == "/abort_request":
+        elif request.method == "POST" and request.path == "/abort_request" and self.kind == "sglang":
             await _reply(send, self._abort(request))
         else:
             if request.path == "/health":
                 await asyncio.sleep(self.health_delay_s)
             await _reply(send, self._look_up(request))
+
+    @property
+    def _generating_paths(self) -> tuple[str, ...]:
+        own = ("/generate",) if self.kind == "sglang" else ()
+        return ("/v1/chat/completions", "/v1/completions", *own)
 
     def _is_welcome(self, request: RecordedRequest) -> bool:
         guarded = self.guards == "all" or request.path.startswith("/v1/")
@@ -215,12 +226,9 @@ class EngineApp:
         )
 
     def _abort(self, request: RecordedRequest) -> Answer:
-        """SGLang compares by prefix."""
         rid = str(request.json.get("rid", ""))
         self.aborted.append(rid)
-        for running, stop in self._running.items():
-            if rid and running.startswith(rid):
-                stop.set()
+        self._running.abort(rid)
         return 200, "text/plain", b""
 
     # -- generation ----------------------------------------------------------------------------------
@@ -234,72 +242,68 @@ class EngineApp:
             error = {"message": "told to fail", "type": "server_error", "code": self.fail_status}
             await _reply(send, as_json({"error": error}, self.fail_status))
             return
-        stop = asyncio.Event()
-        rid = str(wanted.get("rid") or f"own-{id(request)}")
-        self._running[rid] = stop
+        try:
+            self._running.add(request, wanted if self.kind == "sglang" else {})
+        except Refused as refused:
+            await _reply(send, as_json({"error": {"message": str(refused), "code": 400}}, 400))
+            return
         self.active += 1
         self.peak_active = max(self.peak_active, self.active)
-        watch = asyncio.get_running_loop().create_task(_watch(receive, request))
+        watch = asyncio.get_running_loop().create_task(self._watch(receive, request))
         try:
-            await self._produce(request, wanted, stop, send)
+            await self._produce(request, wanted, send)
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
             self.active -= 1
-            self._running.pop(rid, None)
+            self._running.remove(request)
 
-    async def _produce(
-        self, request: RecordedRequest, wanted: dict[str, Any], stop: asyncio.Event, send: Send
-    ) -> None:
-        await asyncio.sleep(self.header_delay_s)
+    async def _produce(self, request: RecordedRequest, wanted: dict[str, Any], send: Send) -> None:
+        ends = self._ends(request)
+        if self.header_delay_s:
+            await first_of(*ends, limit_s=self.header_delay_s)
         is_chat, is_stream = request.path.endswith("chat/completions"), bool(wanted.get("stream"))
         if is_stream:
             await _start(send, 200, [(b"content-type", b"text/event-stream")])
         count = 0
-        async for count in self._tokens(int(wanted.get("max_tokens") or 16), stop, request):
+        own_id = {"id": request.rid} if self.kind == "sglang" else {}
+        async for count in self._tokens(int(wanted.get("max_tokens") or 16), ends):
             if is_stream:
-                await _more(send, event(chunk(wanted, is_chat, f"t{count} ", None)))
-        reason = "abort" if stop.is_set() else "length"
+                await _more(send, event(chunk(wanted, is_chat, f"t{count} ", None) | own_id))
+        reason = "abort" if request.aborted.is_set() else "length"
         if request.disconnected.is_set():
             return
         if not is_stream:
             text = "".join(f"t{n} " for n in range(1, count + 1))
-            await _reply(send, as_json(completion(wanted, is_chat, text, reason, count)))
+            await _reply(send, as_json(completion(wanted, is_chat, text, reason, count) | own_id))
             return
-        await _more(send, event(chunk(wanted, is_chat, "", reason)))
+        await _more(send, event(chunk(wanted, is_chat, "", reason) | own_id))
         await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
 
-    async def _tokens(self, count: int, stop: asyncio.Event, request: RecordedRequest) -> Any:
+    def _ends(self, request: RecordedRequest) -> tuple[asyncio.Event, ...]:
+        """What ends the generation of an answer."""
+        return (request.aborted,) if self.ignores_closed_streams else (request.aborted, request.disconnected)
+
+    async def _tokens(self, count: int, ends: tuple[asyncio.Event, ...]) -> Any:
         for number in range(1, count + 1):
-            if stop.is_set() or request.disconnected.is_set():
+            if any(end.is_set() for end in ends):
                 return
             if self.die_after_tokens is not None and number > self.die_after_tokens:
                 raise DiedMidStream
             if self._pause_at is not None and number > self._pause_at:
                 self.paused.set()
-                await _first(self._go_on, stop, request.disconnected)
-                if stop.is_set() or request.disconnected.is_set():
+                await first_of(self._go_on, *ends)
+                if any(end.is_set() for end in ends):
                     return
             await asyncio.sleep(1 / self.tokens_per_s)
             yield number
 
-
-async def _first(*events: asyncio.Event) -> None:
-    """Wait until one of them is set."""
-    loop = asyncio.get_running_loop()
-    waits = [loop.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
-
-
-async def _watch(receive: Receive, request: RecordedRequest) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    request.disconnected.set()
+    async def _watch(self, receive: Receive, request: RecordedRequest) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        request.note_disconnect()
+        if self.ignores_closed_streams:
+            self._running.remove(request)
 
 
 async def _start(send: Send, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 
 from vastproxy import __version__
 from vastproxy.services.backends.engines import ProbeResponse
-from vastproxy.services.errors import BackendProtocolError, BackendTimeout
+from vastproxy.services.errors import BackendError, BackendProtocolError, BackendTimeout
+from vastproxy.services.http1.grammar import Header
 from vastproxy.services.tunnels.base import Tunnel
 from vastproxy.services.upstream.connection import UpstreamConnection
+from vastproxy.services.upstream.response import ResponseHead
 
 #: Bytes of an answer that are read. A model list of a thousand names is 200 KiB.
 MAX_ANSWER_BYTES = 1 << 20
@@ -56,18 +58,51 @@ class TunnelFetch:
 
     async def _exchange(self, port: int, data: bytes, timeout_s: float, *, head_only: bool) -> ProbeResponse:
         connection = await self._tunnel.open(UpstreamConnection, port)
+        answer = _Answer(port)
         try:
-            connection.begin(data, head_only=head_only)
-            head = await connection.response(timeout_s=timeout_s, idle_timeout_s=timeout_s)
-            pieces: list[bytes] = []
-            total = 0
-            while not connection.finished:
-                piece = await connection.read()
-                total += len(piece)
-                if total > MAX_ANSWER_BYTES:
-                    raise BackendProtocolError(f"port {port} sent more than {MAX_ANSWER_BYTES} bytes")
-                pieces.append(piece)
+            connection.send(
+                data, answer, headers_timeout_s=timeout_s, idle_timeout_s=timeout_s, head_only=head_only
+            )
+            return await answer.whole
         finally:
             connection.abort()
-        names = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
-        return ProbeResponse(head.status, names, b"".join(pieces))
+
+
+class _Answer:
+    """A `Sink` that collects one answer. `whole` is done when it is complete, or will never be."""
+
+    def __init__(self, port: int) -> None:
+        self.whole: asyncio.Future[ProbeResponse] = asyncio.get_running_loop().create_future()
+        self._port = port
+        self._head: ResponseHead | None = None
+        self._pieces: list[bytes] = []
+        self._total = 0
+
+    def engine_interim(self, status: int, headers: list[Header]) -> None:
+        pass
+
+    def engine_answered(self, head: ResponseHead, data: bytes, done: bool) -> None:
+        self._head = head
+        self.engine_data(data, done)
+
+    def engine_data(self, data: bytes, done: bool) -> None:
+        self._pieces.append(data)
+        self._total += len(data)
+        if self.whole.done():
+            return
+        if self._total > MAX_ANSWER_BYTES:
+            text = f"port {self._port} sent more than {MAX_ANSWER_BYTES} bytes"
+            self.whole.set_exception(BackendProtocolError(text))
+        elif done and self._head is not None:
+            names = {name.decode("latin-1"): value.decode("latin-1") for name, value in self._head.headers}
+            self.whole.set_result(ProbeResponse(self._head.status, names, b"".join(self._pieces)))
+
+    def engine_switched(self, head: ResponseHead, data: bytes) -> None:
+        pass  # nothing else was offered, so the reader refuses it
+
+    def engine_failed(self, error: BackendError) -> None:
+        if not self.whole.done():
+            self.whole.set_exception(error)
+
+    def engine_writable(self) -> None:
+        pass

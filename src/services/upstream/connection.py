@@ -1,59 +1,80 @@
 """One HTTP/1.1 connection to an engine: a request goes out, a response comes back, perhaps again.
 
-The connection is the protocol of a byte stream (TCP or an SSH channel) and owns nothing else: no task, no queue
-without a bound. Bytes go through the reader (`response.py`) as they arrive; body pieces wait there until the one who
-reads takes them. When more than HIGH_WATER_BYTES wait, reading pauses – so a slow client slows down its own engine
-and nothing else.
+The connection is the protocol of a byte stream (TCP or an SSH channel). It owns no task, no queue and no buffer:
+bytes go through the reader (`response.py`) as they arrive, and what they mean goes to the `Sink` of the request in
+the same call. Who cannot take more says `pause_reading`, and the stream below stops – so a slow client slows down
+its own engine and nothing else.
 
-What the caller does:
-
-    connection.begin(head + body)            and `write`, `drain` for the rest of a long body
-    head = await connection.response(...)
-    data = await connection.read()           until `finished`
-    then the pool takes it back (`reusable`), or `abort()` ends it
-
-Timers: one per response, not one per read. It looks at the time of the last byte when it fires and goes back to
-sleep for the rest, so that a token costs a comparison and no timer.
+    connection.send(head + body, sink, ...)     and `write` for the rest of a long body, heeding `write_paused`
+    sink.engine_answered(head, data, done)      the head, with what of the body came with it
+    sink.engine_data(data, done)                until done; then the pool takes the connection back
+    sink.engine_failed(error)                   instead of any of them; nothing follows it
 """
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Protocol
 
-from vastproxy.services.errors import BackendProtocolError, BackendTimeout, ResponseInterrupted
+from vastproxy.services.deadline import Deadline
+from vastproxy.services.errors import BackendError, BackendProtocolError, BackendTimeout, ResponseInterrupted
+from vastproxy.services.http1.grammar import Header
 from vastproxy.services.tunnels.base import Stream
-from vastproxy.services.upstream.headers import Header
-from vastproxy.services.upstream.response import Phase, ResponseReader
-
-#: Body bytes that may wait for the reader. asyncio's own streams use the same; a token is 300 bytes.
-HIGH_WATER_BYTES = 64 * 1024
+from vastproxy.services.upstream.response import Phase, ResponseHead, ResponseReader
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
-    """`headers`: names in lower case, hop-by-hop ones included."""
+class Sink(Protocol):
+    """Who asked, and is told. Called from the event loop, never from within a call that it makes itself."""
 
-    status: int
-    headers: list[Header]
-    content_length: int | None
+    def engine_interim(self, status: int, headers: list[Header]) -> None:
+        """An interim response (100, 103, …) came."""
+
+    def engine_answered(self, head: ResponseHead, data: bytes, done: bool) -> None:
+        """The final head came, with `data` of its body; `done` when that was all."""
+
+    def engine_data(self, data: bytes, done: bool) -> None:
+        """More of the body, or of what follows a switch of protocols."""
+
+    def engine_switched(self, head: ResponseHead, data: bytes) -> None:
+        """The engine agreed to another protocol (101). From now on bytes are bytes."""
+
+    def engine_failed(self, error: BackendError) -> None:
+        """The response will not come, or not to its end. The connection is of no more use: `abort` it."""
+
+    def engine_writable(self) -> None:
+        """More of the request may be written: `write_paused` is over."""
 
 
 class UpstreamConnection:
     """See the module's docstring. All methods belong to the event loop's thread."""
 
+    __slots__ = (
+        "_deadline",
+        "_eof",
+        "_idle_timeout_s",
+        "_lost",
+        "_paused",
+        "_reader",
+        "_sink",
+        "_stream",
+        "_timeout_s",
+        "idle_since",
+        "on_lost",
+        "requests",
+        "write_paused",
+    )
+
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._reader = ResponseReader()
+        self._deadline = Deadline(asyncio.get_running_loop(), self._on_expired)
         self._stream: Stream | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._writable: asyncio.Future[None] | None = None
-        self._paused_writing = False
-        self._paused_reading = False
-        self._error: Exception | None = None
+        self._sink: Sink | None = None
+        self._timeout_s = 0.0
+        self._idle_timeout_s = 0.0
+        self._paused = False
         self._eof = False
-        self._last_byte_at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_s = 0.0
+        self._lost = False
+        self.write_paused = False
+        """Is the stream full? Then more of the request should wait for `engine_writable`."""
         self.requests = 0
         """Requests begun on this connection."""
         self.idle_since = 0.0
@@ -65,88 +86,84 @@ class UpstreamConnection:
 
     @property
     def reusable(self) -> bool:
-        """May another request be written? True only between complete exchanges of a live connection."""
-        return (
-            self._reader.phase is Phase.IDLE
-            and self._error is None
-            and not self._eof
-            and self._stream is not None
-            and not self._stream.is_closing()
-            and (self.requests == 0 or self._reader.keep_alive)
-        )
-
-    def begin(self, data: bytes, *, head_only: bool = False) -> None:
-        """Write the start of a request. `head_only`: the answer has no body whatever its headers say (HEAD)."""
-        self._reader.begin(head_only=head_only)
-        self.requests += 1
-        self.write(data)
-
-    def write(self, data: bytes) -> None:
-        """Write more of the request. Raises what ended the connection, if something did."""
-        if self._error is not None:
-            raise self._error
-        assert self._stream is not None
-        self._stream.write(data)
-
-    async def drain(self) -> None:
-        """Wait until the stream wants more bytes, or the connection ends; then as `write`."""
-        if self._paused_writing and self._error is None:
-            self._writable = self._loop.create_future()
-            try:
-                await self._writable
-            finally:
-                self._writable = None
-        if self._error is not None:
-            raise self._error
-
-    async def response(self, *, timeout_s: float, idle_timeout_s: float) -> ResponseHead:
-        """Wait for the final response head, skipping interim ones (1xx).
-
-        Raises BackendTimeout(phase="headers"), ResponseInterrupted, BackendProtocolError. From here on a
-        silence of `idle_timeout_s` between bytes of the body makes `read` raise BackendTimeout(phase="idle").
-        """
-        reader = self._reader
-        self._start_timer(timeout_s)
-        while reader.phase is Phase.HEAD:
-            await self._wait()
-        if reader.phase is Phase.BODY:
-            self._start_timer(idle_timeout_s)
-        return ResponseHead(reader.status, reader.headers, reader.length)
+        """May another request be sent? True only between complete exchanges of a live connection."""
+        if self._eof or self._lost or self._stream is None or self._stream.is_closing():
+            return False
+        phase = self._reader.phase
+        return phase is Phase.IDLE or (phase is Phase.DONE and self._reader.keep_alive)
 
     @property
-    def finished(self) -> bool:
-        """Has the last `read` given the end of the response?"""
-        return self._reader.phase is Phase.IDLE
+    def trailers(self) -> list[Header]:
+        """What came behind the body, once it is done."""
+        return self._reader.trailers
 
-    async def read(self) -> bytes:
-        """All bytes of the body that wait, at least one; b"" only when none were left at the end.
+    def send(
+        self,
+        data: bytes,
+        sink: Sink,
+        *,
+        headers_timeout_s: float,
+        idle_timeout_s: float,
+        head_only: bool = False,
+        may_switch: bool = False,
+    ) -> None:
+        """Write the start of a request; its response goes to `sink`. Only while `reusable`.
 
-        Ask `finished` afterwards: the end comes with the last bytes. Raises ResponseInterrupted when the
-        connection ended before the body did, BackendTimeout, BackendProtocolError – always after the bytes that
-        came before.
+        `headers_timeout_s` bounds the wait for the final head, `idle_timeout_s` each silence after it; both give
+        BackendTimeout. `head_only`, `may_switch`: see `ResponseReader.begin`.
         """
-        reader = self._reader
-        while not reader.chunks and (reader.phase is Phase.BODY or reader.phase is Phase.HEAD):
-            await self._wait()
-        data = reader.take()
-        if self._paused_reading and self._stream is not None:
-            self._paused_reading = False
-            self._last_byte_at = self._loop.time()  # the silence until now was ours
-            self._stream.resume_reading()
-        if reader.phase is Phase.IDLE:
-            self._stop_timer()
-            if not reader.keep_alive:
-                self.close()
-        return data
+        assert self._stream is not None
+        self._reader.begin(head_only=head_only, may_switch=may_switch)
+        self._sink = sink
+        self._timeout_s = headers_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._deadline.after(headers_timeout_s)
+        self.requests += 1
+        self._stream.write(data)
 
-    def abort(self, error: Exception | None = None) -> None:
-        """End the connection at once. Whoever waits gets `error`, or that it was interrupted."""
-        self._fail(error or ResponseInterrupted("the request was given up", received=self._reader.received))
+    def write(self, data: bytes) -> None:
+        """Write more of the request, or of a switched protocol."""
+        if self._stream is not None and not self._lost:
+            if self._reader.phase is Phase.SWITCHED and not self._paused:
+                self._deadline.after(self._timeout_s)
+            self._stream.write(data)
+
+    def write_eof(self) -> None:
+        """Nothing more will be written, what comes is still read. Only after a switch of protocols."""
+        if self._stream is not None and not self._lost and not self._stream.is_closing():
+            self._stream.write_eof()
+
+    def pause_reading(self) -> None:
+        """Let nothing more come until `resume_reading`. Silence is nobody's fault meanwhile."""
+        if not self._paused and self._stream is not None:
+            self._paused = True
+            self._deadline.clear()
+            self._stream.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._paused and self._stream is not None:
+            self._paused = False
+            if self._sink is not None:
+                self._deadline.after(self._timeout_s)
+            if not self._lost:
+                self._stream.resume_reading()
+
+    def forget(self) -> None:
+        """Nobody wants the response any more; the sink hears nothing more. `abort` must follow."""
+        self._sink = None
+        self._deadline.clear()
+
+    def abort(self) -> None:
+        """End the connection at once. The sink hears nothing more."""
+        self._sink = None
+        self._deadline.close()
         if self._stream is not None:
             self._stream.abort()
 
     def close(self) -> None:
-        """End an idle connection politely."""
+        """End the connection politely: what was written still goes out. The sink hears nothing more."""
+        self._sink = None
+        self._deadline.close()
         if self._stream is not None and not self._stream.is_closing():
             self._stream.close()
 
@@ -157,42 +174,89 @@ class UpstreamConnection:
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
-        self._last_byte_at = self._loop.time()
+        sink = self._sink
+        before = reader.phase
         try:
-            reader.feed(data)
+            data = reader.feed(data)
         except BackendProtocolError as error:
-            self.abort(error)
+            self._fail(error)
             return
-        if reader.buffered > HIGH_WATER_BYTES and not self._paused_reading and self._stream is not None:
-            self._paused_reading = True
-            self._stream.pause_reading()
-        self._wake()
+        if sink is None:
+            return
+        phase = reader.phase
+        if before is Phase.HEAD:
+            if reader.interim:
+                self._tell_interim(sink)
+            if phase is not Phase.HEAD and self._sink is sink:
+                self._answer(sink, data, phase)
+        elif phase is Phase.DONE:
+            self._finish()
+            sink.engine_data(data, True)
+        else:
+            self._deadline.after(self._timeout_s)
+            if data:
+                sink.engine_data(data, False)
 
     def eof_received(self) -> bool:
+        self._eof = True
+        if self._reader.phase is Phase.SWITCHED:
+            if self._sink is not None:
+                self._sink.engine_data(b"", True)
+            return True  # our half stays open until it is ended, too
         self._end(None)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
         self._end(exc)
-        self._stop_timer()
+        self._deadline.close()
         if self.on_lost is not None:
             self.on_lost()
 
     def pause_writing(self) -> None:
-        self._paused_writing = True
+        self.write_paused = True
 
     def resume_writing(self) -> None:
-        self._paused_writing = False
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
+        self.write_paused = False
+        if self._sink is not None:
+            self._sink.engine_writable()
 
     # ── inside ─────────────────────────────────────────────────────────────────────────────────
+
+    def _tell_interim(self, sink: Sink) -> None:
+        for status, headers in self._reader.interim:
+            if self._sink is sink:
+                sink.engine_interim(status, headers)
+        self._reader.interim.clear()
+
+    def _answer(self, sink: Sink, data: bytes, phase: Phase) -> None:
+        head = self._reader.head
+        assert head is not None
+        self._timeout_s = self._idle_timeout_s
+        if phase is Phase.SWITCHED:
+            self._deadline.after(self._timeout_s)
+            sink.engine_switched(head, data)
+        elif phase is Phase.DONE:
+            self._finish()
+            sink.engine_answered(head, data, True)
+        else:
+            self._deadline.after(self._timeout_s)
+            sink.engine_answered(head, data, False)
+
+    def _finish(self) -> None:
+        self._sink = None
+        self.resume_reading()
+        self._deadline.clear()
 
     def _end(self, exc: Exception | None) -> None:
         """Nothing more will come: the proper end of some bodies, the untimely end of everything else."""
         self._eof = True
-        if exc is None and self._error is None and self._reader.end():
-            self._wake()
+        sink = self._sink
+        if sink is None:
+            return
+        if exc is None and self._reader.end():
+            self._finish()
+            sink.engine_data(b"", True)
             return
         beginning = self._reader.phase is Phase.HEAD and not self._reader.received
         text = (
@@ -200,56 +264,21 @@ class UpstreamConnection:
             if beginning
             else "the engine's answer broke off"
         )
-        self._fail(ResponseInterrupted(f"{text}: {exc}" if exc else text, received=self._reader.received))
+        received = self._reader.received
+        self._fail(ResponseInterrupted(f"{text}: {exc}" if exc else text, received=received))
 
-    def _fail(self, error: Exception) -> None:
-        if self._error is None:
-            self._error = error
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
-        self._wake()
+    def _fail(self, error: BackendError) -> None:
+        sink = self._sink
+        self.forget()
+        if sink is not None:
+            sink.engine_failed(error)
+        else:
+            self.abort()
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def _wait(self) -> None:
-        """Wait for anything to happen. Raises what ended the connection, if something did."""
-        if self._error is not None:
-            self._stop_timer()
-            raise self._error
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _start_timer(self, timeout_s: float) -> None:
-        self._stop_timer()
-        self._timer_s = timeout_s
-        self._last_byte_at = self._loop.time()
-        self._timer = self._loop.call_later(timeout_s, self._on_timer)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        phase = self._reader.phase
-        if phase is Phase.HEAD:
-            text = f"no response headers came from the engine within {self._timer_s:g} s"
-            self.abort(BackendTimeout(text, phase="headers"))
-        elif phase is Phase.BODY:
-            self._check_silence()
-
-    def _check_silence(self) -> None:
-        silent_s = self._loop.time() - self._last_byte_at
-        waits_for_us = self._paused_reading or self._reader.buffered > 0
-        if not waits_for_us and silent_s >= self._timer_s:
-            text = f"not one more byte came from the engine within {self._timer_s:g} s"
-            self.abort(BackendTimeout(text, phase="idle"))
-            return
-        rest_s = self._timer_s if waits_for_us else self._timer_s - silent_s
-        self._timer = self._loop.call_later(max(rest_s, 0.001), self._on_timer)
+    def _on_expired(self) -> None:
+        silence = f"within {self._timeout_s:g} s"
+        if self._reader.phase is Phase.HEAD:
+            text = f"no response headers came from the engine {silence}"
+            self._fail(BackendTimeout(text, phase="headers"))
+        else:
+            self._fail(BackendTimeout(f"not one more byte came from the engine {silence}", phase="idle"))

@@ -29,16 +29,17 @@ class UpstreamPool:
     def __len__(self) -> int:
         return len(self._idle)
 
-    async def acquire(self, *, fresh: bool = False) -> UpstreamConnection:
-        """A connection on which a request may be begun; `connection.requests` tells whether it served before.
-
-        `fresh` insists on a new one. Raises BackendConnectError: nothing was sent.
-        """
-        while self._idle and not fresh:
+    def take(self) -> UpstreamConnection | None:
+        """A connection that has served before and may again, if there is one."""
+        while self._idle:
             connection = self._idle.pop()
             if self._is_young(connection):
                 return connection
             connection.close()
+        return None
+
+    async def open(self) -> UpstreamConnection:
+        """A new connection. Raises BackendConnectError: nothing was sent."""
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 return await self._opener(UpstreamConnection)

@@ -1,23 +1,23 @@
 """Bytes of an engine in, one response after another out. Pure: no clock, no I/O.
 
-The parsing itself is httptools' (llhttp, the parser of Node.js); here is what a proxy must add: which messages are
-interim, when a body ends that only the end of the connection can end, what is ambiguous and therefore refused, and
-how much an engine may send before it has said anything useful.
-
-The phases of one response: HEAD until its final head is complete, BODY until its body is, DONE until the reader has
-taken everything. IDLE is between responses; bytes that come then belong to nothing.
+The phases of one response: HEAD until its final head is complete, BODY until its body is, then DONE; SWITCHED when
+the engine changed to another protocol. IDLE is before the next request; bytes that come in IDLE or DONE belong to
+nothing and spoil the connection for further requests.
 """
 
+from dataclasses import dataclass
 from enum import Enum, auto
 
-import httptools
-
 from vastproxy.services.errors import BackendProtocolError
-from vastproxy.services.upstream.headers import Header
+from vastproxy.services.http1.chunked import ChunkedReader
+from vastproxy.services.http1.framing import Framing, keeps_alive, response_framing, tokens
+from vastproxy.services.http1.grammar import GrammarError, HeadBuffer, Header, parse_response_head
 
 #: Bytes and number of headers of one response. A rented machine may send anything; nginx stops at 32 KiB.
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 200
+#: Interim responses before the final one. Engines send one 100 and perhaps a few 103.
+MAX_INTERIM = 32
 
 
 class Phase(Enum):
@@ -25,135 +25,195 @@ class Phase(Enum):
     HEAD = auto()
     BODY = auto()
     DONE = auto()
+    SWITCHED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """`headers`: names in lower case, hop-by-hop ones included. `connection`: the tokens of `Connection`.
+    `length`: bytes of the body, None when its end is not known before it comes. `has_body` is False for those that
+    never have one: answers to HEAD, 204, 304."""
+
+    status: int
+    headers: list[Header]
+    connection: frozenset[bytes]
+    length: int | None
+    has_body: bool
+
+
+NO_TOKENS: frozenset[bytes] = frozenset()
 
 
 class ResponseReader:
-    """Reads the responses of one connection, in order. Attributes are for reading, but for `chunks`."""
+    """Reads the responses of one connection, in order. Attributes are for reading, but for `interim`."""
 
     __slots__ = (
-        "_chunked",
-        "_head_bytes",
+        "_buffer",
+        "_chunks",
         "_head_only",
-        "_interim",
-        "_parser",
-        "buffered",
-        "chunks",
-        "headers",
+        "_interim_count",
+        "_left",
+        "_may_switch",
+        "_until_close",
+        "head",
+        "interim",
         "keep_alive",
-        "length",
         "phase",
-        "status",
+        "received",
     )
 
     def __init__(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
-        self._interim = False
+        self._buffer: HeadBuffer | None = None
+        self._chunks: ChunkedReader | None = None
+        self._head_only = False
+        self._may_switch = False
+        self._until_close = False
+        self._interim_count = 0
+        self._left = 0
         self.phase = Phase.IDLE
-        self.chunks: list[bytes] = []
-        """Body pieces that have not been taken."""
-        self.buffered = 0
-        """Their bytes."""
-        self._expect(head_only=False)
-
-    def _expect(self, *, head_only: bool) -> None:
-        self._head_only = head_only
-        self._head_bytes = 0
-        self._chunked = False
-        self.headers: list[Header] = []
-        self.status = 0
-        self.length: int | None = None
+        self.head: ResponseHead | None = None
+        """The final head, once it has come."""
+        self.interim: list[tuple[int, list[Header]]] = []
+        """Interim responses (1xx) that nobody has taken yet."""
         self.keep_alive = False
+        self.received = False
+        """Has anything come of the response that is expected?"""
 
-    def begin(self, *, head_only: bool) -> None:
-        """A request goes out: expect its response. `head_only`: it has no body whatever its headers say (HEAD)."""
-        assert self.phase is Phase.IDLE
-        self._expect(head_only=head_only)
+    def begin(self, *, head_only: bool, may_switch: bool = False) -> None:
+        """A request goes out: expect its response. `head_only`: it has no body whatever its headers say (HEAD).
+        `may_switch`: the request offered another protocol."""
+        assert self.phase is Phase.IDLE or self.phase is Phase.DONE
+        self._head_only = head_only
+        self._may_switch = may_switch
+        self._until_close = False
+        self._chunks = None
+        self._interim_count = 0
+        self._left = 0
+        self.head = None
+        self.keep_alive = False
+        self.received = False
         self.phase = Phase.HEAD
 
-    def feed(self, data: bytes) -> None:
-        """Bytes have arrived. Raises BackendProtocolError, after which nothing more can be read."""
-        if self.phase is Phase.IDLE or self.phase is Phase.DONE:
-            self.keep_alive = False  # bytes that nobody asked for: no request may follow on this connection
-            return
-        if self.phase is Phase.HEAD:
-            self._head_bytes += len(data)
-        self._parse(data)
-        if self.phase is Phase.HEAD and self._head_bytes > MAX_HEAD_BYTES:
-            raise _refused(f"its headers are longer than {MAX_HEAD_BYTES} bytes")
+    def feed(self, data: bytes) -> bytes:
+        """Bytes have arrived; returns what of the body they carry (when SWITCHED: what follows the head).
 
-    def _parse(self, data: bytes) -> None:
+        Raises BackendProtocolError, after which nothing more can be read.
+        """
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            raise _refused("it switched protocols without being asked to") from None
-        except httptools.HttpParserError as error:
-            if self.phase is not Phase.DONE:
-                raise _refused(str(error.__context__ or error)) from None
-            self.keep_alive = False  # the response was whole; what follows it is not
+            if self.phase is Phase.BODY:
+                return self._body(data)
+            if self.phase is Phase.HEAD:
+                self.received = True
+                return self._heads(data)
+        except GrammarError as error:
+            raise BackendProtocolError(f"the engine's answer is not valid HTTP: it {error}") from None
+        except OverflowError:
+            raise BackendProtocolError(
+                f"the engine's answer is not valid HTTP: its headers are longer than {MAX_HEAD_BYTES} bytes"
+            ) from None
+        if self.phase is Phase.SWITCHED:
+            return data
+        self.keep_alive = False  # bytes that nobody asked for: no request may follow on this connection
+        return b""
 
     def end(self) -> bool:
         """The other side will send nothing more. Is the response complete with that?"""
-        if self.phase is Phase.BODY and self.length is None and not self._chunked:
+        if self.phase is Phase.BODY and self._until_close:
             self.phase = Phase.DONE
         return self.phase is Phase.DONE
 
-    def take(self) -> bytes:
-        """All of the body that waits. After the last of it the reader is IDLE again."""
-        data = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
-        self.chunks.clear()
-        self.buffered = 0
-        if self.phase is Phase.DONE:
-            self.phase = Phase.IDLE
-        return data
-
     @property
-    def received(self) -> bool:
-        """Has anything come of the response that is expected?"""
-        return self._head_bytes > 0
+    def trailers(self) -> list[Header]:
+        """What came behind a chunked body."""
+        return self._chunks.trailers if self._chunks is not None else []
 
-    # ── called by httptools ────────────────────────────────────────────────────────────────────
+    def _heads(self, data: bytes) -> bytes:
+        while True:
+            if self._buffer is None:
+                self._buffer = HeadBuffer(MAX_HEAD_BYTES, prefix=b"HTTP/1.")
+            found = self._buffer.feed(data)
+            if found is None:
+                return b""
+            self._buffer = None
+            head, rest = found
+            self._take_head(head)
+            if self.phase is Phase.HEAD:
+                if rest:
+                    data = rest
+                    continue
+                return b""
+            if self.phase is Phase.BODY:
+                return self._body(rest) if rest else b""
+            if self.phase is Phase.DONE and rest:
+                self.keep_alive = False
+                return b""
+            return rest
 
-    def on_message_begin(self) -> None:
-        if self.phase is not Phase.HEAD:
-            raise ValueError("it sent an answer that nobody asked for")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self.phase is not Phase.HEAD:
-            return  # a trailer: it came after the headers that the client already has
-        name = name.lower()
-        self.headers.append((name, value))
-        if len(self.headers) > MAX_HEADERS:
-            raise ValueError(f"it has more than {MAX_HEADERS} headers")
-        if name == b"content-length":
-            if self.length is not None or not value.isdigit():
-                raise ValueError("its Content-Length is ambiguous")
-            self.length = int(value)
-        elif name == b"transfer-encoding":
-            self._chunked = True
-
-    def on_headers_complete(self) -> None:
-        self.status = self._parser.get_status_code()
-        if self._chunked and self.length is not None:
-            raise ValueError("it has both Transfer-Encoding and Content-Length")
-        if not 100 <= self.status <= 599:
-            raise ValueError(f"its status {self.status} does not exist")
-        self._interim = self.status < 200
-        if not self._interim:
-            self.phase = Phase.DONE if self._head_only else Phase.BODY
-
-    def on_body(self, body: bytes) -> None:
-        if not self._head_only:
-            self.chunks.append(body)
-            self.buffered += len(body)
-
-    def on_message_complete(self) -> None:
-        if self._interim:
-            self._interim = False
-            self.headers, self.length, self._chunked = [], None, False
+    def _take_head(self, raw: bytes) -> None:
+        minor, status, headers = parse_response_head(raw)
+        if len(headers) > MAX_HEADERS:
+            raise GrammarError(f"has more than {MAX_HEADERS} headers")
+        lengths: list[bytes] = []
+        codings: list[bytes] = []
+        connection: list[bytes] = []
+        for name, value in headers:
+            if name == b"content-length":
+                lengths.append(value)
+            elif name == b"transfer-encoding":
+                codings.append(value)
+            elif name == b"connection":
+                connection.append(value)
+        if status < 200 and status != 101:
+            self._take_interim(status, headers)
             return
-        self.phase = Phase.DONE
-        self.keep_alive = self._parser.should_keep_alive() and not self._head_only
+        words = tokens(connection) if connection else NO_TOKENS
+        if status == 101:
+            if not self._may_switch:
+                raise GrammarError("switches protocols without being asked to")
+            self.phase = Phase.SWITCHED
+            self.head = ResponseHead(status, headers, words, None, has_body=False)
+            return
+        framing = response_framing(minor, status, lengths, codings, head_only=self._head_only)
+        has_body = not (self._head_only or status in (204, 304))
+        self.head = ResponseHead(status, headers, words, framing.length if has_body else None, has_body)
+        self.keep_alive = keeps_alive(minor, words)
+        self._expect_body(framing)
 
+    def _take_interim(self, status: int, headers: list[Header]) -> None:
+        self._interim_count += 1
+        if self._interim_count > MAX_INTERIM:
+            raise GrammarError(f"has more than {MAX_INTERIM} interim responses before it")
+        self.interim.append((status, headers))
 
-def _refused(why: str) -> BackendProtocolError:
-    return BackendProtocolError(f"the engine's answer is not valid HTTP: {why}")
+    def _expect_body(self, framing: Framing) -> None:
+        self.phase = Phase.BODY
+        if framing.chunked:
+            self._chunks = ChunkedReader()
+        elif framing.length is None:
+            self._until_close = True
+            self.keep_alive = False
+        elif framing.length:
+            self._left = framing.length
+        else:
+            self.phase = Phase.DONE
+
+    def _body(self, data: bytes) -> bytes:
+        chunks = self._chunks
+        if chunks is not None:
+            data = chunks.feed(data)
+            if chunks.done:
+                self.phase = Phase.DONE
+                if chunks.rest:
+                    self.keep_alive = False
+            return data
+        if self._until_close:
+            return data
+        left = self._left - len(data)
+        if left < 0:
+            data = data[: self._left]
+            self.keep_alive = False
+            left = 0
+        self._left = left
+        if not left:
+            self.phase = Phase.DONE
+        return data

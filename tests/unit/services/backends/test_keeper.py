@@ -10,7 +10,7 @@ import pytest
 from tests.helpers.builders import make_instance
 from tests.helpers.memory import MemoryEngine
 from vastproxy.services.backends.backend import Backend
-from vastproxy.services.backends.keeper import GPU_RESTS, MODELS_EVERY, Keeper, KeeperTools
+from vastproxy.services.backends.keeper import GPU_RESTS, GPUS_EVERY, MODELS_EVERY, Keeper, KeeperTools
 from vastproxy.services.backends.state import Event, State
 from vastproxy.services.errors import TunnelLost, TunnelRefused
 from vastproxy.services.tasks import Tasks
@@ -216,6 +216,32 @@ async def test_a_hung_nvidia_smi_is_left_alone_for_a_while_and_harms_nothing(ben
     assert "does not answer" in (bench.backend.gpus.error or "")
     await bench.tend()
     assert len(bench.engine.inside.commands) == 2
+
+
+async def test_gpus_are_read_now_and_then(bench: Bench) -> None:
+    for _ in range(2 * GPUS_EVERY):
+        await bench.tend()
+    assert len(bench.engine.inside.commands) == 2
+
+
+async def test_gpus_are_read_at_once_over_a_new_tunnel(bench: Bench) -> None:
+    """What was behind the old one may be another machine."""
+    await bench.tend()
+    bench.engine.made[0].end(GONE)
+    await asyncio.sleep(0)
+    assert bench.backend.gpus is None
+    await bench.tend()
+    assert bench.backend.gpus is not None
+    assert len(bench.engine.inside.commands) == 2
+
+
+async def test_a_reading_that_failed_is_made_up_for_in_the_next_round(bench: Bench) -> None:
+    bench.engine.inside.command = TunnelRefused("no more sessions")
+    await bench.tend()
+    assert bench.backend.gpus is None
+    bench.engine.inside.command = CommandResult(0, "0, RTX 2060, 5, 100, 6144, 40\n", "")
+    assert await bench.tend() is State.HEALTHY
+    assert bench.backend.gpus is not None
 
 
 async def test_amd_is_not_asked_for_nvidia_smi(bench: Bench) -> None:

@@ -1,0 +1,111 @@
+"""Answers as HTTP/1.1 writes them: head and first piece in one write, the frame that the client understands."""
+
+import asyncio
+from collections.abc import Sequence
+
+from vastproxy.api.errors import ApiError
+from vastproxy.api.http.link import Link
+from vastproxy.api.http.request import Request
+from vastproxy.services.http1.grammar import Header
+from vastproxy.services.http1.headers import chunk, head_lines, last_chunk, status_line
+
+#: Above this many bytes a piece of a body is not copied together with its frame.
+_COPY_LIMIT_BYTES = 16 * 1024
+
+
+class AnswerWriter(Link):
+    """A link on which one request after another is answered. Whether to keep it alive is decided with each head."""
+
+    __slots__ = ("_framed", "_keep_alive", "_request", "_responded")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, write_timeout_s: float) -> None:
+        super().__init__(loop, write_timeout_s=write_timeout_s)
+        self._request: Request | None = None
+        self._responded = False
+        self._framed = False
+        self._keep_alive = True
+
+    def interim(self, status: int, headers: Sequence[Header]) -> None:
+        """See `Client.interim`."""
+        if self._request is not None and self._request.minor and not self._responded:
+            lines = [status_line(status)]
+            head_lines(lines, headers)
+            lines.append(b"\r\n")
+            self._write(b"".join(lines))
+
+    @property
+    def _ends_with_connection(self) -> bool:
+        """Would the end of the connection be read as the proper end of the body?"""
+        return self._responded and not self._framed and self._request is not None and not self._request.minor
+
+    def _expect_answer(self, request: Request) -> None:
+        self._request = request
+        self._responded = False
+        self._framed = False
+
+    def _write_head(
+        self,
+        status: int,
+        headers: Sequence[Header],
+        *,
+        unknown_length: bool,
+        whole_request: bool,
+        data: bytes,
+        last: bool,
+    ) -> None:
+        """`whole_request`: else the connection cannot serve another one after this."""
+        request = self._request
+        assert request is not None
+        self._responded = True
+        lines = [status_line(status)]
+        head_lines(lines, headers)
+        keep = self._keep_alive and request.keep_alive and whole_request
+        if unknown_length:
+            if request.minor:
+                self._framed = True
+                lines.append(b"transfer-encoding: chunked\r\n")
+            else:
+                keep = False  # only the end of the connection ends the body
+        if not keep:
+            self._keep_alive = False
+            lines.append(b"connection: close\r\n")
+        elif not request.minor:
+            lines.append(b"connection: keep-alive\r\n")
+        lines.append(b"\r\n")
+        if data:
+            lines.append(chunk(data) if self._framed else data)
+        if last and self._framed:
+            lines.append(last_chunk())
+        self._write(b"".join(lines))
+
+    def _write_body(self, data: bytes, *, last: bool = False, trailers: Sequence[Header] = ()) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        if not self._framed:
+            if data:
+                transport.write(data)
+        elif last:
+            takes_trailers = self._request is not None and self._request.takes_trailers
+            transport.write(chunk(data) + last_chunk(trailers if takes_trailers else ()))
+        elif len(data) > _COPY_LIMIT_BYTES:
+            transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+        elif data:
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def _write_switch(self, headers: Sequence[Header]) -> None:
+        """From here on bytes are bytes."""
+        self._responded = True
+        self._framed = False
+        self._keep_alive = False
+        lines = [status_line(101)]
+        head_lines(lines, headers)
+        lines.append(b"\r\n")
+        self._write(b"".join(lines))
+
+    def _write_error(self, error: ApiError) -> None:
+        """The answer to what was no request."""
+        body = error.body()
+        lines = [status_line(error.status)]
+        head_lines(lines, error.headers(len(body)))
+        self._write(b"".join((*lines, b"connection: close\r\n\r\n", body)))

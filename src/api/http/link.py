@@ -1,0 +1,146 @@
+"""One client's TCP connection, below HTTP: writing to who may not read, and ending without losing an answer."""
+
+import asyncio
+import socket
+import struct
+from typing import Any, cast
+
+from vastproxy.services.deadline import Deadline
+
+#: How long a closing connection waits for the client's end, in all and without a byte (nginx's lingering_time and
+#: lingering_timeout).
+LINGER_S = 30.0
+LINGER_SILENCE_S = 5.0
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Link(asyncio.Protocol):
+    """The part of a protocol that deals with the transport. `write_timeout_s`: how long a client may take nothing."""
+
+    __slots__ = (
+        "_deadline",
+        "_linger_until",
+        "_loop",
+        "_reading_paused",
+        "_transport",
+        "_unsent_bytes",
+        "_write_deadline",
+        "_write_timeout_s",
+        "peer",
+        "scheme",
+        "write_paused",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, write_timeout_s: float) -> None:
+        self._loop = loop
+        self._write_timeout_s = write_timeout_s
+        self._deadline = Deadline(loop, self._on_expired)
+        self._write_deadline: Deadline | None = None
+        self._transport: asyncio.Transport | None = None
+        self._reading_paused = False
+        self._linger_until = 0.0
+        self._unsent_bytes = 0
+        self.peer = ""
+        """The client's address, without the port."""
+        self.scheme = "http"
+        self.write_paused = False
+        """Does the client read more slowly than it is written to?"""
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """For who ends all connections."""
+        return self._transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
+        peer: Any = transport.get_extra_info("peername")
+        self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
+        if transport.get_extra_info("sslcontext") is not None:
+            self.scheme = "https"
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        self._watch_writing()
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        closing = self._transport is None or self._transport.is_closing()
+        if self._write_deadline is not None and not closing:
+            self._write_deadline.clear()
+
+    def _on_expired(self) -> None:
+        raise NotImplementedError
+
+    def _stop_clocks(self) -> None:
+        self._deadline.close()
+        if self._write_deadline is not None:
+            self._write_deadline.close()
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def _pause(self) -> None:
+        if not self._reading_paused and self._transport is not None and not self._transport.is_closing():
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._reading_paused and self._transport is not None:
+            self._reading_paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    # ── ends ───────────────────────────────────────────────────────────────────────────────────
+
+    def _end_writing(self) -> bool:
+        """Close our half and go on reading: a reset because of unread bytes could destroy the answer. False when
+        that cannot be done."""
+        transport = self._transport
+        if transport is None or transport.is_closing() or not transport.can_write_eof():
+            return False
+        self._linger_until = self._loop.time() + LINGER_S
+        transport.write_eof()
+        self._resume()
+        self._deadline.after(LINGER_SILENCE_S)
+        return True
+
+    def _linger_on(self) -> None:
+        """Something came that nobody reads any more."""
+        left_s = self._linger_until - self._loop.time()
+        self._deadline.after(min(LINGER_SILENCE_S, max(left_s, 0.0)))
+
+    def _end(self) -> None:
+        """What was written still goes out, for as long as the client takes it."""
+        self._deadline.clear()
+        if self._transport is not None:
+            self._transport.close()
+            if self._transport.get_write_buffer_size():
+                self._watch_writing()
+
+    def _reset(self) -> None:
+        """End so that the client cannot take it for the end of an answer."""
+        self._deadline.clear()
+        if self._transport is not None:
+            sock: socket.socket | None = self._transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._transport.abort()
+
+    # ── a client that does not read ────────────────────────────────────────────────────────────
+
+    def _watch_writing(self) -> None:
+        if self._write_deadline is None:
+            self._write_deadline = Deadline(self._loop, self._on_stuck)
+        assert self._transport is not None
+        self._unsent_bytes = self._transport.get_write_buffer_size()
+        self._write_deadline.after(self._write_timeout_s)
+
+    def _on_stuck(self) -> None:
+        """The client has not read everything in all that time. Has it read anything?"""
+        assert self._transport is not None
+        unsent = self._transport.get_write_buffer_size()
+        if unsent and unsent >= self._unsent_bytes:
+            self._transport.abort()
+        elif unsent:
+            self._watch_writing()

@@ -1,0 +1,298 @@
+"""One client's connection: requests in, answers out, one after another. The protocol class given to uvicorn.
+
+It owns the connection's state and its clocks, and knows nothing of what is answered: each request goes to the
+`Handler` that the entrance makes for it, and comes back through the methods of `Client`.
+
+    HEAD     reading a request's head, or waiting for one
+    BODY     a handler is at work, the request's body still comes
+    ANSWER   a handler is at work, the whole request has come
+    PIPE     another protocol: bytes in both directions
+    LINGER   answered, closing: what still comes is thrown away, so that the answer is not lost to a reset
+    CLOSED   nothing more
+"""
+
+import asyncio
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from vastproxy.api.client import Client, Handler
+from vastproxy.api.errors import ApiError, bad_request, request_timeout
+from vastproxy.api.http.answer import AnswerWriter
+from vastproxy.api.http.request import BadRequest, Request, RequestReader
+from vastproxy.services.http1.grammar import Header
+from vastproxy.settings.model import ServerSettings
+
+#: Bytes of further requests that are kept while one is answered; more are left in the kernel. As long as there is
+#: room, the connection is read and a client that leaves is noticed.
+MAX_AHEAD_BYTES = 64 * 1024
+
+
+class Place(Enum):
+    HEAD = auto()
+    BODY = auto()
+    ANSWER = auto()
+    PIPE = auto()
+    LINGER = auto()
+    CLOSED = auto()
+
+
+_AT_WORK = frozenset({Place.BODY, Place.ANSWER, Place.PIPE})
+
+
+class Entrance(Protocol):
+    """Where requests go."""
+
+    def handle(self, request: Request, client: Client) -> Handler:
+        """Who answers this request. Nothing is done before its `begin`."""
+        ...
+
+    def refused(self, error: ApiError, client: Client) -> None:
+        """A connection was refused because of what it sent, before there was a request."""
+        ...
+
+
+class HttpProtocol(AnswerWriter):
+    """See the module's docstring. Made by uvicorn for each connection, through `functools.partial`."""
+
+    __slots__ = (
+        "_entrance",
+        "_handler",
+        "_limits",
+        "_place",
+        "_reader",
+        "_server_state",
+    )
+
+    def __init__(
+        self,
+        config: Any,
+        server_state: Any,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        entrance: Entrance,
+        limits: ServerSettings,
+    ) -> None:
+        """The first four are uvicorn's (0.5x, `Server._serve`)."""
+        super().__init__(_loop or asyncio.get_running_loop(), write_timeout_s=limits.client_write_timeout_s)
+        self._server_state = server_state
+        self._entrance = entrance
+        self._limits = limits
+        self._reader = RequestReader(max_head_bytes=limits.max_header_bytes, max_headers=limits.max_headers)
+        self._place = Place.HEAD
+        self._handler: Handler | None = None
+
+    # ── what the transport calls ───────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._server_state.connections.add(self)
+        self._deadline.after(self._limits.client_header_timeout_s)
+
+    def data_received(self, data: bytes) -> None:
+        place = self._place
+        if place is Place.HEAD or place is Place.BODY:
+            self._read(data)
+        elif place is Place.ANSWER:
+            self._reader.feed(data)
+            if self._reader.ahead_bytes > MAX_AHEAD_BYTES:
+                self._pause()
+        elif place is Place.PIPE:
+            assert self._handler is not None
+            self._handler.client_data(data, complete=False)
+        elif place is Place.LINGER:
+            self._linger_on()
+
+    def eof_received(self) -> bool:
+        if self._place is Place.PIPE and self._handler is not None:
+            self._handler.client_data(b"", complete=True)
+            return True
+        # A client that closes its half has left, as nginx sees it: there is no other sign of leaving.
+        self._leave()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server_state.connections.discard(self)
+        self._leave()
+        self._stop_clocks()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._handler is not None:
+            self._handler.client_writable()
+
+    # ── what uvicorn calls ─────────────────────────────────────────────────────────────────────
+
+    def shutdown(self) -> None:
+        """The server is stopping: end when there is nothing to answer, else after the answer."""
+        self._keep_alive = False
+        if self._place not in _AT_WORK and self._transport is not None:
+            self._close()
+
+    @property
+    def at_work(self) -> bool:
+        """Is a request being answered?"""
+        return self._place in _AT_WORK
+
+    # ── requests ───────────────────────────────────────────────────────────────────────────────
+
+    def _read(self, data: bytes) -> None:
+        reader = self._reader
+        was_idle = reader.idle
+        try:
+            body = reader.feed(data)
+        except BadRequest as error:
+            self._refuse(bad_request(error.status, error.message))
+            return
+        if self._handler is not None:
+            self._read_on(self._handler, body)
+        elif reader.request is not None:
+            self._begin(reader.request, body)
+        elif was_idle and not reader.idle:
+            self._deadline.after(self._limits.client_header_timeout_s)
+
+    def _begin(self, request: Request, body: bytes) -> None:
+        self._expect_answer(request)
+        if self._reader.complete:
+            self._place = Place.ANSWER
+            self._deadline.clear()
+        else:
+            self._place = Place.BODY
+            self._deadline.after(self._limits.client_body_timeout_s)
+        self._handler = handler = self._entrance.handle(request, self)
+        handler.begin(body, complete=self._reader.complete)
+
+    def _read_on(self, handler: Handler, body: bytes) -> None:
+        if self._reader.complete:
+            self._place = Place.ANSWER
+            self._deadline.clear()
+        elif body:
+            if not self._reading_paused:
+                self._deadline.after(self._limits.client_body_timeout_s)
+        else:
+            return
+        handler.client_data(body, complete=self._reader.complete)
+
+    def _refuse(self, error: ApiError) -> None:
+        """The connection cannot go on: say so to whoever is answering, or to the client."""
+        self._keep_alive = False
+        if self._handler is not None:
+            self._handler.client_failed(error)
+            return
+        self._entrance.refused(error, self)
+        self._write_error(error)
+        self._linger()
+
+    def _leave(self) -> None:
+        handler, self._handler = self._handler, None
+        self._place = Place.CLOSED
+        if handler is not None:
+            handler.client_left()
+
+    def _on_expired(self) -> None:
+        if self._place is Place.BODY:
+            self._refuse(request_timeout(self._limits.client_body_timeout_s, "body"))
+        elif self._place is Place.HEAD and not self._reader.idle:
+            self._refuse(request_timeout(self._limits.client_header_timeout_s, "headers"))
+        elif self._place is Place.HEAD:
+            self._close()
+        elif self._transport is not None:
+            self._transport.abort()
+
+    # ── Client: what handlers call ─────────────────────────────────────────────────────────────
+
+    def respond(
+        self,
+        status: int,
+        headers: Sequence[Header],
+        *,
+        length: int | None,
+        has_body: bool = True,
+        data: bytes = b"",
+        last: bool = False,
+    ) -> None:
+        """See `Client.respond`."""
+        self._write_head(
+            status,
+            headers,
+            unknown_length=has_body and length is None,
+            whole_request=self._reader.complete,
+            data=data,
+            last=last,
+        )
+        if last:
+            self._finish()
+
+    def send(self, data: bytes, *, last: bool = False, trailers: Sequence[Header] = ()) -> None:
+        """See `Client.send`."""
+        if self._handler is None:
+            return
+        self._write_body(data, last=last, trailers=trailers)
+        if last:
+            self._finish()
+
+    def break_off(self, data: bytes = b"") -> None:
+        """See `Client.break_off`."""
+        self._handler = None
+        self._write_body(data)
+        self._keep_alive = False
+        self._place = Place.CLOSED
+        if self._ends_with_connection:
+            self._reset()
+        else:
+            self._end()
+
+    def pause_reading(self) -> None:
+        """See `Client.pause_reading`."""
+        self._deadline.clear()
+        self._pause()
+
+    def resume_reading(self) -> None:
+        """See `Client.resume_reading`."""
+        if self._reading_paused and self._place is Place.BODY:
+            self._deadline.after(self._limits.client_body_timeout_s)
+        self._resume()
+
+    def switch(self, headers: Sequence[Header]) -> None:
+        """See `Client.switch`."""
+        self._place = Place.PIPE
+        self._write_switch(headers)
+        self._resume()
+        rest = self._reader.next()
+        if rest and self._handler is not None:
+            self._handler.client_data(rest, complete=False)
+
+    # ── ends ───────────────────────────────────────────────────────────────────────────────────
+
+    def _finish(self) -> None:
+        """The answer is out. On to the next request, or to the end."""
+        self._handler = None
+        self._server_state.total_requests += 1
+        if self._place is Place.PIPE or (self._reader.complete and not self._keep_alive):
+            self._close()
+        elif not self._reader.complete:
+            self._linger()
+        else:
+            self._place = Place.HEAD
+            rest = self._reader.next()
+            if rest:
+                self._loop.call_soon(self._go_on, rest)
+            else:
+                self._deadline.after(self._limits.client_idle_timeout_s)
+                self._resume()
+
+    def _go_on(self, rest: bytes) -> None:
+        if self._place is Place.HEAD:
+            self._resume()
+            self._deadline.after(self._limits.client_header_timeout_s)
+            self._read(rest)
+
+    def _linger(self) -> None:
+        self._place = Place.LINGER
+        if not self._end_writing():
+            self._close()
+
+    def _close(self) -> None:
+        self._place = Place.CLOSED
+        self._end()

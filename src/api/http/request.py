@@ -1,0 +1,256 @@
+"""Bytes of a client in, one request after another out. Pure: no clock, no I/O.
+
+One request is read at a time. What comes behind its end stays here, unread, until the request has been answered and
+`next` is called; so the order of a pipelining client's answers needs no bookkeeping, and its bound is the bytes
+that are kept.
+
+Whatever bytes arrive in whatever pieces, the reader either refuses the connection or yields exactly the messages
+that a strict reading of RFC 9112 yields, with the borders it gives them.
+"""
+
+import re
+from dataclasses import dataclass
+
+from vastproxy.services.http1.chunked import ChunkedReader
+from vastproxy.services.http1.framing import CodingError, Framing, keeps_alive, request_framing, tokens
+from vastproxy.services.http1.grammar import (
+    GrammarError,
+    HeadBuffer,
+    Header,
+    VersionError,
+    parse_request_head,
+)
+
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*+://([^/?]*+)(.*+)")
+_HOST = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*+")
+_NO_TOKENS: frozenset[bytes] = frozenset()
+
+
+class BadRequest(Exception):
+    """The connection cannot go on after this. `status` and `message` are for the client."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The head of a request. `target` is in origin form (or `*`), byte for byte; names of `headers` are lower case."""
+
+    method: bytes
+    target: bytes
+    headers: list[Header]
+    minor: int
+    """Of the version: 0 or 1."""
+    framing: Framing
+    connection: frozenset[bytes]
+    """Tokens of `Connection`, in lower case."""
+    host: bytes
+    keep_alive: bool
+    expects_continue: bool = False
+    takes_trailers: bool = False
+    upgrade: bytes = b""
+    """The protocols that the client offers to change to, if that is possible for this request."""
+
+    @property
+    def path(self) -> bytes:
+        """The target without its query."""
+        return self.target.partition(b"?")[0]
+
+
+class RequestReader:
+    """See the module's docstring. `request` is there once its head is complete, until `next`."""
+
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_left",
+        "_max_head_bytes",
+        "_max_headers",
+        "_rest",
+        "complete",
+        "request",
+    )
+
+    def __init__(self, *, max_head_bytes: int = 64 * 1024, max_headers: int = 100) -> None:
+        self._max_head_bytes = max_head_bytes
+        self._max_headers = max_headers
+        self._buffer: HeadBuffer | None = None
+        self._chunks: ChunkedReader | None = None
+        self._left = 0
+        self._rest = b""
+        self.request: Request | None = None
+        self.complete = False
+        """Has the whole body come?"""
+
+    @property
+    def idle(self) -> bool:
+        """Has nothing come yet of a request?"""
+        return self.request is None and self._buffer is None
+
+    @property
+    def ahead_bytes(self) -> int:
+        """Bytes that wait behind the present request."""
+        return len(self._rest)
+
+    def feed(self, data: bytes) -> bytes:
+        """Bytes have arrived; returns what of the present request's body they carry. Raises BadRequest."""
+        if self.complete:
+            self._rest += data
+            return b""
+        try:
+            if self.request is None:
+                data = self._head(data)
+                if self.request is None or self.complete or not data:
+                    if data:
+                        self._rest = data
+                    return b""
+            return self._body(data)
+        except VersionError as error:
+            raise BadRequest(505, f"The request {error}.") from None
+        except CodingError as error:
+            raise BadRequest(501, f"The request {error}.") from None
+        except GrammarError as error:
+            raise BadRequest(400, f"The request {error}.") from None
+
+    def next(self) -> bytes:
+        """The present request has been answered: forget it. Returns what came behind it, to be fed again."""
+        assert self.complete
+        rest, self._rest = self._rest, b""
+        self.request = None
+        self.complete = False
+        self._chunks = None
+        return rest
+
+    def _head(self, data: bytes) -> bytes:
+        while data:
+            if self._buffer is None:
+                self._buffer = HeadBuffer(self._max_head_bytes)
+            try:
+                found = self._buffer.feed(data)
+            except OverflowError:
+                raise self._too_long() from None
+            if found is None:
+                return b""
+            self._buffer = None
+            head, data = found
+            while head.startswith(b"\r\n"):  # RFC 9112 §2.2: some clients end a body with a CRLF too many
+                head = head[2:]
+            if head:
+                self._take_head(head)
+                return data
+        return b""
+
+    def _too_long(self) -> BadRequest:
+        assert self._buffer is not None
+        if self._buffer.in_first_line:
+            return BadRequest(414, f"The request line is longer than {self._max_head_bytes} bytes.")
+        return BadRequest(431, f"The request's headers are longer than {self._max_head_bytes} bytes.")
+
+    def _take_head(self, raw: bytes) -> None:
+        line, headers = parse_request_head(raw)
+        if len(headers) > self._max_headers:
+            raise BadRequest(431, f"The request has more than {self._max_headers} headers.")
+        known: dict[bytes, list[bytes]] = {}
+        for name, value in headers:
+            if name in _READ_HERE:
+                known.setdefault(name, []).append(value)
+        framing = request_framing(
+            line.minor, known.get(b"content-length", ()), known.get(b"transfer-encoding", ())
+        )
+        target, authority = _origin_form(line.method, line.target)
+        host = _host(known.get(b"host", ()), line.minor)
+        connection = tokens(known[b"connection"]) if b"connection" in known else _NO_TOKENS
+        has_body = framing.chunked or bool(framing.length)
+        self.request = Request(
+            line.method,
+            target,
+            headers,
+            line.minor,
+            framing,
+            connection,
+            host=authority or host,
+            keep_alive=keeps_alive(line.minor, connection),
+            expects_continue=_expects_continue(known.get(b"expect", ()), line.minor) and has_body,
+            takes_trailers=b"te" in known and line.minor > 0 and b"trailers" in tokens(known[b"te"]),
+            upgrade=_upgrade(known.get(b"upgrade", ()), connection, line.minor, has_body=has_body),
+        )
+        self._left = framing.length or 0
+        if framing.chunked:
+            self._chunks = ChunkedReader()
+        self.complete = not has_body
+
+    def _body(self, data: bytes) -> bytes:
+        chunks = self._chunks
+        if chunks is not None:
+            data = chunks.feed(data)
+            if chunks.done:
+                self.complete = True
+                self._rest = chunks.rest
+            return data
+        left = self._left - len(data)
+        if left <= 0:
+            self.complete = True
+            if left < 0:
+                self._rest = data[self._left :]
+                data = data[: self._left]
+            left = 0
+        self._left = left
+        return data
+
+
+_READ_HERE = frozenset(
+    {
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"te",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+
+def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes]:
+    """The target as it is sent on, and the authority of an absolute one (RFC 9112 §3.2)."""
+    if method == b"CONNECT":
+        raise BadRequest(405, "CONNECT is not possible: this is no forward proxy.")
+    if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
+        return target, b""
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is None:
+        raise BadRequest(400, "The request's target is not a path.")
+    authority, rest = absolute.groups()
+    if not authority or _HOST.fullmatch(authority) is None:
+        raise BadRequest(400, "The request's target has a malformed host.")
+    return (rest if rest.startswith(b"/") else b"/" + rest), authority
+
+
+def _host(values: "list[bytes] | tuple[bytes, ...]", minor: int) -> bytes:
+    if len(values) > 1 or (not values and minor > 0):
+        raise BadRequest(400, "The request must have exactly one Host header.")
+    host = values[0] if values else b""
+    if _HOST.fullmatch(host) is None:
+        raise BadRequest(400, "The request has a malformed Host header.")
+    return host
+
+
+def _expects_continue(values: "list[bytes] | tuple[bytes, ...]", minor: int) -> bool:
+    if not values or minor == 0:  # RFC 9110 §10.1.1: of HTTP/1.0 it must be ignored
+        return False
+    if any(value.lower() != b"100-continue" for value in values):
+        raise BadRequest(417, "The only expectation that can be met is 100-continue.")
+    return True
+
+
+def _upgrade(
+    values: "list[bytes] | tuple[bytes, ...]", connection: frozenset[bytes], minor: int, *, has_body: bool
+) -> bytes:
+    """What to offer the engine. HTTP/2 in clear text is an offer that clients make to everybody; it is declined."""
+    if not values or minor == 0 or has_body or b"upgrade" not in connection:
+        return b""
+    offered = [offer.strip(b" \t") for value in values for offer in value.split(b",")]
+    return b", ".join(offer for offer in offered if offer and offer.lower() not in (b"h2c", b"h2"))

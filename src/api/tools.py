@@ -1,0 +1,126 @@
+"""What all requests on their way share: the fleet, the limits, and how a request is written for an engine."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Set
+from typing import Any
+
+from vastproxy.api.access import AccessLog
+from vastproxy.api.client import Client
+from vastproxy.api.errors import ApiError, denied_path, too_large
+from vastproxy.api.forwarded import Forwarding
+from vastproxy.api.http.request import Request
+from vastproxy.api.upload import Upload
+from vastproxy.services.backends.abort import Aborter
+from vastproxy.services.backends.backend import Backend, Lease
+from vastproxy.services.backends.engines import EngineKind
+from vastproxy.services.backends.rids import may_carry
+from vastproxy.services.backends.tunnel_fetch import TunnelFetch
+from vastproxy.services.fleet import Fleet
+from vastproxy.services.http1.headers import dropped_names, request_head
+from vastproxy.services.routing.paths import is_denied
+from vastproxy.services.tasks import Tasks
+
+logger = logging.getLogger(__name__)
+
+
+class ProxyTools:
+    """Owns the tasks that open connections and tell engines to stop."""
+
+    def __init__(self, fleet: Fleet, *, access_log: AccessLog) -> None:
+        server = fleet.settings.server
+        self._fleet = fleet
+        self._allow_paths = frozenset(server.allow_paths)
+        self._forwarding = Forwarding(server.forwarded)
+        self._tasks = Tasks("proxy")
+        self._aborter = Aborter()
+        self.limits = fleet.settings.upstream
+        self.max_body_bytes = server.max_body_bytes
+        self.clock = fleet.clock
+        self.access_log = access_log
+
+    async def aclose(self) -> None:
+        """End what is under way, after the server has stopped."""
+        await self._aborter.aclose()
+        await self._tasks.aclose()
+
+    def refusal(self, request: Request) -> ApiError | None:
+        """Why this request is not proxied, if it is not."""
+        length = request.framing.length
+        if length is not None and length > self.max_body_bytes:
+            return too_large(self.max_body_bytes)
+        path = request.path
+        if is_denied(path, self._allow_paths, method=request.method.decode("latin-1")):
+            return denied_path(path.decode("latin-1"))
+        return None
+
+    def lease(self, pin: int | None, tried: Set[int]) -> Lease:
+        """See `Fleet.lease`."""
+        return self._fleet.lease(pin=pin, exclude=tried)
+
+    def compose(
+        self,
+        request: Request,
+        upload: Upload,
+        backend: Backend,
+        *,
+        client: Client,
+        request_id: bytes,
+        expect: bool,
+    ) -> bytes:
+        """The request as it is written to this backend's engine: the head, and what has come of the body."""
+        target = backend.target
+        assert target is not None
+        carrying = target.kind is EngineKind.SGLANG and may_carry(
+            request.method.decode("latin-1"), request.target, request.headers
+        )
+        length, body = upload.begin(request.target if carrying else None)
+        replaced, forwarded = self._forwarding.lines(request, client)
+        extra = [b"host: 127.0.0.1:%d\r\nx-request-id: %b\r\n" % (target.port, request_id), forwarded]
+        if backend.token:
+            extra.append(b"authorization: Bearer %b\r\n" % backend.token.encode("latin-1", "replace"))
+        if request.upgrade:
+            extra.append(b"connection: upgrade\r\nupgrade: %b\r\n" % request.upgrade)
+        elif request.takes_trailers:
+            extra.append(b"connection: te\r\nte: trailers\r\n")
+        if expect:
+            extra.append(b"expect: 100-continue\r\n")
+        head = request_head(
+            request.method,
+            request.target,
+            request.headers,
+            dropped=dropped_names(request.connection) | replaced,
+            extra=b"".join(extra),
+            length=length,
+        )
+        return head + body
+
+    def abort(self, backend: Backend, rid: str, close: Callable[[], None]) -> None:
+        """Have the engine end the request that it knows as `rid`, then `close` its stream."""
+        if backend.tunnel is None or backend.target is None or not backend.tunnel.is_alive:
+            close()
+            return
+        self._aborter.abort(
+            TunnelFetch(backend.tunnel),
+            backend.target.kind,
+            backend.target.port,
+            rid,
+            token=backend.token,
+            close=close,
+        )
+
+    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> "asyncio.Task[None]":
+        """A task of the proxy's."""
+        return self._tasks.spawn(work, name=name)
+
+    @staticmethod
+    def call_later(delay_s: float, work: Callable[[], None]) -> asyncio.TimerHandle:
+        """A timer of the running loop's."""
+        return asyncio.get_running_loop().call_later(delay_s, work)
+
+    @staticmethod
+    def log_broken(request_id: bytes, instance_id: int | None, error: Exception) -> None:
+        """An answer that had begun did not come to its end."""
+        logger.warning(
+            "%s instance=%s the answer broke off: %s", request_id.decode("latin-1"), instance_id, error
+        )
