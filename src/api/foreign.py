@@ -12,8 +12,8 @@ from typing import Any
 from starlette.types import Message, Receive, Scope, Send
 
 from vastproxy.api.client import Handler
-from vastproxy.api.http.request import Request
-from vastproxy.services.http1.framing import CHUNKED, EMPTY, Framing
+from vastproxy.api.http.request import Request, known_fields
+from vastproxy.services.http1.framing import CHUNKED, EMPTY, Framing, tokens
 from vastproxy.services.http1.grammar import Header
 from vastproxy.services.tasks import Tasks
 
@@ -24,30 +24,21 @@ HIGH_WATER_BYTES = 64 * 1024
 def request_of(scope: Scope) -> Request:
     """The request that an ASGI server hands us (ASGI 3, HTTP spec 2.x)."""
     headers: list[Header] = scope["headers"]
-    length, host, chunked = 0, b"", False
-    for name, value in headers:
-        if name == b"content-length" and value.isdigit():
-            length = int(value)
-        elif name == b"transfer-encoding":
-            chunked = True
-        elif name == b"host":
-            host = value
+    known = known_fields(headers)
+    lengths = known.get(b"content-length", ())
+    length = int(lengths[-1]) if lengths and lengths[-1].isdigit() else 0
     raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
     query: bytes = scope.get("query_string", b"")
-    framing = CHUNKED if chunked else Framing(chunked=False, length=length) if length else EMPTY
+    framing = Framing(chunked=False, length=length) if length else EMPTY
     return Request(
         method=scope["method"].encode("latin-1"),
         target=raw_path + b"?" + query if query else raw_path,
         headers=headers,
         minor=1,
-        framing=framing,
-        connection=frozenset(
-            token.strip().lower()
-            for name, value in headers
-            if name == b"connection"
-            for token in value.split(b",")
-        ),
-        host=host,
+        framing=CHUNKED if b"transfer-encoding" in known else framing,
+        connection=tokens(known.get(b"connection", ())),
+        known=known,
+        host=known[b"host"][-1] if b"host" in known else b"",
         keep_alive=True,
     )
 

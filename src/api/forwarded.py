@@ -1,13 +1,12 @@
 """`Forwarded` (RFC 7239) and the `X-Forwarded-*` that came before it: what an engine is told of the client."""
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from vastproxy.api.client import Client
 from vastproxy.api.http.request import Request
 
 Mode = Literal["append", "replace", "remove"]
-
-_NAMES = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
 
 
 class Forwarding:
@@ -16,26 +15,21 @@ class Forwarding:
     def __init__(self, mode: Mode) -> None:
         self._mode = mode
 
-    def lines(self, request: Request, client: Client) -> tuple[frozenset[bytes], bytes]:
-        """Names that must not be sent on as they came, and the header lines that are sent instead."""
+    def lines(self, request: Request, client: Client) -> bytes:
+        """The header lines for the engine. They stand instead of everything of these names that the client sent."""
         if self._mode == "remove":
-            return _NAMES, b""
+            return b""
         peer = client.peer.encode("latin-1", "replace") or b"unknown"
         scheme = client.scheme.encode("ascii")
-        brought: dict[bytes, bytes] = {}
-        if self._mode == "append":
-            for name, value in request.headers:
-                if name in _NAMES:
-                    brought[name] = brought[name] + b", " + value if name in brought else value
-        before = brought.get(b"x-forwarded-for")
-        lines = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n" % (
-            before + b", " + peer if before else peer,
-            brought.get(b"x-forwarded-proto", scheme),
-        )
-        host = brought.get(b"x-forwarded-host", request.host)
+        known: Mapping[bytes, Sequence[bytes]] = request.known if self._mode == "append" else {}
+        before = known.get(b"x-forwarded-for", ())
+        proto = known[b"x-forwarded-proto"][-1] if b"x-forwarded-proto" in known else scheme
+        host = known[b"x-forwarded-host"][-1] if b"x-forwarded-host" in known else request.host
+        lines = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n" % (b", ".join((*before, peer)), proto)
         if host:
             lines += b"x-forwarded-host: %b\r\n" % host
-        if b"forwarded" in brought:
+        if b"forwarded" in known:
             node = b'"[%b]"' % peer if b":" in peer else peer
-            lines += b"forwarded: %b, for=%b;proto=%b\r\n" % (brought[b"forwarded"], node, scheme)
-        return _NAMES, lines
+            element = b"for=%b;proto=%b" % (node, scheme)
+            lines += b"forwarded: %b\r\n" % b", ".join((*known[b"forwarded"], element))
+        return lines

@@ -4,7 +4,7 @@ There are two ways in. Our own server's connections come through `Entrance`, wit
 ASGI server comes through `Front`, which stands before the application's routes. Both ask the same two questions.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -15,7 +15,6 @@ from vastproxy.api.foreign import AsgiClient, request_of
 from vastproxy.api.http.asgi import AsgiCall, path_of
 from vastproxy.api.http.request import Request
 from vastproxy.api.proxy import Proxy
-from vastproxy.services.http1.grammar import Header
 from vastproxy.services.tasks import Tasks
 
 #: Answered here, whatever the method; everything else, and all of /v1 beyond the list of models, is proxied.
@@ -31,12 +30,13 @@ def is_own(path: str) -> bool:
     return path in OWN_PATHS or path.startswith(OWN_PREFIXES)
 
 
-def may_pass(keys: KeyRing, headers: Iterable[Header]) -> bool:
-    """Does a request with these headers bring a key, or is none needed?"""
-    if not keys:
-        return True
-    sent = [value for name, value in headers if name == b"authorization"]
-    return len(sent) == 1 and keys.accepts(sent[0])
+def may_pass(keys: KeyRing, authorizations: Sequence[bytes]) -> bool:
+    """Does a request with these Authorization fields bring a key, or is none needed?"""
+    return not keys or (len(authorizations) == 1 and keys.accepts(authorizations[0]))
+
+
+def _authorizations(scope: Scope) -> list[bytes]:
+    return [value for name, value in scope["headers"] if name == b"authorization"]
 
 
 class Front:
@@ -53,7 +53,7 @@ class Front:
             await send({"type": "websocket.close", "code": 1008, "reason": "not proxied by this server"})
         elif scope["type"] != "http":
             await self._ours(scope, receive, send)
-        elif scope["path"] not in OPEN_PATHS and not may_pass(self._keys, scope["headers"]):
+        elif scope["path"] not in OPEN_PATHS and not may_pass(self._keys, _authorizations(scope)):
             await send_error(send, BAD_KEY)
         elif is_own(scope["path"]):
             await self._ours(scope, receive, send)
@@ -76,7 +76,7 @@ class Entrance:
         if is_own(path_of(request)):
             return AsgiCall(self._app, request, client, self._tasks)  # the key is asked for inside
         exchange = self._proxy.handle(request, client)
-        if self._keys and not may_pass(self._keys, request.headers):
+        if not may_pass(self._keys, request.known.get(b"authorization", ())):
             exchange.refusal = BAD_KEY
         return exchange
 

@@ -30,16 +30,19 @@ class Proxy:
 
     def handle(self, request: Request, client: Client) -> Exchange:
         """The handler for a request that is to be proxied."""
-        request_id, pin = b"", None
-        for name, value in request.headers:
-            if name == b"x-request-id":
-                request_id = value
-            elif name == b"x-vastproxy-instance":
-                pin = int(value) if value.isdigit() and len(value) <= _MAX_PIN_DIGITS else None
-        if not request_id or not _REQUEST_ID.fullmatch(request_id):
+        known = request.known
+        if b"x-request-id" in known and _REQUEST_ID.fullmatch(known[b"x-request-id"][-1]):
+            request_id = known[b"x-request-id"][-1]
+        else:
             request_id = next(self._request_ids).encode()
+        pin = _pin(known[b"x-vastproxy-instance"][-1]) if b"x-vastproxy-instance" in known else None
         return Exchange(self._tools, request, client, request_id=request_id, pin=pin)
 
     def log_refused(self, status: int, client: Client) -> None:
         """A connection was refused before there was a request to name."""
         self._tools.access_log.log(b"-", "-", b"-", None, status, 0, 0, 0, 0.0, None, client.peer)
+
+
+def _pin(value: bytes) -> int | None:
+    """A pin that is no id is no pin."""
+    return int(value) if value.isdigit() and len(value) <= _MAX_PIN_DIGITS else None

@@ -75,8 +75,10 @@ class ProxyTools:
             request.method.decode("latin-1"), request.target, request.headers
         )
         length, body = upload.begin(request.target if carrying else None)
-        replaced, forwarded = self._forwarding.lines(request, client)
-        extra = [b"host: 127.0.0.1:%d\r\nx-request-id: %b\r\n" % (target.port, request_id), forwarded]
+        extra = [
+            b"host: 127.0.0.1:%d\r\nx-request-id: %b\r\n" % (target.port, request_id),
+            self._forwarding.lines(request, client),
+        ]
         if backend.token:
             extra.append(b"authorization: Bearer %b\r\n" % backend.token.encode("latin-1", "replace"))
         if request.upgrade:
@@ -89,7 +91,7 @@ class ProxyTools:
             request.method,
             request.target,
             request.headers,
-            dropped=dropped_names(request.connection) | replaced,
+            dropped=dropped_names(request.connection),
             extra=b"".join(extra),
             length=length,
         )

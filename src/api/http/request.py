@@ -9,6 +9,7 @@ that a strict reading of RFC 9112 yields, with the borders it gives them.
 """
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vastproxy.services.http1.chunked import ChunkedReader
@@ -35,7 +36,7 @@ class BadRequest(Exception):
         self.message = message
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would double what making one costs
 class Request:
     """The head of a request. `target` is in origin form (or `*`), byte for byte; names of `headers` are lower case."""
 
@@ -47,6 +48,8 @@ class Request:
     framing: Framing
     connection: frozenset[bytes]
     """Tokens of `Connection`, in lower case."""
+    known: Mapping[bytes, Sequence[bytes]]
+    """The values of those fields that are read on this side, by name."""
     host: bytes
     keep_alive: bool
     expects_continue: bool = False
@@ -153,10 +156,7 @@ class RequestReader:
         line, headers = parse_request_head(raw)
         if len(headers) > self._max_headers:
             raise BadRequest(431, f"The request has more than {self._max_headers} headers.")
-        known: dict[bytes, list[bytes]] = {}
-        for name, value in headers:
-            if name in _READ_HERE:
-                known.setdefault(name, []).append(value)
+        known = known_fields(headers)
         framing = request_framing(
             line.minor, known.get(b"content-length", ()), known.get(b"transfer-encoding", ())
         )
@@ -171,6 +171,7 @@ class RequestReader:
             line.minor,
             framing,
             connection,
+            known,
             host=authority or host,
             keep_alive=keeps_alive(line.minor, connection),
             expects_continue=_expects_continue(known.get(b"expect", ()), line.minor) and has_body,
@@ -203,15 +204,34 @@ class RequestReader:
 
 _READ_HERE = frozenset(
     {
+        b"authorization",
         b"connection",
         b"content-length",
         b"expect",
+        b"forwarded",
         b"host",
         b"te",
         b"transfer-encoding",
         b"upgrade",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-request-id",
+        b"x-vastproxy-instance",
     }
 )
+
+
+def known_fields(headers: Iterable[Header]) -> dict[bytes, list[bytes]]:
+    """The fields that are read on this side, found in one pass."""
+    known: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        if name in _READ_HERE:
+            if name in known:
+                known[name].append(value)
+            else:
+                known[name] = [value]
+    return known
 
 
 def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes]:
@@ -229,7 +249,7 @@ def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes]:
     return (rest if rest.startswith(b"/") else b"/" + rest), authority
 
 
-def _host(values: "list[bytes] | tuple[bytes, ...]", minor: int) -> bytes:
+def _host(values: Sequence[bytes], minor: int) -> bytes:
     if len(values) > 1 or (not values and minor > 0):
         raise BadRequest(400, "The request must have exactly one Host header.")
     host = values[0] if values else b""
@@ -238,7 +258,7 @@ def _host(values: "list[bytes] | tuple[bytes, ...]", minor: int) -> bytes:
     return host
 
 
-def _expects_continue(values: "list[bytes] | tuple[bytes, ...]", minor: int) -> bool:
+def _expects_continue(values: Sequence[bytes], minor: int) -> bool:
     if not values or minor == 0:  # RFC 9110 §10.1.1: of HTTP/1.0 it must be ignored
         return False
     if any(value.lower() != b"100-continue" for value in values):
@@ -246,9 +266,7 @@ def _expects_continue(values: "list[bytes] | tuple[bytes, ...]", minor: int) -> 
     return True
 
 
-def _upgrade(
-    values: "list[bytes] | tuple[bytes, ...]", connection: frozenset[bytes], minor: int, *, has_body: bool
-) -> bytes:
+def _upgrade(values: Sequence[bytes], connection: frozenset[bytes], minor: int, *, has_body: bool) -> bytes:
     """What to offer the engine. HTTP/2 in clear text is an offer that clients make to everybody; it is declined."""
     if not values or minor == 0 or has_body or b"upgrade" not in connection:
         return b""

@@ -1,7 +1,7 @@
 """Where the body of a message ends (RFC 9112 §6): decided once, from the fields, in one way or not at all."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vastproxy.services.http1.grammar import GrammarError
 
@@ -13,8 +13,7 @@ class CodingError(GrammarError):
     """A transfer coding that is not spoken here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Framing:
+class Framing(NamedTuple):
     """`length` in bytes; None with `chunked`, or when only the end of the connection ends the body."""
 
     chunked: bool
@@ -71,10 +70,13 @@ def _content_length(values: Sequence[bytes]) -> int:
     return int(value)
 
 
+_USUAL = {word: frozenset({word.lower()}) for word in (b"keep-alive", b"Keep-Alive", b"close", b"Upgrade")}
+
+
 def tokens(values: Sequence[bytes]) -> frozenset[bytes]:
     """The members of a comma separated list, over all fields of the name, in lower case."""
-    if len(values) == 1 and b"," not in values[0]:
-        return frozenset((values[0].lower(),))
+    if len(values) == 1 and (usual := _USUAL.get(values[0])) is not None:
+        return usual
     return frozenset(token.strip(b" \t").lower() for value in values for token in value.split(b",")) - {b""}
 
 

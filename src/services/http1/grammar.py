@@ -8,7 +8,7 @@ A pattern may not take more than linear time, whatever it is given: all repetiti
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Header = tuple[bytes, bytes]
 
@@ -34,8 +34,7 @@ class VersionError(GrammarError):
     """A version of HTTP other than 1.x."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLine:
+class RequestLine(NamedTuple):
     """`minor` is 0 for HTTP/1.0 and 1 for everything newer."""
 
     method: bytes

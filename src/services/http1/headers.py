@@ -3,7 +3,7 @@
 Header names are lower case here, values are what the sender wrote.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 
 from vastproxy.services.http1.grammar import Header
@@ -24,10 +24,21 @@ HOP_BY_HOP = frozenset(
     }
 )
 
-#: Not hop-by-hop, but ours to decide: the engine gets our host and its own token, the expectation and the length
-#: are written again with the body that is sent, and the pin is a word between the client and us.
+#: Not hop-by-hop, but ours to decide: the engine gets our host and its own token; the expectation, the length and
+#: what is told of the client are written again; the pin is a word between the client and us.
 REQUEST_OURS = frozenset(
-    {b"host", b"authorization", b"expect", b"content-length", b"x-vastproxy-instance", b"x-request-id"}
+    {
+        b"authorization",
+        b"content-length",
+        b"expect",
+        b"forwarded",
+        b"host",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-request-id",
+        b"x-vastproxy-instance",
+    }
 )
 #: Ours to write on answers, whatever the engine sent.
 RESPONSE_OURS = frozenset({b"x-vastproxy-instance", b"x-request-id"})
@@ -50,16 +61,16 @@ def request_head(
     target: bytes,
     headers: Iterable[Header],
     *,
-    dropped: Collection[bytes],
+    dropped: frozenset[bytes],
     extra: bytes,
     length: int | None,
 ) -> bytes:
     """The request line and headers for the engine, ready to be written.
 
-    `dropped`: more names that are not sent on, such as the tokens of `Connection`. `extra`: header lines of ours,
+    `dropped`: more names that are not sent on, the tokens of `Connection`. `extra`: header lines of ours,
     each with its CRLF. `length` None means that the body's length is not known: it must be sent in chunks.
     """
-    never = _NEVER_SENT.union(dropped) if dropped else _NEVER_SENT
+    never = _NEVER_SENT | dropped if dropped else _NEVER_SENT
     lines = [method, b" ", target, b" HTTP/1.1\r\n"]
     for name, value in headers:
         if name not in never:
@@ -83,7 +94,9 @@ def returned_headers(
     headers: Sequence[Header], connection: frozenset[bytes], *, status: int = 0
 ) -> list[Header]:
     """What of a response's headers the client gets, in their order."""
-    never = _NEVER_RETURNED.union(dropped_names(connection)) if connection else _NEVER_RETURNED
+    never = _NEVER_RETURNED
+    if connection and (dropped := dropped_names(connection)):
+        never = never | dropped
     if (
         status == 204
     ):  # RFC 9110 §8.6: it must not have a length, and some clients would wait for that many bytes

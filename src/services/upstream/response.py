@@ -28,7 +28,7 @@ class Phase(Enum):
     SWITCHED = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would double what making one costs
 class ResponseHead:
     """`headers`: names in lower case, hop-by-hop ones included. `connection`: the tokens of `Connection`.
     `length`: bytes of the body, None when its end is not known before it comes. `has_body` is False for those that
