@@ -123,6 +123,7 @@ def _routes(fleet: Fleet) -> list[Route]:
         Route("/readyz", health.readyz),
         Route("/v1/models", models.list),
         Route("/vastproxy/v1/backends", admin.backends),
+        Route("/vastproxy/v1/process", admin.process),
     ]
 
 

@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from vastproxy.api.access import AccessLog
 from vastproxy.api.app import build_fleet, create_app, running
 from vastproxy.api.http.protocol import HttpProtocol
+from vastproxy.cli.descriptors import raise_open_files
 from vastproxy.cli.logs import set_up_logging
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.tasks import Tasks
@@ -68,6 +69,7 @@ def serve(
     loaded = load(overrides=overrides, config_path=config)
     with set_up_logging(loaded.settings.logging) as logs:
         log = AccessLog(enabled=loaded.settings.logging.access, form=logs.form, sink=logs.access_sink)
+        raise_open_files()
         code = run(loaded.settings, access_log=log)
     raise typer.Exit(code)
 

@@ -51,7 +51,7 @@ def test_every_error_code_of_the_api_is_in_the_runbook() -> None:
     for source in sources:
         codes |= set(
             re.findall(
-                r'"((?:[a-z]+_)+(?:key|allowed|large|available|unreachable|interrupted|timeout))"',
+                r'"((?:[a-z]+_)+(?:key|allowed|large|available|unreachable|interrupted|timeout|long|supported|implemented)|(?:malformed_request|expectation_failed|proxy_error))"',
                 source.read_text(),
             )
         )
