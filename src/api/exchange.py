@@ -200,6 +200,7 @@ class Exchange:
         self._stage = advance(self._stage, Step.ANSWERED)
         self._status = head.status
         self._first_byte_at = time.perf_counter()
+        self._upload.release()
         attempts.lease.answered(self._tools.clock())
         self._headers = headers = returned_headers(head.headers, head.connection, status=head.status)
         self._sent_bytes = len(data)

@@ -46,6 +46,10 @@ class Upload:
             else:
                 self._held.append(data)
 
+    def release(self) -> None:
+        """An answer has begun: nothing will be sent a second time, so nothing is held for it any more."""
+        self._held = None
+
     def begin(self, carrying: bytes | None) -> tuple[int | None, bytes]:
         """An attempt begins: the length to announce (None: chunks), and what is written right behind the head.
 
