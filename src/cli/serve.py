@@ -197,7 +197,8 @@ class _Server(uvicorn.Server):
         self._abort_connections()
 
     def _connections(self) -> list[HttpProtocol]:
-        return [each for each in self.server_state.connections if isinstance(each, HttpProtocol)]
+        connections: set[Any] = self.server_state.connections  # declared as uvicorn's own protocols
+        return [each for each in connections if isinstance(each, HttpProtocol)]
 
     def _abort_connections(self) -> None:
         for connection in self._connections():

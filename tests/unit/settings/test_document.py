@@ -83,12 +83,12 @@ def test_examples_in_the_document_load(tmp_path: Path) -> None:
 
 def test_writing_touches_only_what_is_between_the_markers(tmp_path: Path) -> None:
     document, schema = tmp_path / "doc.md", tmp_path / "schema.json"
-    document.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
+    document.write_text(f"above\n{BEGIN}\n~~ before ~~\n{END}\nbelow\n")
     main([str(document), str(schema)])
     text = document.read_text()
     assert text.startswith(f"above\n{BEGIN}\n")
     assert text.endswith(f"{END}\nbelow\n")
-    assert "old" not in text
+    assert "~~ before ~~" not in text
     assert schema.read_text() == schema_text()
     with pytest.raises(ValueError, match="expected the lines"):
         with_tables("no markers")
