@@ -12,10 +12,12 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+SOAK ?=
+BENCH ?=
 BIN := $(VENV)/bin
 MINIMUM_COVERAGE ?= 90
 
-.PHONY: help test setup system check fix unit integration race coverage docs screenshots test-engine demo wheel lock upgrade clean
+.PHONY: help test setup system check fix unit integration race coverage docs screenshots test-engine demo soak bench wheel lock upgrade clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -77,6 +79,15 @@ demo: ## try vastproxy on a simulated account, without a key
 	@scripts/system.sh "$(PYTHON)" venv
 	@scripts/venv.sh "$(PYTHON)" "$(VENV)" runtime
 	$(BIN)/vastproxy demo
+
+soak: setup ## half an hour of mixed load with kills; nothing may grow, nobody else may fail (SOAK="--minutes 5")
+	$(BIN)/python -m bench.soak --json bench/results/soak.json --plot docs/images/perf-soak.svg $(SOAK)
+
+bench: setup ## measure side by side with other proxies, and write docs/PERFORMANCE.md (BENCH="--quick": do not write)
+	@scripts/system.sh "$(PYTHON)" bench
+	@scripts/bench_venv.sh "$(PYTHON)"
+	$(BIN)/python -m bench run --out bench/results/latest.json $(BENCH)
+	$(if $(BENCH),,$(BIN)/python -m bench report bench/results/latest.json)
 
 lock: ## write requirements.lock after a change of dependencies in pyproject.toml
 	@scripts/lock.sh "$(PYTHON)"

@@ -2,7 +2,9 @@
 # Makes sure that the system programs are there which the tests talk to, and that Python can make a venv.
 # Installs what is missing with apt when it may; otherwise says what to type. Does nothing when all is there.
 #
-# Usage: scripts/system.sh PYTHON [venv]      with `venv`, only what a virtual environment needs
+# Usage: scripts/system.sh PYTHON [venv|bench]
+#   venv    only what a virtual environment needs
+#   bench   also what the bench measures with
 set -euo pipefail
 
 python=$1
@@ -31,6 +33,11 @@ if [[ $scope != venv ]]; then
     command -v sshd >/dev/null || missing+=(openssh-server)
     { command -v ssh && command -v ssh-keygen; } >/dev/null || missing+=(openssh-client)
     command -v curl >/dev/null || missing+=(curl)
+    command -v nginx >/dev/null || missing+=(nginx-light)
+fi
+if [[ $scope == bench ]]; then
+    command -v wrk >/dev/null || missing+=(wrk)
+    { command -v taskset && command -v setpriv; } >/dev/null || missing+=(util-linux)
 fi
 # sshd run by root refuses to start without it; only the system's service would make it.
 if [[ $scope != venv && $(id -u) -eq 0 ]]; then
@@ -47,7 +54,7 @@ fi
 
 echo "installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
-# The tests start their own sshd on loopback; the system's must not begin to listen because of them.
+# The tests start their own sshd and nginx on loopback; the system's must not begin to listen because of them.
 policy=/usr/sbin/policy-rc.d
 if [[ ! -e $policy ]]; then
     trap 'rm -f "$policy"' EXIT

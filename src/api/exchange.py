@@ -191,7 +191,7 @@ class Exchange:
             if self._continued or not self._request.expects_continue:
                 return
             self._continued = True
-        self._client.interim(status, returned_headers(headers, frozenset()))
+        self._client.interim(status, headers)
 
     def engine_answered(self, head: ResponseHead, data: bytes, done: bool) -> None:
         """See `Sink.engine_answered`."""

@@ -8,17 +8,21 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from starlette.types import Message, Receive, Scope, Send
 
 from vastproxy.api.client import Handler
 from vastproxy.api.http.request import Request, known_fields
-from vastproxy.services.http1.framing import CHUNKED, EMPTY, Framing, tokens
+from vastproxy.services.http1.framing import CHUNKED, Framing, tokens
 from vastproxy.services.http1.grammar import Header
 from vastproxy.services.tasks import Tasks
 
 #: Bytes that wait for the server before the handler is told to stop.
 HIGH_WATER_BYTES = 64 * 1024
+
+#: What stands for itself in a path (RFC 3986 §3.3).
+_UNQUOTED = "/!$&'()*+,;=:@"
 
 
 def request_of(scope: Scope) -> Request:
@@ -26,16 +30,18 @@ def request_of(scope: Scope) -> Request:
     headers: list[Header] = scope["headers"]
     known = known_fields(headers)
     lengths = known.get(b"content-length", ())
-    length = int(lengths[-1]) if lengths and lengths[-1].isdigit() else 0
-    raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+    # HTTP/2 announces neither a length nor chunks, so without a length there may be a body of any.
+    framing = CHUNKED
+    if b"transfer-encoding" not in known and lengths and lengths[-1].isdigit():
+        framing = Framing(chunked=False, length=int(lengths[-1]))
+    raw_path: bytes = scope.get("raw_path") or quote(scope["path"], safe=_UNQUOTED).encode("ascii")
     query: bytes = scope.get("query_string", b"")
-    framing = Framing(chunked=False, length=length) if length else EMPTY
     return Request(
         method=scope["method"].encode("latin-1"),
         target=raw_path + b"?" + query if query else raw_path,
         headers=headers,
         minor=1,
-        framing=CHUNKED if b"transfer-encoding" in known else framing,
+        framing=framing,
         connection=tokens(known.get(b"connection", ())),
         known=known,
         host=known[b"host"][-1] if b"host" in known else b"",

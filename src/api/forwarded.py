@@ -22,7 +22,7 @@ class Forwarding:
         peer = client.peer.encode("latin-1", "replace") or b"unknown"
         scheme = client.scheme.encode("ascii")
         known: Mapping[bytes, Sequence[bytes]] = request.known if self._mode == "append" else {}
-        before = known.get(b"x-forwarded-for", ())
+        before = filter(None, known.get(b"x-forwarded-for", ()))
         proto = known[b"x-forwarded-proto"][-1] if b"x-forwarded-proto" in known else scheme
         host = known[b"x-forwarded-host"][-1] if b"x-forwarded-host" in known else request.host
         lines = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n" % (b", ".join((*before, peer)), proto)
@@ -31,5 +31,5 @@ class Forwarding:
         if b"forwarded" in known:
             node = b'"[%b]"' % peer if b":" in peer else peer
             element = b"for=%b;proto=%b" % (node, scheme)
-            lines += b"forwarded: %b\r\n" % b", ".join((*known[b"forwarded"], element))
+            lines += b"forwarded: %b\r\n" % b", ".join((*filter(None, known[b"forwarded"]), element))
         return lines

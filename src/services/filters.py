@@ -36,7 +36,7 @@ def match(instance: Instance, selector: Selector) -> str | None:
         ("gpu", selector.gpus, (instance.gpu_name,)),
     )
     for kind, patterns, values in named:
-        if (pattern := _first_match(patterns, values)) is not None:
+        if patterns and (pattern := _first_match(patterns, values)) is not None:
             return f"{kind} {pattern}"
     return None
 

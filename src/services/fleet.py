@@ -32,7 +32,10 @@ from vastproxy.services.labels import Labels
 from vastproxy.services.routing.balancer import RoundRobin
 from vastproxy.services.snapshot import (
     FleetSnapshot,
+    FleetSummary,
     VastApiSnapshot,
+    api_news,
+    count_states,
     snapshot_backend,
     verdict,
 )
@@ -44,10 +47,6 @@ from vastproxy.settings import Settings
 from vastproxy.vastai import Instance, VastClient, VastError
 
 logger = logging.getLogger(__name__)
-
-#: After so long without a list the API counts as not answering, though its last answer was good: one read may hang
-#: for the read timeout, several times over.
-STALE_S = 60.0
 
 
 class Fleet:
@@ -104,7 +103,7 @@ class Fleet:
     async def aclose(self, *, clear_labels: bool = True) -> None:
         """End: nobody is available from now on, labels of ours are cleared, tunnels are closed. Bounded in time."""
         self._stopping = True
-        self._rebalance()
+        self._balancer.set_available(())
         if clear_labels:
             await self._labels.finish()
         for keeper in self._keepers.values():
@@ -129,6 +128,12 @@ class Fleet:
         if chosen is None:
             raise NoBackendAvailable(self._why_nobody(exclude))
         return Lease(self._keepers[chosen].backend)
+
+    @property
+    def in_flight(self) -> int:
+        """Leases that have not been given back."""
+        leaving = (keeper.backend.in_flight for keeper in self._leaving)
+        return sum(keeper.backend.in_flight for keeper in self._keepers.values()) + sum(leaving)
 
     def models(self) -> dict[str, tuple[int, ...]]:
         """The models that can be asked for now, each with the instances that serve it."""
@@ -194,6 +199,7 @@ class Fleet:
 
     def _remove(self, instance_id: int, reason: str) -> None:
         keeper = self._keepers.pop(instance_id)
+        self._balancer.discard(instance_id)
         self._leaving.add(keeper)
         keeper.backend.step(Event.VANISHED, self.clock(), reason)
         self.events.publish(BackendRemoved(instance_id, reason))
@@ -234,20 +240,20 @@ class Fleet:
 
     # ── telling ────────────────────────────────────────────────────────────────────────────────
 
-    def snapshot(self) -> FleetSnapshot:
-        """The fleet as it is now."""
+    def summary(self) -> FleetSummary:
+        """How the fleet is, in a few words: costs next to nothing, however many backends there are."""
         now = self.clock()
-        backends = tuple(snapshot_backend(self._keepers[id].backend, now) for id in self.backend_ids)
-        api = self._api_news(now)
-        status, reason = verdict(len(backends), len(self._balancer), api, self._listed_at is not None)
-        return FleetSnapshot(status, reason, round(now - self._started_at, 1), api, backends)
+        heard_at = self._started_at if self._listed_at is None else self._listed_at
+        api = api_news(self._vast_api, silent_s=now - heard_at)
+        status, reason = verdict(len(self._keepers), len(self._balancer), api, self._listed_at is not None)
+        counts = count_states(keeper.backend.state for keeper in self._keepers.values())
+        return FleetSummary(status, reason, round(now - self._started_at, 1), api, counts)
 
-    def _api_news(self, now: float) -> VastApiSnapshot:
-        """What the last reading said – unless it is so long ago that silence says more."""
-        silent_s = now - (self._started_at if self._listed_at is None else self._listed_at)
-        if self._vast_api.status == "unhealthy" or silent_s < STALE_S:
-            return self._vast_api
-        return VastApiSnapshot("unhealthy", None, f"no answer for {silent_s:.0f} s")
+    def snapshot(self) -> FleetSnapshot:
+        """The fleet as it is now, with all that is known of every backend."""
+        now, brief = self.clock(), self.summary()
+        backends = tuple(snapshot_backend(self._keepers[id].backend, now) for id in self.backend_ids)
+        return FleetSnapshot(brief.status, brief.reason, brief.uptime_s, brief.vast_api, backends)
 
     @property
     def can_serve(self) -> bool:
@@ -257,31 +263,34 @@ class Fleet:
     def _why_nobody(self, exclude: Collection[int]) -> str:
         if exclude and self.can_serve:
             return f"{len(exclude)} backends were tried and none could be reached; nobody else is left"
-        return f"no backend can serve now: {self.snapshot().reason or 'the proxy is stopping'}"
+        return f"no backend can serve now: {self.summary().reason or 'the proxy is stopping'}"
 
     # ── reactions ──────────────────────────────────────────────────────────────────────────────
 
     def _backend_event(self, backend: Backend, before: State, cause: Event, detail: str) -> None:
-        self._rebalance()
+        self._rebalance(backend)
         if backend.state is not before:
             self.events.publish(StateChanged(backend.id, before, backend.state, cause, detail))
             self._labels.poke()
 
     def _path_changed(self, backend: Backend, path: Path | None, detail: str) -> None:
-        self._rebalance()
+        self._rebalance(backend)
         self.events.publish(PathChanged(backend.id, path.value if path else None, detail))
 
-    def _rebalance(self) -> None:
-        self._balancer.set_available(
-            () if self._stopping else (id for id, keeper in self._keepers.items() if keeper.backend.available)
-        )
+    def _rebalance(self, backend: Backend) -> None:
+        """Something happened to one backend. What it says of itself alone decides whether it takes turns."""
+        keeper = self._keepers.get(backend.id)
+        if keeper is None or keeper.backend is not backend:
+            return  # on its way out; the id may be another one's by now
+        if backend.available and not self._stopping:
+            self._balancer.add(backend.id)
+        else:
+            self._balancer.discard(backend.id)
 
     def _wanted_labels(self) -> list[SetLabel]:
-        healthy = () if self._stopping else self._healthy_ids()
+        keepers = () if self._stopping else self._keepers.values()
+        healthy = [keeper.backend.id for keeper in keepers if keeper.backend.available]
         return plan_labels(self._instances.values(), healthy, self.settings.fleet)
-
-    def _healthy_ids(self) -> tuple[int, ...]:
-        return tuple(id for id, keeper in self._keepers.items() if keeper.backend.available)
 
     def _label_written(self, write: SetLabel) -> None:
         if (instance := self._instances.get(write.instance_id)) is not None:

@@ -1,12 +1,17 @@
 """What is shown of the fleet to people and programs: plain values, no secrets, safe to serialise."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from vastproxy.services.backends.backend import Backend
 from vastproxy.services.backends.state import State
 
 Status = Literal["healthy", "degraded", "unhealthy"]
+
+#: After so long without a list the API counts as not answering, though its last answer was good: one read may hang
+#: for the read timeout, several times over.
+STALE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,8 @@ class BackendSnapshot:
     error: str | None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Its fields by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +52,22 @@ class VastApiSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetSummary:
+    """The fleet in a few words. `status`: healthy while all serve, degraded while one does, else unhealthy.
+
+    `backends`: how many there are in `total` and in each state.
+    """
+
+    status: Status
+    reason: str | None
+    uptime_s: float
+    vast_api: VastApiSnapshot
+    backends: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class FleetSnapshot:
-    """The whole fleet at one moment. `status`: healthy while all serve, degraded while one does, else unhealthy."""
+    """The whole fleet at one moment, each backend with all that is known of it. `status` as in `FleetSummary`."""
 
     status: Status
     reason: str | None
@@ -57,10 +77,15 @@ class FleetSnapshot:
 
     def counts(self) -> dict[str, int]:
         """Backends in total and by state."""
-        by_state = {state.value: 0 for state in State}
-        for backend in self.backends:
-            by_state[backend.state] += 1
-        return {"total": len(self.backends), **by_state}
+        return count_states(backend.state for backend in self.backends)
+
+
+def count_states(states: Iterable[str]) -> dict[str, int]:
+    """How many in total and of each state, those without any included."""
+    by_state = {state.value: 0 for state in State}
+    for state in states:
+        by_state[state] += 1
+    return {"total": sum(by_state.values()), **by_state}
 
 
 def snapshot_backend(backend: Backend, now: float) -> BackendSnapshot:
@@ -76,7 +101,7 @@ def snapshot_backend(backend: Backend, now: float) -> BackendSnapshot:
         models=backend.models,
         gpu_name=backend.instance.gpu_name or "",
         num_gpus=backend.instance.num_gpus or 0,
-        gpus=tuple(asdict(gpu) for gpu in reading.gpus) if reading else (),
+        gpus=tuple(gpu.to_json() for gpu in reading.gpus) if reading else (),
         gpu_error=reading.error if reading else None,
         in_flight=backend.in_flight,
         requests=backend.requests,
@@ -85,6 +110,13 @@ def snapshot_backend(backend: Backend, now: float) -> BackendSnapshot:
         label=backend.instance.label,
         error=backend.detail or None,
     )
+
+
+def api_news(last: VastApiSnapshot, *, silent_s: float) -> VastApiSnapshot:
+    """What the last reading of the list said – unless it is so long ago that the silence since says more."""
+    if last.status == "unhealthy" or silent_s < STALE_S:
+        return last
+    return VastApiSnapshot("unhealthy", None, f"no answer for {silent_s:.0f} s")
 
 
 def verdict(total: int, serving: int, vast_api: VastApiSnapshot, listed: bool) -> tuple[Status, str | None]:

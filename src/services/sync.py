@@ -111,10 +111,9 @@ def plan_labels(
     serving = set(healthy)
     writes: list[SetLabel] = []
     for instance in instances:
-        if refusal(instance, fleet) is not None and instance.id not in serving:
-            continue
-        if instance.id in serving and not instance.label:
-            writes.append(SetLabel(instance.id, fleet.label))
-        elif instance.id not in serving and instance.label == fleet.label:
+        if instance.id in serving:
+            if not instance.label:
+                writes.append(SetLabel(instance.id, fleet.label))
+        elif instance.label == fleet.label and refusal(instance, fleet) is None:
             writes.append(SetLabel(instance.id, ""))
     return writes

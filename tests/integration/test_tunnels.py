@@ -1,127 +1,36 @@
 """The asyncssh engine against OpenSSH's sshd: what `Tunnel` and `TunnelEngine` promise, on real sockets."""
 
 import asyncio
-import contextlib
-import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path as FilePath
+from typing import Any
 
 import pytest
 
 from tests.helpers.processes import is_running, wait_until
 from tests.helpers.sshd import Sshd, make_key
+from tests.helpers.tunnelling import (
+    Peer,
+    Recorder,
+    connected,
+    direct,
+    echo,
+    engine_for,
+    keys_of,
+    relay,
+    target_for,
+    unused_port,
+)
 from vastproxy.services.errors import ChannelRefused, TunnelLost, TunnelRefused
 from vastproxy.services.tunnels.asyncssh_engine import AsyncsshEngine
-from vastproxy.services.tunnels.base import Path, SshAddress, Stream, TunnelTarget
+from vastproxy.services.tunnels.base import Path
 from vastproxy.services.tunnels.dial import dial
 from vastproxy.services.tunnels.hostkeys import HostKeyPins
-from vastproxy.services.tunnels.keys import ClientKeys, load_client_keys
-from vastproxy.services.tunnels.tunnel import AsyncsshTunnel
 from vastproxy.settings.model import TunnelSettings
 
 FIXTURES = FilePath(__file__).parent.parent / "fixtures"
 MB = 1_000_000
-
-
-class Recorder(asyncio.Protocol):
-    """The caller's end of a stream: keeps what happens and lets tests wait for it."""
-
-    def __init__(self, *, keep_open: bool = True) -> None:
-        self.keep_open = keep_open
-        self.received = 0
-        self.digest = hashlib.sha256()
-        self.tail = b""
-        self.events: list[str] = []
-        self.lost_with: Exception | None = None
-        self.stream: Stream
-        self.eof = asyncio.Event()
-        self.lost = asyncio.Event()
-        self.writable = asyncio.Event()
-        self.writable.set()
-        self._changed = asyncio.Event()
-
-    def connection_made(self, transport: Stream) -> None:  # type: ignore[override]
-        self.stream = transport
-        self.events.append("made")
-
-    def data_received(self, data: bytes) -> None:
-        self.received += len(data)
-        self.digest.update(data)
-        self.tail = (self.tail + data)[-64:]
-        self._changed.set()
-
-    def eof_received(self) -> bool:
-        self.events.append("eof")
-        self.eof.set()
-        return self.keep_open
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.events.append("lost")
-        self.lost_with = exc
-        self.lost.set()
-        self._changed.set()
-
-    def pause_writing(self) -> None:
-        self.writable.clear()
-
-    def resume_writing(self) -> None:
-        self.writable.set()
-
-    async def has_received(self, count: int) -> None:
-        while self.received < count:
-            assert not self.lost.is_set(), f"ended after {self.received} of {count} bytes: {self.lost_with!r}"
-            self._changed.clear()
-            await self._changed.wait()
-
-
-class Peer:
-    """A TCP server that an instance's engine would be: each connection is handed to `handler`."""
-
-    def __init__(self) -> None:
-        self.connections = 0
-        self.open_now = 0
-        self.all_closed = asyncio.Event()
-        self.port = 0
-
-    @contextlib.asynccontextmanager
-    async def serve(
-        self, handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-    ) -> AsyncIterator["Peer"]:
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            self.connections += 1
-            self.open_now += 1
-            self.all_closed.clear()
-            try:
-                with contextlib.suppress(ConnectionError):
-                    await handler(reader, writer)
-            finally:
-                writer.close()
-                with contextlib.suppress(ConnectionError):
-                    await writer.wait_closed()
-                self.open_now -= 1
-                if not self.open_now:
-                    self.all_closed.set()
-
-        server = await asyncio.start_server(accept, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            server.close()
-            await server.wait_closed()
-            if self.open_now:
-                async with asyncio.timeout(10):
-                    await self.all_closed.wait()
-
-
-async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send back what comes, until the other side has ended its half."""
-    while data := await reader.read(65_536):
-        writer.write(data)
-        await writer.drain()
-    writer.write_eof()
-    await reader.read()
 
 
 @pytest.fixture
@@ -129,306 +38,6 @@ def sshd(tmp_path: FilePath) -> Iterator[Sshd]:
     banner = (FIXTURES / "ssh_banner.txt").read_text()
     with Sshd(tmp_path / "sshd", path_dirs=[tmp_path / "bin"], banner=banner) as server:
         yield server
-
-
-def keys_of(path: FilePath) -> ClientKeys:
-    return load_client_keys(TunnelSettings(key_path=str(path)), home=None)
-
-
-def engine_for(sshd: Sshd, *, pins: HostKeyPins | None = None, **overrides: float) -> AsyncsshEngine:
-    settings = TunnelSettings.model_validate(overrides)
-    keys = keys_of(sshd.client_key_path)
-    return AsyncsshEngine(settings, keys=keys, pins=pins or HostKeyPins(None), username=sshd.username)
-
-
-def target_for(*addresses: SshAddress, instance_id: int = 7) -> TunnelTarget:
-    return TunnelTarget(instance_id, f"{instance_id}@1700000000", addresses)
-
-
-def direct(port: int) -> SshAddress:
-    return SshAddress("127.0.0.1", port, Path.DIRECT)
-
-
-def relay(port: int) -> SshAddress:
-    return SshAddress("127.0.0.1", port, Path.RELAY)
-
-
-@contextlib.asynccontextmanager
-async def connected(sshd: Sshd, **overrides: float) -> AsyncIterator[AsyncsshTunnel]:
-    address = direct(sshd.port)
-    tunnel = await engine_for(sshd, pins=None, **overrides).connect(target_for(address), address)
-    try:
-        yield tunnel
-    finally:
-        await tunnel.close()
-
-
-async def unused_port() -> int:
-    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-    port: int = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-    return port
-
-
-async def test_a_stream_carries_bytes_both_ways_until_both_ends_have_finished(sshd: Sshd) -> None:
-    """Data, our half-close, the other half-close and the end come in TCP's order."""
-    async with Peer().serve(echo) as peer, connected(sshd) as tunnel:
-        caller = await tunnel.open(Recorder, peer.port)
-        assert caller.events == ["made"]
-        caller.stream.write(b"hello")
-        await caller.has_received(5)
-        caller.stream.write_eof()
-        await caller.eof.wait()
-        caller.stream.close()
-        await caller.lost.wait()
-        assert (caller.tail, caller.events, caller.lost_with) == (b"hello", ["made", "eof", "lost"], None)
-        assert tunnel.is_alive
-
-
-async def test_we_may_send_after_the_other_side_has_finished(sshd: Sshd) -> None:
-    """eof_received returning True keeps our half open."""
-    got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-    async def finish_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"response")
-        writer.write_eof()
-        got.set_result(await reader.read())
-
-    async with Peer().serve(finish_first) as peer, connected(sshd) as tunnel:
-        caller = await tunnel.open(Recorder, peer.port)
-        await caller.eof.wait()
-        assert caller.tail == b"response"
-        assert not caller.stream.is_closing()
-        caller.stream.write(b"late request")
-        caller.stream.write_eof()
-        assert await got == b"late request"
-        await caller.lost.wait()
-        assert caller.lost_with is None
-
-
-async def test_a_stream_whose_protocol_does_not_stay_ends_with_the_other_side(sshd: Sshd) -> None:
-    """eof_received returning False closes the stream, as asyncio does."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"x" * 100_000)
-
-    async with Peer().serve(answer) as peer, connected(sshd) as tunnel:
-        caller = await tunnel.open(lambda: Recorder(keep_open=False), peer.port)
-        await caller.lost.wait()
-        assert (caller.received, caller.events, caller.lost_with) == (100_000, ["made", "eof", "lost"], None)
-        caller.stream.write(b"dropped, as TCP's transport does")
-        caller.stream.write_eof()
-        caller.stream.close()
-        caller.stream.abort()
-
-
-async def test_a_closed_port_is_refused_and_the_tunnel_lives_on(sshd: Sshd) -> None:
-    async with Peer().serve(echo) as peer, connected(sshd) as tunnel:
-        closed = await unused_port()
-        with pytest.raises(
-            ChannelRefused, match=rf"^instance 7 \(direct 127.0.0.1:{sshd.port}\) does not open port"
-        ):
-            await tunnel.open(Recorder, closed)
-        caller = await tunnel.open(Recorder, peer.port)
-        caller.stream.write(b"still here")
-        await caller.has_received(10)
-
-
-async def test_a_forbidden_port_is_refused_with_the_reason(tmp_path: FilePath) -> None:
-    with Sshd(tmp_path / "sshd", config=["AllowTcpForwarding no"]) as server:
-        async with connected(server) as tunnel:
-            with pytest.raises(ChannelRefused, match="AllowTcpForwarding"):
-                await tunnel.open(Recorder, 80)
-
-
-async def test_fifty_megabytes_arrive_unchanged_in_both_directions(sshd: Sshd) -> None:
-    block = bytes(range(256)) * 4096
-    expected = hashlib.sha256()
-    async with Peer().serve(echo) as peer, connected(sshd) as tunnel:
-        caller = await tunnel.open(Recorder, peer.port)
-        for _ in range(50 * MB // len(block)):
-            expected.update(block)
-            await caller.writable.wait()
-            caller.stream.write(block)
-        caller.stream.write_eof()
-        await caller.eof.wait()
-        assert caller.digest.hexdigest() == expected.hexdigest()
-        caller.stream.close()
-        await caller.lost.wait()
-
-
-async def test_data_survives_new_session_keys(tmp_path: FilePath) -> None:
-    """sshd asks for new keys after each megabyte; nothing is lost or reordered."""
-    block = bytes(range(251)) * 400
-    expected = hashlib.sha256()
-    with Sshd(tmp_path / "sshd", config=["RekeyLimit 1M"]) as server:
-        async with Peer().serve(echo) as peer, connected(server) as tunnel:
-            caller = await tunnel.open(Recorder, peer.port)
-            for _ in range(80):
-                expected.update(block)
-                await caller.writable.wait()
-                caller.stream.write(block)
-            caller.stream.write_eof()
-            await caller.eof.wait()
-            assert caller.digest.hexdigest() == expected.hexdigest()
-
-
-async def test_three_hundred_streams_at_once(sshd: Sshd) -> None:
-    """Each of 300 streams on one connection gets its own bytes back, and all end."""
-    async with Peer().serve(echo) as peer, connected(sshd) as tunnel:
-        callers = await asyncio.gather(*(tunnel.open(Recorder, peer.port) for _ in range(300)))
-        for number, caller in enumerate(callers):
-            caller.stream.write(b"%05d" % number * 100)
-        for number, caller in enumerate(callers):
-            await caller.has_received(500)
-            assert caller.tail.endswith(b"%05d" % number)
-        assert peer.open_now == 300
-        for caller in callers:
-            caller.stream.close()
-        await asyncio.gather(*(caller.lost.wait() for caller in callers))
-        await peer.all_closed.wait()
-
-
-@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13])
-async def test_a_cancelled_open_leaves_no_channel(sshd: Sshd, turns: int) -> None:
-    """Wherever the cancellation hits, the connection inside the instance is closed again."""
-    made: list[Recorder] = []
-
-    def factory() -> Recorder:
-        made.append(Recorder())
-        return made[-1]
-
-    async with Peer().serve(echo) as peer, connected(sshd) as tunnel:
-        async with asyncio.TaskGroup() as group:
-            opening = group.create_task(tunnel.open(factory, peer.port))
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            opening.cancel()
-        if not opening.cancelled():  # it was open already
-            opening.result().stream.close()
-        # What is opened afterwards comes after the abandoned one, in sshd's order.
-        probe = await tunnel.open(Recorder, peer.port)
-        probe.stream.close()
-        await probe.lost.wait()
-        await peer.all_closed.wait()
-        for caller in made:
-            await caller.lost.wait()
-        assert tunnel.is_alive
-
-
-async def test_an_abandoned_stream_is_closed_when_it_opens_late(sshd: Sshd) -> None:
-    """Cancelled while sshd is frozen: the protocol is never made, and the channel ends once sshd goes on."""
-    made: list[Recorder] = []
-
-    def factory() -> Recorder:
-        made.append(Recorder())
-        return made[-1]
-
-    async with Peer().serve(echo) as peer, connected(sshd) as tunnel:
-        sshd.freeze()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await tunnel.open(factory, peer.port)
-        sshd.thaw()
-        probe = await tunnel.open(Recorder, peer.port)
-        probe.stream.close()
-        await probe.lost.wait()
-        await peer.all_closed.wait()
-        assert not made
-
-
-async def test_a_slow_reader_stops_only_its_own_stream(sshd: Sshd) -> None:
-    """While one stream is paused its sender is held back and another one carries 5 MB; then it goes on."""
-    sent = 0
-
-    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
-        while sent < 20 * MB:
-            writer.write(b"f" * 50_000)
-            await writer.drain()
-            sent += 50_000
-
-    async with Peer().serve(flood) as flooding, Peer().serve(echo) as echoing, connected(sshd) as tunnel:
-        slow = await tunnel.open(Recorder, flooding.port)
-        slow.stream.pause_reading()
-        slow.stream.pause_reading()
-        at_pause = slow.received
-        quick = await tunnel.open(Recorder, echoing.port)
-        for _ in range(50):
-            await quick.writable.wait()
-            quick.stream.write(b"q" * 100_000)
-        await quick.has_received(5 * MB)
-        assert slow.received == at_pause
-        assert sent < 20 * MB, "nobody held the sender back"
-        slow.stream.resume_reading()
-        await slow.has_received(20 * MB)
-        await slow.eof.wait()
-
-
-async def test_pausing_inside_data_received_is_obeyed_and_never_reenters(sshd: Sshd) -> None:
-    """A protocol that pauses and resumes for each piece gets them one after the other."""
-
-    class Picky(Recorder):
-        inside = False
-
-        def data_received(self, data: bytes) -> None:
-            assert not self.inside
-            self.inside = True
-            self.stream.pause_reading()
-            super().data_received(data)
-            self.stream.resume_reading()
-            self.inside = False
-
-    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"p" * 2 * MB)
-
-    async with Peer().serve(send) as peer, connected(sshd) as tunnel:
-        caller = await tunnel.open(Picky, peer.port)
-        await caller.has_received(2 * MB)
-        await caller.eof.wait()
-
-
-async def test_a_failing_protocol_ends_its_stream_and_not_the_tunnel(sshd: Sshd) -> None:
-    class Failing(Recorder):
-        def data_received(self, data: bytes) -> None:
-            raise RuntimeError("parser bug")
-
-    reported: list[str] = []
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda loop, context: reported.append(repr(context["exception"])))
-    async with Peer().serve(echo) as peer, connected(sshd) as tunnel:
-        healthy = await tunnel.open(Recorder, peer.port)
-        failing = await tunnel.open(Failing, peer.port)
-        failing.stream.write(b"boom")
-        await failing.lost.wait()
-        assert isinstance(failing.lost_with, RuntimeError)
-        assert reported == ["RuntimeError('parser bug')"]
-        healthy.stream.write(b"fine")
-        await healthy.has_received(4)
-
-
-async def test_an_exception_of_the_callers_factory_comes_back_and_closes_the_channel(sshd: Sshd) -> None:
-    def broken() -> Recorder:
-        raise ZeroDivisionError
-
-    async with Peer().serve(echo) as peer, connected(sshd) as tunnel:
-        with pytest.raises(ZeroDivisionError):
-            await tunnel.open(broken, peer.port)
-        await peer.all_closed.wait()
-        assert tunnel.is_alive
-
-
-async def test_abort_ends_a_stream_at_once_even_when_nobody_answers(sshd: Sshd) -> None:
-    async with Peer().serve(echo) as peer, connected(sshd) as tunnel:
-        caller = await tunnel.open(Recorder, peer.port)
-        sshd.freeze()
-        caller.stream.abort()
-        async with asyncio.timeout(1):
-            await caller.lost.wait()
-        sshd.thaw()
-        await peer.all_closed.wait()
-        assert caller.lost_with is None
 
 
 async def test_a_command_returns_what_it_left(sshd: Sshd) -> None:
@@ -574,7 +183,7 @@ async def test_an_open_under_way_fails_when_the_connection_dies(sshd: Sshd) -> N
 async def test_a_frozen_host_is_given_up_after_the_keepalives(sshd: Sshd) -> None:
     """With 0.2 s and 2 keepalives the loss is declared after 0.6 s."""
     loop = asyncio.get_running_loop()
-    keepalive = {"keepalive_interval_s": 0.2, "keepalive_count": 2}
+    keepalive: dict[str, Any] = {"keepalive_interval_s": 0.2, "keepalive_count": 2}
     async with Peer().serve(echo) as peer, connected(sshd, **keepalive) as tunnel:
         caller = await tunnel.open(Recorder, peer.port)
         sshd.freeze()

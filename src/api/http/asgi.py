@@ -123,7 +123,15 @@ class AsgiCall:
             self._client.break_off()
             return
         body = error.body()
-        self._client.respond(error.status, error.headers(len(body)), length=len(body), data=body, last=True)
+        head_only = self._request.method == b"HEAD"
+        self._client.respond(
+            error.status,
+            error.headers(len(body)),
+            length=len(body),
+            has_body=not head_only,
+            data=b"" if head_only else body,
+            last=True,
+        )
 
     async def _receive(self) -> Message:
         while not (self._left or self._over) and (self._received or not (self._body or self._complete)):
@@ -154,7 +162,7 @@ class AsgiCall:
             self._client.send(data, last=last)
         else:
             self._respond(start, data, last=last)
-        if last:
+        if self._over:
             self._news.set()
 
     def _respond(self, start: Message, data: bytes, *, last: bool) -> None:

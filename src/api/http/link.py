@@ -141,6 +141,6 @@ class Link(asyncio.Protocol):
         assert self._transport is not None
         unsent = self._transport.get_write_buffer_size()
         if unsent and unsent >= self._unsent_bytes:
-            self._transport.abort()
+            self._reset()  # at once and for the kernel too, which would hold what it has for many minutes more
         elif unsent:
             self._watch_writing()

@@ -5,7 +5,7 @@ It owns the connection's state and its clocks, and knows nothing of what is answ
 
     HEAD     reading a request's head, or waiting for one
     BODY     a handler is at work, the request's body still comes
-    ANSWER   a handler is at work, the whole request has come
+    ANSWER   the whole request has come: a handler is at work, or has been and its answer makes room for the next one
     PIPE     another protocol: bytes in both directions
     LINGER   answered, closing: what still comes is thrown away, so that the answer is not lost to a reset
     CLOSED   nothing more
@@ -35,9 +35,6 @@ class Place(Enum):
     PIPE = auto()
     LINGER = auto()
     CLOSED = auto()
-
-
-_AT_WORK = frozenset({Place.BODY, Place.ANSWER, Place.PIPE})
 
 
 class Entrance(Protocol):
@@ -121,19 +118,21 @@ class HttpProtocol(AnswerWriter):
         super().resume_writing()
         if self._handler is not None:
             self._handler.client_writable()
+        elif self._place is Place.ANSWER:
+            self._go_on()
 
     # ── what uvicorn calls ─────────────────────────────────────────────────────────────────────
 
     def shutdown(self) -> None:
         """The server is stopping: end when there is nothing to answer, else after the answer."""
         self._keep_alive = False
-        if self._place not in _AT_WORK and self._transport is not None:
+        if not self.at_work and self._transport is not None:
             self._close()
 
     @property
     def at_work(self) -> bool:
         """Is a request being answered?"""
-        return self._place in _AT_WORK
+        return self._handler is not None
 
     # ── requests ───────────────────────────────────────────────────────────────────────────────
 
@@ -273,20 +272,23 @@ class HttpProtocol(AnswerWriter):
             self._close()
         elif not self._reader.complete:
             self._linger()
+        elif self._reader.ahead_bytes:  # not from here: a thousand small requests would call each other
+            self._loop.call_soon(self._go_on)
         else:
-            self._place = Place.HEAD
-            rest = self._reader.next()
-            if rest:
-                self._loop.call_soon(self._go_on, rest)
-            else:
-                self._deadline.after(self._limits.client_idle_timeout_s)
-                self._resume()
+            self._go_on()
 
-    def _go_on(self, rest: bytes) -> None:
-        if self._place is Place.HEAD:
-            self._resume()
-            self._deadline.after(self._limits.client_header_timeout_s)
-            self._read(rest)
+    def _go_on(self) -> None:
+        """To the next request, unless the client must read first: it may not have more made than it takes."""
+        if self._place is not Place.ANSWER or self._handler is not None or self.write_paused:
+            return
+        self._place = Place.HEAD
+        self._resume()
+        rest = self._reader.next()
+        if not rest:
+            self._deadline.after(self._limits.client_idle_timeout_s)
+            return
+        self._deadline.after(self._limits.client_header_timeout_s)
+        self._read(rest)
 
     def _linger(self) -> None:
         self._place = Place.LINGER

@@ -23,6 +23,7 @@ from vastproxy.services.http1.grammar import (
 )
 
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*+://([^/?]*+)(.*+)")
+_BLANK_LINES = re.compile(rb"(?:\r\n)++")
 _HOST = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*+")
 _NO_TOKENS: frozenset[bytes] = frozenset()
 
@@ -130,6 +131,9 @@ class RequestReader:
     def _head(self, data: bytes) -> bytes:
         while data:
             if self._buffer is None:
+                if data.startswith(b"\r\n"):  # RFC 9112 §2.2: some clients end a body with a CRLF too many
+                    data = _BLANK_LINES.sub(b"", data, 1)
+                    continue
                 self._buffer = HeadBuffer(self._max_head_bytes)
             try:
                 found = self._buffer.feed(data)
@@ -139,7 +143,7 @@ class RequestReader:
                 return b""
             self._buffer = None
             head, data = found
-            while head.startswith(b"\r\n"):  # RFC 9112 §2.2: some clients end a body with a CRLF too many
+            while head.startswith(b"\r\n"):  # one that came in two pieces
                 head = head[2:]
             if head:
                 self._take_head(head)
@@ -246,6 +250,8 @@ def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes]:
     authority, rest = absolute.groups()
     if not authority or _HOST.fullmatch(authority) is None:
         raise BadRequest(400, "The request's target has a malformed host.")
+    if not rest and method == b"OPTIONS":
+        return b"*", authority
     return (rest if rest.startswith(b"/") else b"/" + rest), authority
 
 

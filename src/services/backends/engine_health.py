@@ -97,5 +97,7 @@ def _is_proof(target: EngineTarget, answer: ProbeResponse) -> bool:
 
 def _says(answer: ProbeResponse) -> str | None:
     """The word in `{"status": "…"}`, in lower case."""
+    if not answer.body:  # the usual answer of a healthy engine, a thousand times every few seconds
+        return None
     status = answer.json_object().get("status")
     return status.lower() if isinstance(status, str) else None

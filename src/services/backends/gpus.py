@@ -8,6 +8,7 @@ rest of the row is good.
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 _FULL_FIELDS = (
     "index",
@@ -56,6 +57,11 @@ class Gpu:
     pstate: str | None = None
     #: Is the GPU split into MIG slices? Its utilization is unknown then.
     mig: bool | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields by name."""
+        # dataclasses.asdict copies each value deeply, which for a large fleet holds up the event loop.
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,29 +129,13 @@ def _row(cells: tuple[str, ...], header: tuple[str, ...] | None) -> Gpu | None:
         return None
     for fields in (header, _FULL_FIELDS, _MINIMAL_FIELDS):
         if fields is not None and len(fields) == len(cells):
-            return _gpu(dict(zip(fields, cells, strict=True)))
+            known = (
+                (_COLUMNS[field], cell)
+                for field, cell in zip(fields, cells, strict=True)
+                if field in _COLUMNS
+            )
+            return Gpu(**{name: read(cell) for (name, read), cell in known})
     return None
-
-
-def _gpu(cells: Mapping[str, str]) -> Gpu:
-    def read(field: str, reader: Callable[[str], float | None] = _number) -> float | None:
-        return reader(cells.get(field, ""))
-
-    return Gpu(
-        index=int(cells["index"]),
-        uuid=_text(cells.get("uuid", "")),
-        name=_text(cells.get("name", "")),
-        driver=_text(cells.get("driver_version", "")),
-        utilization_percent=read("utilization.gpu", _percent),
-        memory_utilization_percent=read("utilization.memory", _percent),
-        memory_used_mib=read("memory.used"),
-        memory_total_mib=read("memory.total"),
-        temperature_c=read("temperature.gpu"),
-        power_w=read("power.draw"),
-        power_limit_w=read("power.limit"),
-        pstate=_text(cells.get("pstate", "")),
-        mig={"Enabled": True, "Disabled": False}.get(cells.get("mig.mode.current", "")),
-    )
 
 
 def _text(cell: str) -> str | None:
@@ -160,6 +150,28 @@ def _number(cell: str) -> float | None:
 def _percent(cell: str) -> float | None:
     number = _number(cell)
     return number if number is not None and number <= 100 else None
+
+
+def _mig(cell: str) -> bool | None:
+    return {"Enabled": True, "Disabled": False}.get(cell)
+
+
+#: Field of the query -> field of `Gpu`, and how its cell is read.
+_COLUMNS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "index": ("index", int),
+    "uuid": ("uuid", _text),
+    "name": ("name", _text),
+    "driver_version": ("driver", _text),
+    "utilization.gpu": ("utilization_percent", _percent),
+    "utilization.memory": ("memory_utilization_percent", _percent),
+    "memory.used": ("memory_used_mib", _number),
+    "memory.total": ("memory_total_mib", _number),
+    "temperature.gpu": ("temperature_c", _number),
+    "power.draw": ("power_w", _number),
+    "power.limit": ("power_limit_w", _number),
+    "pstate": ("pstate", _text),
+    "mig.mode.current": ("mig", _mig),
+}
 
 
 def _error(lines: Sequence[str], exit_status: int | None, *, has_gpus: bool) -> str | None:

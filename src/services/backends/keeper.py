@@ -49,6 +49,10 @@ logger = logging.getLogger(__name__)
 #: Rounds between two readings of the model list. Models change when an operator changes them.
 MODELS_EVERY = 6
 
+#: Rounds between two readings of the GPUs. People and graphs look at them, nothing is decided by them, and over
+#: SSH one reading costs as much as two health checks (see docs/PERFORMANCE.md).
+GPUS_EVERY = 3
+
 #: Rounds without nvidia-smi after it hung: a round waits for it, and the next health check for the round.
 GPU_RESTS = 12
 
@@ -92,20 +96,23 @@ class Keeper:
         elif tunnel.address.path is Path.RELAY and self._tools.clock() >= self._next_upgrade_at:
             self._next_upgrade_at = float("inf")
             self._tools.tasks.spawn(self._upgrade(), name=f"upgrade/{self.backend.id}")
-        if tunnel is not None and not self.backend.leaving:
+        if tunnel is None or self.backend.leaving:
+            return
+        if self._gpus_are_due():
             await asyncio.gather(self._read_gpus(tunnel), self._probe(tunnel))
+        else:
+            await self._probe(tunnel)
 
     def update(self, instance: Instance) -> None:
         """The account shows this of our instance now. Another start means another machine behind the id."""
-        restarted = instance.identity != self.backend.instance.identity
-        moved = target_of(instance) != target_of(self.backend.instance)
-        self.backend.instance = instance
-        if restarted and (tunnel := self.backend.tunnel) is not None:
+        before, self.backend.instance = self.backend.instance, instance
+        if (tunnel := self.backend.tunnel) is None:
+            if target_of(instance) != target_of(before):
+                self._failures = 0
+                self._next_dial_at = float("-inf")
+                self.wake.set()
+        elif instance.identity != before.identity:
             self._tools.tasks.spawn(tunnel.close(), name=f"close/{instance.id}")
-        if moved and self.backend.tunnel is None:
-            self._failures = 0
-            self._next_dial_at = float("-inf")
-            self.wake.set()
 
     async def leave(self, *, grace_s: float) -> None:
         """The instance is not ours any more: let running streams end, for at most `grace_s`, then close."""
@@ -186,6 +193,7 @@ class Keeper:
             return
         why = str(lost.result() or "closed") if not lost.cancelled() else "closed"
         self.backend.target = self.backend.gpus = None
+        self._gpu_rests = 0
         self.backend.detach(self._tools.clock(), f"the tunnel ended: {why}")
         if self.backend.leaving:
             return
@@ -263,12 +271,16 @@ class Keeper:
     def _ports(instance: Instance, defaults: Sequence[int]) -> tuple[int, ...]:
         return tuple(dict.fromkeys((*instance.engine_ports, *defaults)))
 
-    async def _read_gpus(self, tunnel: Tunnel) -> None:
+    def _gpus_are_due(self) -> bool:
+        """Is this a round with nvidia-smi? Counts the rounds."""
         if self.backend.instance.gpu_arch == "amd":
-            return
+            return False
         if self._gpu_rests > 0:
             self._gpu_rests -= 1
-            return
+            return False
+        return True
+
+    async def _read_gpus(self, tunnel: Tunnel) -> None:
         command = MINIMAL_COMMAND if self._minimal_gpu_query else GPU_QUERY_COMMAND
         try:
             result = await tunnel.run(command, timeout_s=self._tools.settings.engines.gpu_timeout_s)
@@ -279,6 +291,8 @@ class Keeper:
         except TunnelError:
             return
         reading = parse_gpus(result.stdout, result.exit_status)
-        if reading.needs_minimal:
+        if reading.needs_minimal and not self._minimal_gpu_query:
             self._minimal_gpu_query = True
+        else:
+            self._gpu_rests = GPUS_EVERY - 1
         self.backend.gpus = reading

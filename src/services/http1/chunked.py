@@ -114,7 +114,8 @@ class ChunkedReader:
             if end < 4:
                 if len(block) > MAX_TRAILER_BYTES:
                     raise GrammarError("has endless trailers")
-                if block.count(b"\n", 1) != block.count(b"\r\n", 1):
+                new = before - block.startswith(b"\r", before - 1)
+                if block.count(b"\n", new) != block.count(b"\r\n", new):
                     raise GrammarError("has a trailer line that ends with a bare LF")
                 self._line = block
                 return len(data)

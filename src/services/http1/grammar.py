@@ -94,8 +94,8 @@ class HeadBuffer:
 
     @property
     def in_first_line(self) -> bool:
-        """Has not even the first line ended?"""
-        return b"\n" not in self._data
+        """Has not even the first line ended, as far as the limit goes?"""
+        return self._data.find(b"\n", 0, self._limit) < 0
 
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
         """The head and what follows it, or None when more is needed.
@@ -111,13 +111,13 @@ class HeadBuffer:
         self._data += data
         end = self._data.find(b"\r\n\r\n", max(self._seen - 3, 0))
         if end < 0:
-            end = len(self._data)
             self._check_unfinished()
+            self._seen = len(self._data)
+            if self._seen >= self._limit:
+                raise OverflowError(self._limit)
+            return None
         if end > self._limit - 4:
             raise OverflowError(self._limit)
-        if end == len(self._data):
-            self._seen = end
-            return None
         whole = bytes(self._data)
         self._data.clear()
         self._seen = 0

@@ -53,7 +53,9 @@ _NEVER_TRAILING = (
 )
 #: Methods that are sent without a length when they have no body.
 _BODYLESS = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"})
-_CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive", b"upgrade", b"te"})
+#: Tokens of `Connection` that name no header to be dropped. A length is for everybody on the way: without it nobody
+#: would know where the body ends.
+_CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive", b"upgrade", b"te", b"content-length"})
 
 
 def request_head(
@@ -91,15 +93,14 @@ def dropped_names(connection: frozenset[bytes]) -> frozenset[bytes]:
 
 
 def returned_headers(
-    headers: Sequence[Header], connection: frozenset[bytes], *, status: int = 0
+    headers: Sequence[Header], connection: frozenset[bytes], *, status: int = 200
 ) -> list[Header]:
     """What of a response's headers the client gets, in their order."""
     never = _NEVER_RETURNED
     if connection and (dropped := dropped_names(connection)):
         never = never | dropped
-    if (
-        status == 204
-    ):  # RFC 9110 §8.6: it must not have a length, and some clients would wait for that many bytes
+    if status < 200 or status == 204:
+        # RFC 9110 §8.6: they must not have a length, and some clients would wait for that many bytes.
         never = never | {b"content-length"}
     return [pair for pair in headers if pair[0] not in never]
 
@@ -107,7 +108,7 @@ def returned_headers(
 def switched_headers(headers: Sequence[Header], connection: frozenset[bytes]) -> list[Header]:
     """As `returned_headers` for an answer that changes the protocol, which is said to the client again."""
     protocol = [pair for pair in headers if pair[0] == b"upgrade"]
-    return [*returned_headers(headers, connection), (b"connection", b"upgrade"), *protocol]
+    return [*returned_headers(headers, connection, status=101), (b"connection", b"upgrade"), *protocol]
 
 
 def returned_trailers(trailers: Sequence[Header]) -> list[Header]:

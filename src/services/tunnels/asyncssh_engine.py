@@ -6,15 +6,17 @@ known_hosts nor a default key of the user has a say.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import asyncssh
 
+from vastproxy.services.tunnels import fastpath
 from vastproxy.services.tunnels.base import SshAddress, TunnelTarget
 from vastproxy.services.tunnels.border import HostKeyChanged, connect_error, host_key_line, peer
 from vastproxy.services.tunnels.hostkeys import HostKeyPins
 from vastproxy.services.tunnels.keys import ClientKeys
 from vastproxy.services.tunnels.pins import Verdict
+from vastproxy.services.tunnels.shape import reason_not_to
 from vastproxy.services.tunnels.tunnel import AsyncsshTunnel, Ending
 from vastproxy.settings.model import TunnelSettings
 
@@ -40,6 +42,10 @@ HOST_KEY_ALGORITHMS = (
     "rsa-sha2-512",
     "rsa-sha2-256",
 )
+
+
+#: What a stream may hold for a reader that has stopped.
+WINDOW_BYTES = 512 * 1024
 
 
 class _Login(asyncssh.SSHClient):
@@ -73,12 +79,24 @@ class AsyncsshEngine:
     """Makes tunnels with asyncssh. See `TunnelEngine` for the contract."""
 
     def __init__(
-        self, settings: TunnelSettings, *, keys: ClientKeys, pins: HostKeyPins, username: str = "root"
+        self,
+        settings: TunnelSettings,
+        *,
+        keys: ClientKeys,
+        pins: HostKeyPins,
+        username: str = "root",
+        window_bytes: int = WINDOW_BYTES,
+        fast: bool | None = None,
     ) -> None:
+        """`window_bytes` is what a stream may hold for a slow reader. `fast`: go around asyncssh for the data of
+        streams (see fastpath); by default where its release is known.
+        """
         self._settings = settings
         self._keys = keys
         self._pins = pins
         self._username = username
+        self._window_bytes = window_bytes
+        self._fast = may_be_fast(reason_not_to()) if fast is None else fast
         self._handshakes = asyncio.Semaphore(settings.max_handshakes)
         quiet = logging.getLogger("asyncssh")
         if quiet.level == logging.NOTSET:  # it reports each channel and each command as INFO
@@ -107,16 +125,15 @@ class AsyncsshEngine:
     ) -> AsyncsshTunnel:
         pinned = self._pins.pinned(target.identity, address.path)
         options = self._options(host_key_algorithms(pinned))
-        conn = await asyncssh.connect(
-            address.host, address.port, client_factory=lambda: login, options=options
-        )
+        connect = fastpath.connect if self._fast else stock_connect
+        conn = await connect(address.host, address.port, options, lambda: login)
         try:
             if login.verdict is Verdict.NEW:
                 login.verdict = await self._pins.trust(target.identity, address.path, login.host_key)
                 if login.verdict is Verdict.CHANGED:  # another process was first, and saw another key
                     raise asyncssh.HostKeyNotVerifiable("another key was pinned meanwhile")
                 logger.info("%s: host key pinned at first sight", peer(target, address))
-            tunnel = AsyncsshTunnel(conn, ending, target, address)
+            tunnel = AsyncsshTunnel(conn, ending, target, address, window_bytes=self._window_bytes)
             await tunnel.run_first_command()
         except BaseException:
             conn.abort()
@@ -144,6 +161,25 @@ class AsyncsshEngine:
             connect_timeout=None,
             login_timeout=0,
         )
+
+
+def may_be_fast(reason: str | None) -> bool:
+    """Whether to go around asyncssh; when there is a reason not to, whoever pays for it should know."""
+    if reason is not None:
+        logger.warning(
+            "%s: streams go through it as it is, at several times the CPU; asyncssh 2.24 is known", reason
+        )
+    return reason is None
+
+
+async def stock_connect(
+    host: str,
+    port: int,
+    options: asyncssh.SSHClientConnectionOptions,
+    client_factory: Callable[[], asyncssh.SSHClient],
+) -> asyncssh.SSHClientConnection:
+    """Connect with asyncssh as it is."""
+    return await asyncssh.connect(host, port, client_factory=client_factory, options=options)
 
 
 def host_key_algorithms(pinned: str | None) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ from vastproxy.services.tunnels.base import CommandResult, SshAddress, StreamPro
 from vastproxy.services.tunnels.border import channel_error, closed_error, lost_error, peer
 from vastproxy.services.tunnels.channel import ChannelStream
 from vastproxy.services.tunnels.command import CommandSession
+from vastproxy.services.tunnels.fastpath import FastConnection
+from vastproxy.services.tunnels.stream import DirectStream
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +46,11 @@ class Ending:
             if not self.lost.done():
                 self.lost.set_result(None if self.closed_by_us else self.error())
 
-    def error(self) -> TunnelLost:
-        """What to tell somebody who still uses the connection."""
+    def error(self, reason: Exception | None = None) -> TunnelLost:
+        """What to tell somebody who still uses the connection. `reason`: why it ends, where we have not heard yet."""
         if self.closed_by_us:
             return closed_error(self._target, self._address)
-        return lost_error(self._reason, self._target, self._address)
+        return lost_error(self._reason or reason, self._target, self._address)
 
     @property
     def has_happened(self) -> bool:
@@ -59,12 +61,19 @@ class AsyncsshTunnel:
     """See `Tunnel` for the contract."""
 
     def __init__(
-        self, conn: asyncssh.SSHClientConnection, ending: Ending, target: TunnelTarget, address: SshAddress
+        self,
+        conn: asyncssh.SSHClientConnection,
+        ending: Ending,
+        target: TunnelTarget,
+        address: SshAddress,
+        *,
+        window_bytes: int,
     ) -> None:
         self._conn = conn
         self._ending = ending
         self._target = target
         self._address = address
+        self._window_bytes = window_bytes
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks(f"tunnel {target.instance_id}")
         self._openings: set[asyncio.Task[Exception | None]] = set()
@@ -96,6 +105,8 @@ class AsyncsshTunnel:
     ) -> StreamProtocolT:
         """See `Tunnel.open`."""
         self._require_life()
+        if isinstance(self._conn, FastConnection):
+            return await self._open_direct(self._conn, factory, host, port)
         stream = ChannelStream(factory, self._explain_end, self._loop)
         # asyncssh forgets a channel whose opening is cancelled, and the other side keeps it open for ever.
         # So the opening runs to its end, and what comes out of it is closed if nobody waits any more.
@@ -163,22 +174,41 @@ class AsyncsshTunnel:
 
     def _explain_end(self, exc: Exception | None) -> Exception | None:
         """Why a stream ended that its owner did not close: None if the other end closed it in good order."""
-        return None if exc is None and self.is_alive else self._ending.error()
+        return None if exc is None and self.is_alive else self._ending.error(exc)
 
     async def _open_channel(
         self, stream: ChannelStream[StreamProtocolT], host: str, port: int
     ) -> Exception | None:
         """Open the channel of `stream`. Returns what went wrong, as nobody may be there to catch it."""
         try:
-            await self._conn.create_connection(lambda: stream, host, port, encoding=None)
+            await self._conn.create_connection(
+                lambda: stream, host, port, encoding=None, window=self._window_bytes
+            )
         except Exception as exc:
-            if not self.is_alive:
-                return self._ending.error()
-            if isinstance(exc, asyncssh.ChannelOpenError):
-                at = f"port {port}" if host == "127.0.0.1" else f"{host}:{port}"
-                return channel_error(exc, self._target, self._address, at)
-            return exc  # raised by the caller's own protocol
+            return self._open_error(exc, host, port)
         return None
+
+    async def _open_direct(
+        self, conn: FastConnection, factory: Callable[[], StreamProtocolT], host: str, port: int
+    ) -> StreamProtocolT:
+        """Open a channel of our own making."""
+        stream = DirectStream(conn, factory, self._ending.error, self._loop, window=self._window_bytes)
+        try:
+            return await stream.begin(host, port)
+        except asyncio.CancelledError:
+            stream.abandon()
+            raise
+        except Exception as exc:
+            raise self._open_error(exc, host, port) from None
+
+    def _open_error(self, exc: Exception, host: str, port: int) -> Exception:
+        """What it means that a channel did not open."""
+        if not self.is_alive:
+            return self._ending.error()
+        if isinstance(exc, asyncssh.ChannelOpenError):
+            at = f"port {port}" if host == "127.0.0.1" else f"{host}:{port}"
+            return channel_error(exc, self._target, self._address, at)
+        return exc  # raised by the caller's own protocol
 
     async def _run(self, command: str, max_output_bytes: int) -> CommandResult:
         session = CommandSession(command, self._loop, max_output_bytes=max_output_bytes)

@@ -52,13 +52,13 @@ class UpstreamConnection:
         "_eof",
         "_idle_timeout_s",
         "_lost",
+        "_on_lost",
         "_paused",
         "_reader",
         "_sink",
         "_stream",
         "_timeout_s",
         "idle_since",
-        "on_lost",
         "requests",
         "write_paused",
     )
@@ -73,14 +73,13 @@ class UpstreamConnection:
         self._paused = False
         self._eof = False
         self._lost = False
+        self._on_lost: Callable[[], None] | None = None
         self.write_paused = False
         """Is the stream full? Then more of the request should wait for `engine_writable`."""
         self.requests = 0
         """Requests begun on this connection."""
         self.idle_since = 0.0
         """Loop time since when the pool holds it."""
-        self.on_lost: Callable[[], None] | None = None
-        """Called once when the stream below has ended."""
 
     # ── the caller's side ──────────────────────────────────────────────────────────────────────
 
@@ -90,7 +89,18 @@ class UpstreamConnection:
         if self._eof or self._lost or self._stream is None or self._stream.is_closing():
             return False
         phase = self._reader.phase
-        return phase is Phase.IDLE or (phase is Phase.DONE and self._reader.keep_alive)
+        return self._reader.keep_alive and (phase is Phase.DONE or phase is Phase.IDLE)
+
+    @property
+    def on_lost(self) -> Callable[[], None] | None:
+        """Called once when the stream below has ended: as soon as it is set, if that is over."""
+        return self._on_lost
+
+    @on_lost.setter
+    def on_lost(self, told: Callable[[], None] | None) -> None:
+        self._on_lost = told
+        if self._lost and told is not None:
+            told()
 
     @property
     def trailers(self) -> list[Header]:
@@ -119,7 +129,10 @@ class UpstreamConnection:
         self._idle_timeout_s = idle_timeout_s
         self._deadline.after(headers_timeout_s)
         self.requests += 1
-        self._stream.write(data)
+        if self._eof or self._lost:  # it ended while nobody was looking, and nothing will come that says so
+            asyncio.get_running_loop().call_soon(self._end, None)
+        else:
+            self._stream.write(data)
 
     def write(self, data: bytes) -> None:
         """Write more of the request, or of a switched protocol."""
@@ -193,7 +206,8 @@ class UpstreamConnection:
             self._finish()
             sink.engine_data(data, True)
         else:
-            self._deadline.after(self._timeout_s)
+            if not self._paused:
+                self._deadline.after(self._timeout_s)
             if data:
                 sink.engine_data(data, False)
 
@@ -210,8 +224,8 @@ class UpstreamConnection:
         self._lost = True
         self._end(exc)
         self._deadline.close()
-        if self.on_lost is not None:
-            self.on_lost()
+        if self._on_lost is not None:
+            self._on_lost()
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -236,12 +250,15 @@ class UpstreamConnection:
         if phase is Phase.SWITCHED:
             self._deadline.after(self._timeout_s)
             sink.engine_switched(head, data)
-        elif phase is Phase.DONE:
+        elif phase is Phase.DONE and not self._reader.trailers:
             self._finish()
             sink.engine_answered(head, data, True)
         else:
             self._deadline.after(self._timeout_s)
             sink.engine_answered(head, data, False)
+            if phase is Phase.DONE and self._sink is sink:  # trailers come with the end, behind the body
+                self._finish()
+                sink.engine_data(b"", True)
 
     def _finish(self) -> None:
         self._sink = None
@@ -258,13 +275,10 @@ class UpstreamConnection:
             self._finish()
             sink.engine_data(b"", True)
             return
-        beginning = self._reader.phase is Phase.HEAD and not self._reader.received
-        text = (
-            "the engine closed the connection before answering"
-            if beginning
-            else "the engine's answer broke off"
-        )
         received = self._reader.received
+        text = "the engine's answer broke off"
+        if not received:
+            text = "the engine closed the connection before answering"
         self._fail(ResponseInterrupted(f"{text}: {exc}" if exc else text, received=received))
 
     def _fail(self, error: BackendError) -> None:
@@ -280,5 +294,7 @@ class UpstreamConnection:
         if self._reader.phase is Phase.HEAD:
             text = f"no response headers came from the engine {silence}"
             self._fail(BackendTimeout(text, phase="headers"))
+        elif self._reader.phase is Phase.SWITCHED and self._sink is not None:
+            self._sink.engine_data(b"", True)  # silence of both sides, so it is nobody's fault
         else:
             self._fail(BackendTimeout(f"not one more byte came from the engine {silence}", phase="idle"))

@@ -42,13 +42,17 @@ class UpstreamPool:
         """A new connection. Raises BackendConnectError: nothing was sent."""
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                return await self._opener(UpstreamConnection)
+                connection = await self._opener(UpstreamConnection)
         except TimeoutError:
             raise BackendConnectError(
                 f"no connection to the engine within {self._connect_timeout_s:g} s"
             ) from None
         except TunnelError as error:
             raise BackendConnectError(str(error)) from error
+        if not connection.reusable:  # it came to its end, or brought bytes, before there was a request
+            connection.close()
+            raise BackendConnectError("the engine accepted a connection and ended it at once")
+        return connection
 
     def release(self, connection: UpstreamConnection) -> None:
         """Take a connection back after its response was read to the end; one that cannot go on is ended."""

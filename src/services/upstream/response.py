@@ -12,6 +12,7 @@ from vastproxy.services.errors import BackendProtocolError
 from vastproxy.services.http1.chunked import ChunkedReader
 from vastproxy.services.http1.framing import Framing, keeps_alive, response_framing, tokens
 from vastproxy.services.http1.grammar import GrammarError, HeadBuffer, Header, parse_response_head
+from vastproxy.services.http1.headers import returned_headers
 
 #: Bytes and number of headers of one response. A rented machine may send anything; nginx stops at 32 KiB.
 MAX_HEAD_BYTES = 64 * 1024
@@ -74,8 +75,9 @@ class ResponseReader:
         self.head: ResponseHead | None = None
         """The final head, once it has come."""
         self.interim: list[tuple[int, list[Header]]] = []
-        """Interim responses (1xx) that nobody has taken yet."""
-        self.keep_alive = False
+        """Interim responses (1xx) that nobody has taken yet, with those of their headers that may travel."""
+        self.keep_alive = True
+        """May another request follow? Meant for IDLE and DONE."""
         self.received = False
         """Has anything come of the response that is expected?"""
 
@@ -163,10 +165,10 @@ class ResponseReader:
                 codings.append(value)
             elif name == b"connection":
                 connection.append(value)
-        if status < 200 and status != 101:
-            self._take_interim(status, headers)
-            return
         words = tokens(connection) if connection else NO_TOKENS
+        if status < 200 and status != 101:
+            self._take_interim(status, returned_headers(headers, words, status=status))
+            return
         if status == 101:
             if not self._may_switch:
                 raise GrammarError("switches protocols without being asked to")

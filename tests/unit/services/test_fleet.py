@@ -1,14 +1,14 @@
 """The facade, with instances in memory and an account that is a list."""
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator
-from typing import Any, cast
 
 import pytest
 
 from tests.helpers.builders import make_instance
-from tests.helpers.memory import MemoryEngine
+from tests.helpers.fleet_bench import FleetBench
 from vastproxy.jobs.probe import ProbeJob
 from vastproxy.jobs.sync import SyncJob
 from vastproxy.services.errors import NoBackendAvailable
@@ -21,93 +21,22 @@ from vastproxy.services.events import (
     PollFailed,
     StateChanged,
 )
-from vastproxy.services.fleet import Fleet
 from vastproxy.services.tasks import Tasks
-from vastproxy.settings import Settings
-from vastproxy.settings.model import FleetSettings
 from vastproxy.vastai import (
-    Instance,
-    InstanceList,
-    VastClient,
     VastNotFound,
-    VastRejected,
     VastUnauthorized,
     VastUnavailable,
 )
 
 
-class Account:
-    """The two calls that a fleet makes, answered from attributes. Called from threads, as the client is."""
-
-    def __init__(self) -> None:
-        self.instances: list[Instance] = []
-        self.skipped = 0
-        self.labels: list[tuple[int, str]] = []
-        self.list_error: Exception | None = None
-        self.label_error: Exception | None = None
-        self.label_refused: int | None = None
-        self.label_hang: threading.Event | None = None
-        self.lists = 0
-        self.closed = False
-
-    def list_instances(self, *, fresh: bool = False) -> InstanceList:
-        self.lists += 1
-        if self.list_error is not None:
-            raise self.list_error
-        return InstanceList(self.instances, skipped=self.skipped)
-
-    def label_instance(self, instance_id: int, label: str) -> None:
-        if self.label_hang is not None:
-            self.label_hang.wait(20)
-        if instance_id == self.label_refused:
-            raise VastRejected("not this one", "invalid_args")
-        if self.label_error is not None:
-            raise self.label_error
-        self.labels.append((instance_id, label))
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class Bench:
-    def __init__(self, **fleet: Any) -> None:
-        self.account = Account()
-        self.engine = MemoryEngine()
-        settings = Settings(fleet=FleetSettings(**fleet))
-        self.fleet = Fleet(settings, cast(VastClient, self.account), self.engine)
-        self.events: list[FleetEvent] = []
-        self.happened = asyncio.Event()
-        self.fleet.events.subscribe(self._listen)
-
-    def _listen(self, event: FleetEvent) -> None:
-        self.events.append(event)
-        self.happened.set()
-
-    async def until(self, event: FleetEvent) -> None:
-        async with asyncio.timeout(5):
-            while event not in self.events:
-                self.happened.clear()
-                await self.happened.wait()
-
-    async def serve(self, *ids: int) -> None:
-        """These instances, found and healthy."""
-        self.account.instances = [make_instance(id=id) for id in ids]
-        await self.fleet.sync()
-        for id in ids:
-            await self.fleet.tend(id)
-
-    def states(self) -> dict[int, str]:
-        return {backend.id: backend.state for backend in self.fleet.snapshot().backends}
-
-
 @pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    bench = Bench()
+async def bench() -> AsyncIterator[FleetBench]:
+    bench = FleetBench()
     async with bench.fleet:
         yield bench
 
 
-async def test_found_tended_labelled_and_leased_in_turn(bench: Bench) -> None:
+async def test_found_tended_labelled_and_leased_in_turn(bench: FleetBench) -> None:
     await bench.serve(2, 1)
     leases = [bench.fleet.lease() for _ in range(3)]
     assert [lease.backend.id for lease in leases] == [1, 2, 1]
@@ -123,7 +52,7 @@ async def test_found_tended_labelled_and_leased_in_turn(bench: Bench) -> None:
 
 
 async def test_labels_are_cleared_when_a_backend_falls_ill_and_at_the_end() -> None:
-    bench = Bench()
+    bench = FleetBench()
     async with bench.fleet:
         await bench.serve(1, 2)
         await bench.until(LabelWritten(2, "proxied"))
@@ -136,7 +65,7 @@ async def test_labels_are_cleared_when_a_backend_falls_ill_and_at_the_end() -> N
 
 
 async def test_a_key_without_the_right_to_label_is_told_once_and_all_is_served(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: FleetBench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.account.label_error = VastUnauthorized("missing scope", "auth_error")
     await bench.serve(1, 2)
@@ -147,7 +76,7 @@ async def test_a_key_without_the_right_to_label_is_told_once_and_all_is_served(
     assert sum("may not write labels" in line for line in caplog.messages) == 1
 
 
-async def test_a_label_that_failed_is_written_after_the_next_list(bench: Bench) -> None:
+async def test_a_label_that_failed_is_written_after_the_next_list(bench: FleetBench) -> None:
     bench.account.label_error = VastUnavailable("502", "bad_gateway")
     await bench.serve(1)
     await asyncio.sleep(0.02)
@@ -156,14 +85,14 @@ async def test_a_label_that_failed_is_written_after_the_next_list(bench: Bench) 
     await bench.until(LabelWritten(1, "proxied"))
 
 
-async def test_a_label_that_is_rejected_holds_up_no_other(bench: Bench) -> None:
+async def test_a_label_that_is_rejected_holds_up_no_other(bench: FleetBench) -> None:
     bench.account.label_refused = 1
     await bench.serve(1, 2)
     await bench.until(LabelWritten(2, "proxied"))
     assert bench.account.labels == [(2, "proxied")]
 
 
-async def test_a_blocked_address_is_not_taken_for_a_missing_right(bench: Bench) -> None:
+async def test_a_blocked_address_is_not_taken_for_a_missing_right(bench: FleetBench) -> None:
     bench.account.label_error = VastUnauthorized("a web page", "edge_blocked", http_status=403)
     await bench.serve(1)
     await asyncio.sleep(0.02)
@@ -172,20 +101,20 @@ async def test_a_blocked_address_is_not_taken_for_a_missing_right(bench: Bench) 
     await bench.until(LabelWritten(1, "proxied"))
 
 
-async def test_an_instance_that_vanished_needs_no_label(bench: Bench) -> None:
+async def test_an_instance_that_vanished_needs_no_label(bench: FleetBench) -> None:
     bench.account.label_error = VastNotFound("gone", "no_such_instance")
     await bench.serve(1)
     await bench.until(LabelWritten(1, "proxied"))
 
 
-async def test_the_numbers_of_the_account_are_told_when_they_change(bench: Bench) -> None:
+async def test_the_numbers_of_the_account_are_told_when_they_change(bench: FleetBench) -> None:
     bench.account.instances = [make_instance(id=1), make_instance(id=2, actual_status="exited")]
     for _ in range(3):
         await bench.fleet.sync()
     assert [event for event in bench.events if isinstance(event, AccountRead)] == [AccountRead(2, 1)]
 
 
-async def test_an_api_that_fails_empties_nothing(bench: Bench) -> None:
+async def test_an_api_that_fails_empties_nothing(bench: FleetBench) -> None:
     await bench.serve(1)
     bench.account.list_error = VastUnavailable("vast.ai answered 502", "bad_gateway")
     for _ in range(5):
@@ -197,7 +126,7 @@ async def test_an_api_that_fails_empties_nothing(bench: Bench) -> None:
     assert PollFailed("vast.ai answered 502") in bench.events
 
 
-async def test_a_list_with_rows_that_could_not_be_read_proves_no_absence(bench: Bench) -> None:
+async def test_a_list_with_rows_that_could_not_be_read_proves_no_absence(bench: FleetBench) -> None:
     await bench.serve(1)
     bench.account.instances, bench.account.skipped = [], 1
     for _ in range(5):
@@ -205,7 +134,7 @@ async def test_a_list_with_rows_that_could_not_be_read_proves_no_absence(bench: 
     assert bench.states() == {1: "healthy"}
 
 
-async def test_gone_after_two_complete_lists_and_back_as_a_new_backend(bench: Bench) -> None:
+async def test_gone_after_two_complete_lists_and_back_as_a_new_backend(bench: FleetBench) -> None:
     await bench.serve(1)
     bench.account.instances = []
     await bench.fleet.sync()
@@ -220,7 +149,7 @@ async def test_gone_after_two_complete_lists_and_back_as_a_new_backend(bench: Be
     assert bench.events.count(BackendAdded(1)) == 2
 
 
-async def test_what_is_tried_is_not_leased_again(bench: Bench) -> None:
+async def test_what_is_tried_is_not_leased_again(bench: FleetBench) -> None:
     await bench.serve(1, 2)
     assert bench.fleet.lease(exclude={1}).backend.id == 2
     with pytest.raises(NoBackendAvailable, match="2 backends were tried"):
@@ -229,7 +158,7 @@ async def test_what_is_tried_is_not_leased_again(bench: Bench) -> None:
 
 
 async def test_why_nobody_can_serve() -> None:
-    bench = Bench()
+    bench = FleetBench()
     async with bench.fleet:
         assert bench.fleet.snapshot().reason == "the instance list has not been read yet"
         bench.account.list_error = VastUnauthorized("Invalid user key", "auth_error")
@@ -241,7 +170,7 @@ async def test_why_nobody_can_serve() -> None:
         assert bench.fleet.snapshot().reason == "none of 1 backends can serve"
 
 
-async def test_a_drained_backend_comes_back_after_undrain_and_a_probe(bench: Bench) -> None:
+async def test_a_drained_backend_comes_back_after_undrain_and_a_probe(bench: FleetBench) -> None:
     await bench.serve(1)
     bench.fleet.drain(1)
     assert not bench.fleet.can_serve
@@ -254,7 +183,28 @@ async def test_a_drained_backend_comes_back_after_undrain_and_a_probe(bench: Ben
     assert bench.fleet.can_serve
 
 
-async def test_a_listener_that_fails_stops_nobody(bench: Bench) -> None:
+async def test_the_summary_says_what_the_snapshot_says(bench: FleetBench) -> None:
+    await bench.serve(1, 2, 3)
+    bench.fleet.drain(2)
+    bench.engine.made[2].end(None)
+    await asyncio.sleep(0)
+    summary, snapshot = bench.fleet.summary(), bench.fleet.snapshot()
+    assert summary.backends == snapshot.counts()
+    assert summary.backends["total"] == 3
+    assert summary.backends["draining"] == summary.backends["unhealthy"] == summary.backends["healthy"] == 1
+    assert (summary.status, summary.reason) == (snapshot.status, snapshot.reason)
+    assert (summary.status, summary.reason) == ("degraded", "1 of 3 backends can serve")
+
+
+async def test_what_is_shown_of_a_backend_is_plain_json(bench: FleetBench) -> None:
+    await bench.serve(1)
+    row = bench.fleet.snapshot().backends[0].to_json()
+    assert json.loads(json.dumps(row)) == {**row, "models": ["m"], "gpus": list(row["gpus"])}
+    assert row["gpus"][0]["temperature_c"] == 52
+    assert "token-of-1" not in str(row)
+
+
+async def test_a_listener_that_fails_stops_nobody(bench: FleetBench) -> None:
     def fail(event: FleetEvent) -> None:
         raise RuntimeError("onlooker")
 
@@ -267,7 +217,7 @@ async def test_a_listener_that_fails_stops_nobody(bench: Bench) -> None:
 
 async def test_the_jobs_find_probe_and_forget_by_themselves() -> None:
     """sync.py polls, probe.py follows: an instance is healthy without anybody calling tend."""
-    bench = Bench(poll_interval_s=0.01, probe_interval_s=0.01)
+    bench = FleetBench(poll_interval_s=0.01, probe_interval_s=0.01)
     jobs = Tasks("jobs")
     async with bench.fleet:
         probe = ProbeJob(bench.fleet)
@@ -295,7 +245,7 @@ async def test_the_jobs_find_probe_and_forget_by_themselves() -> None:
 
 
 async def test_nothing_is_begun_once_the_end_has_begun() -> None:
-    bench = Bench()
+    bench = FleetBench()
     async with bench.fleet:
         await bench.serve(1)
     bench.fleet.apply((make_instance(id=9),))
@@ -307,7 +257,7 @@ async def test_nothing_is_begun_once_the_end_has_begun() -> None:
 async def test_who_is_in_a_hurry_does_not_wait_for_labels() -> None:
     """A second signal during the last calls: a label call that hangs holds the end up for a second at most."""
     release = threading.Event()
-    bench = Bench()
+    bench = FleetBench()
     loop = asyncio.get_running_loop()
     async with bench.fleet:
         await bench.serve(1)

@@ -132,7 +132,7 @@ async def test_over_the_relay_it_looks_for_the_direct_path_and_moves_there(bench
     bench.engine.refusals = {Path.DIRECT: GONE}
     await bench.tend()
     relay = bench.engine.made[0]
-    busy = await bench.backend.pool.acquire()
+    busy = await bench.backend.pool.open()
     await bench.tend(after_s=31)
     await bench.settle()
     assert bench.backend.tunnel is relay
@@ -283,7 +283,7 @@ async def test_nothing_is_begun_for_an_instance_that_is_gone(bench: Bench) -> No
 
 async def test_leaving_waits_for_streams_and_not_for_ever(bench: Bench) -> None:
     await bench.tend()
-    busy = await bench.backend.pool.acquire()
+    busy = await bench.backend.pool.open()
     bench.backend.step(Event.VANISHED, bench.now)
     await bench.keeper.leave(grace_s=0.01)
     assert not bench.engine.made[0].is_alive
@@ -294,7 +294,7 @@ async def test_the_end_closes_a_retired_tunnel_too_though_nothing_can_be_started
     """The fleet ends its tasks first. A stream that still runs on the old path must not keep that open."""
     bench.engine.refusals = {Path.DIRECT: GONE}
     await bench.tend()
-    await bench.backend.pool.acquire()
+    await bench.backend.pool.open()
     bench.engine.refusals = {}
     await bench.tend(after_s=31)
     await bench.settle()

@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 
 from vastproxy.services.routing.balancer import RoundRobin
 
+CHANGES = st.lists(
+    st.tuples(st.sampled_from(["add", "discard", "pick", "pin", "exclude"]), st.integers(1, 12)), max_size=60
+)
 IDS = st.sets(st.integers(1, 50), min_size=1, max_size=12)
 
 
@@ -61,3 +64,35 @@ def test_the_excluded_are_never_picked(ids: set[int], exclude: set[int]) -> None
     balancer.set_available(ids)
     picked = balancer.pick(exclude=exclude)
     assert picked in ids - exclude if ids - exclude else picked is None
+
+
+@given(CHANGES)
+def test_small_changes_and_a_fresh_start_come_to_the_same(changes: list[tuple[str, int]]) -> None:
+    """After any comings and goings the turns are those of one that was told its members anew each time."""
+    members: set[int] = set()
+    changed, told = RoundRobin(), RoundRobin()
+    for change, id in changes:
+        if change == "add":
+            members.add(id)
+            changed.add(id)
+        elif change == "discard":
+            members.discard(id)
+            changed.discard(id)
+        told.set_available(members)
+        assert len(changed) == len(members)
+        assert [each for each in range(13) if each in changed] == sorted(members)
+        if change == "pick":
+            assert changed.pick() == told.pick()
+        elif change == "pin":
+            assert changed.pick(pin=id) == told.pick(pin=id)
+        elif change == "exclude":
+            exclude = {id, id % 3, id % 5}
+            assert changed.pick(exclude=exclude) == told.pick(exclude=exclude)
+
+
+def test_who_is_told_of_twice_is_not_asked_twice_as_often() -> None:
+    balancer = RoundRobin()
+    for id in (2, 1, 2, 1):
+        balancer.add(id)
+    balancer.discard(3)
+    assert [balancer.pick() for _ in range(4)] == [1, 2, 1, 2]

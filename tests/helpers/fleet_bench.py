@@ -1,0 +1,77 @@
+"""A fleet on a bench: instances in memory, and an account that is a list."""
+
+import asyncio
+import threading
+from typing import Any, cast
+
+from tests.helpers.builders import make_instance
+from tests.helpers.memory import MemoryEngine
+from vastproxy.services.events import FleetEvent
+from vastproxy.services.fleet import Fleet
+from vastproxy.settings import Settings
+from vastproxy.settings.model import FleetSettings
+from vastproxy.vastai import Instance, InstanceList, VastClient, VastRejected
+
+
+class Account:
+    """The two calls that a fleet makes, answered from attributes. Called from threads, as the client is."""
+
+    def __init__(self) -> None:
+        self.instances: list[Instance] = []
+        self.skipped = 0
+        self.labels: list[tuple[int, str]] = []
+        self.list_error: Exception | None = None
+        self.label_error: Exception | None = None
+        self.label_refused: int | None = None
+        self.label_hang: threading.Event | None = None
+        self.lists = 0
+        self.closed = False
+
+    def list_instances(self, *, fresh: bool = False) -> InstanceList:
+        self.lists += 1
+        if self.list_error is not None:
+            raise self.list_error
+        return InstanceList(self.instances, skipped=self.skipped)
+
+    def label_instance(self, instance_id: int, label: str) -> None:
+        if self.label_hang is not None:
+            self.label_hang.wait(20)
+        if instance_id == self.label_refused:
+            raise VastRejected("not this one", "invalid_args")
+        if self.label_error is not None:
+            raise self.label_error
+        self.labels.append((instance_id, label))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FleetBench:
+    def __init__(self, **fleet: Any) -> None:
+        self.account = Account()
+        self.engine = MemoryEngine()
+        settings = Settings(fleet=FleetSettings(**fleet))
+        self.fleet = Fleet(settings, cast(VastClient, self.account), self.engine)
+        self.events: list[FleetEvent] = []
+        self.happened = asyncio.Event()
+        self.fleet.events.subscribe(self._listen)
+
+    def _listen(self, event: FleetEvent) -> None:
+        self.events.append(event)
+        self.happened.set()
+
+    async def until(self, event: FleetEvent) -> None:
+        async with asyncio.timeout(5):
+            while event not in self.events:
+                self.happened.clear()
+                await self.happened.wait()
+
+    async def serve(self, *ids: int) -> None:
+        """These instances, found and healthy."""
+        self.account.instances = [make_instance(id=id) for id in ids]
+        await self.fleet.sync()
+        for id in ids:
+            await self.fleet.tend(id)
+
+    def states(self) -> dict[int, str]:
+        return {backend.id: backend.state for backend in self.fleet.snapshot().backends}

@@ -1,0 +1,345 @@
+"""The client's side of an exchange: leaving at any moment, slow in either direction, too much, another protocol."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from tests.helpers.exchanging import Asked, Scene, gathered, settle
+from vastproxy.api.errors import request_timeout
+from vastproxy.api.exchange import GATHER_BYTES, LEFT
+from vastproxy.services.backends.engine_kinds import EngineKind
+from vastproxy.services.http1.framing import CHUNKED
+from vastproxy.settings.model import ServerSettings, UpstreamSettings
+
+pytestmark = pytest.mark.virtual_time
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+CHUNKS = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n"
+CHAT = b"/v1/chat/completions"
+PROMPT = b'{"model":"m","messages":[]}'
+STAGES = ["gathering", "opening", "waiting", "answering"]
+
+
+async def at(scene: Scene, stage: str, *, target: bytes = b"/v1/x", body: bytes = b"part") -> Asked:
+    """A request with an unfinished body, in this stage."""
+    if stage == "opening":
+        scene.tunnels[0].gate.clear()
+    asked = await scene.ask(b"POST", target, body=body, complete=False, framing=CHUNKED)
+    if stage == "gathering":
+        assert scene.streams == []
+        return asked
+    await gathered()
+    if stage == "answering":
+        asked.stream.feed(CHUNKS)
+    return asked
+
+
+async def finished(scene: Scene, stage: str) -> None:
+    """What was held back goes on: it must reach nobody."""
+    scene.tunnels[0].gate.set()
+    await asyncio.sleep(100)
+    if stage in ("gathering", "opening"):
+        assert scene.streams == []
+    else:
+        assert [stream.aborted for stream in scene.streams] == [True]
+    scene.assert_idle()
+    assert len(scene.access.lines) == 1
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_a_client_that_leaves(scene: Scene, stage: str) -> None:
+    """Engine and lease are let go at once, nobody is blamed, and nothing is answered any more."""
+    asked = await at(scene, stage)
+    calls = list(asked.client.calls)
+    asked.exchange.client_left()
+    if stage != "opening":
+        scene.assert_idle()
+    if stage in ("waiting", "answering"):
+        assert asked.stream.aborted
+    asked.exchange.client_left()
+    asked.exchange.client_data(b"more", complete=True)
+    asked.exchange.client_failed(request_timeout(1, "body"))
+    asked.exchange.client_writable()
+    await finished(scene, stage)
+    assert asked.client.calls == calls
+    assert scene.access.lines[0][0] == LEFT
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_a_client_that_fails(scene: Scene, stage: str) -> None:
+    """The rest of its request is malformed or does not come. After the head of an answer that cannot be said."""
+    asked = await at(scene, stage)
+    asked.exchange.client_failed(request_timeout(60, "body"))
+    if stage == "answering":
+        assert asked.client.broken
+        assert asked.client.body == b"ok"
+    else:
+        assert (asked.client.status, asked.error, asked.client.complete) == (408, "request_timeout", True)
+    await finished(scene, stage)
+    assert scene.access.lines[0][0] == (200 if stage == "answering" else 408)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_a_body_that_grows_over_the_limit(make_scene: Callable[..., Scene], stage: str) -> None:
+    scene = make_scene(server=ServerSettings(max_body_bytes=1024))
+    asked = await at(scene, stage)
+    asked.exchange.client_data(b"x" * 1020, complete=False)
+    assert not asked.client.ended
+    asked.exchange.client_data(b"x", complete=True)
+    if stage == "answering":
+        assert asked.client.broken
+    else:
+        assert (asked.client.status, asked.error) == (413, "request_too_large")
+    await finished(scene, stage)
+
+
+async def test_a_first_piece_over_the_limit(make_scene: Callable[..., Scene]) -> None:
+    scene = make_scene(server=ServerSettings(max_body_bytes=1024))
+    asked = await scene.ask(b"POST", body=b"x" * 1025, complete=False, framing=CHUNKED)
+    assert asked.client.status == 413
+    assert scene.streams == []
+
+
+async def test_leaving_when_the_connection_is_just_there_sends_nothing(scene: Scene) -> None:
+    """The opening is cancelled in the very step in which it would have succeeded."""
+    asked = await at(scene, "opening")
+    scene.tunnels[0].gate.set()
+    asked.exchange.client_left()
+    await settle()
+    assert all(stream.is_closing() and not stream.written for stream in scene.streams)
+    scene.assert_idle()
+
+
+async def test_leaving_during_the_second_opening(scene: Scene) -> None:
+    """The first backend was passed by. The opening that is given up is the one that is under way."""
+    scene.tunnels[0].refuse()
+    scene.tunnels[1].gate.clear()
+    asked = await scene.ask()
+    assert scene.tunnels[1].waiting == 1
+    asked.exchange.client_left()
+    await settle()
+    scene.assert_idle(failures=1)
+    scene.tunnels[1].gate.set()
+    await settle()
+    assert scene.streams == []
+    assert scene.access.lines == [(LEFT, 2, 0, 0, 2)]
+
+
+# ── SGLang ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("answering", [False, True])
+async def test_sglang_is_told_before_its_stream_is_closed(
+    make_scene: Callable[..., Scene], answering: bool
+) -> None:
+    scene = make_scene(kind=EngineKind.SGLANG)
+    asked = await scene.ask(b"POST", CHAT, body=PROMPT)
+    stream = asked.stream
+    if answering:
+        stream.feed(CHUNKS)
+    rid = stream.written.partition(b'"rid":"')[2].partition(b'"')[0]
+    asked.exchange.client_left()
+    assert not stream.is_closing()
+    scene.assert_idle()
+    await settle()
+    telling = asked.stream
+    assert telling.written.startswith(b"POST /abort_request HTTP/1.1\r\n")
+    assert rid in telling.written
+    stream.feed(b"2\r\nok\r\n" if answering else CHUNKS)  # nobody hears it
+    telling.feed(OK)
+    await settle()
+    assert stream.aborted
+    scene.assert_idle()
+
+
+async def test_an_sglang_without_a_tunnel_is_told_nothing(make_scene: Callable[..., Scene]) -> None:
+    scene = make_scene(kind=EngineKind.SGLANG)
+    asked = await scene.ask(b"POST", CHAT, body=PROMPT)
+    scene.tunnels[0].is_alive = False
+    asked.exchange.client_left()
+    assert asked.stream.aborted
+    await settle()
+    assert len(scene.streams) == 1
+
+
+async def test_a_body_that_carries_no_id_is_ended_by_its_stream(make_scene: Callable[..., Scene]) -> None:
+    scene = make_scene(kind=EngineKind.SGLANG)
+    asked = await scene.ask(b"POST", CHAT, body=b'{"n":2}')
+    asked.exchange.client_left()
+    assert asked.stream.aborted
+
+
+# ── who is slow ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_small_body_leaves_in_one_piece(scene: Scene) -> None:
+    asked = await at(scene, "gathering")
+    asked.exchange.client_data(b"-and", complete=False)
+    asked.exchange.client_data(b"-rest", complete=True)
+    await settle()
+    assert asked.stream.written.endswith(b"content-length: 13\r\n\r\npart-and-rest")
+    asked.exchange.client_left()
+
+
+@pytest.mark.parametrize("first", [0, GATHER_BYTES - 1, GATHER_BYTES])
+async def test_a_large_body_is_not_gathered(scene: Scene, first: int) -> None:
+    asked = await scene.ask(b"POST", body=b"x" * first, complete=False, framing=CHUNKED)
+    if first < GATHER_BYTES:
+        asked.exchange.client_data(b"x" * (GATHER_BYTES - first), complete=False)
+    await settle()
+    assert len(scene.streams) == 1
+    asked.exchange.client_left()
+
+
+async def test_a_client_that_does_not_read_stops_its_engine(scene: Scene) -> None:
+    asked = await scene.ask()
+    asked.client.on_send = lambda: setattr(asked.client, "write_paused", True)
+    asked.stream.feed(CHUNKS)
+    assert not asked.stream.reading
+    asked.client.write_paused = False
+    asked.exchange.client_writable()
+    assert asked.stream.reading
+    asked.stream.feed(b"2\r\nok\r\n")
+    assert not asked.stream.reading
+    await asyncio.sleep(3600)  # that is not the engine's silence
+    assert not asked.client.ended
+    asked.client.write_paused = False
+    asked.exchange.client_writable()
+    asked.stream.feed(b"0\r\n\r\n")
+    assert asked.client.complete
+    assert asked.stream.reading
+    scene.assert_idle()
+
+
+async def test_an_engine_that_does_not_read_stops_its_client(scene: Scene) -> None:
+    asked = await at(scene, "waiting")
+    assert asked.client.reading
+    asked.stream.fill()
+    asked.exchange.client_data(b"more", complete=False)
+    assert not asked.client.reading
+    asked.stream.drain()
+    assert asked.client.reading
+    asked.stream.fill()
+    asked.exchange.client_data(b"last", complete=True)
+    assert asked.client.reading  # there is nothing left that could be stopped
+    asked.stream.feed(OK)
+    assert asked.client.complete
+
+
+# ── another protocol ───────────────────────────────────────────────────────────────────────────
+
+SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade, x-hop\r\nupgrade: websocket\r\n"
+    b"sec-websocket-accept: abc\r\nx-hop: 1\r\n\r\n"
+)
+
+
+async def piped(scene: Scene, rest: bytes = b"") -> Asked:
+    asked = await scene.ask(
+        headers=[(b"connection", b"upgrade"), (b"upgrade", b"websocket")], upgrade=b"websocket"
+    )
+    assert b"\r\nconnection: upgrade\r\nupgrade: websocket\r\n" in asked.stream.written
+    asked.stream.feed(SWITCH + rest)
+    return asked
+
+
+async def test_an_upgrade_makes_a_pipe(scene: Scene) -> None:
+    asked = await piped(scene, b"\x01")
+    assert asked.client.switched
+    assert asked.client.headers == [
+        (b"sec-websocket-accept", b"abc"),
+        (b"connection", b"upgrade"),
+        (b"upgrade", b"websocket"),
+        (b"x-request-id", b"r1"),
+        (b"x-vastproxy-instance", b"1"),
+    ]
+    asked.exchange.client_data(b"up", complete=False)
+    asked.stream.feed(b"\x02")
+    assert asked.client.body == b"\x01\x02"
+    assert asked.stream.written.endswith(b"up")
+    asked.exchange.client_left()
+    assert asked.stream.aborted
+    scene.assert_idle()
+    assert scene.access.lines == [(101, 1, 2, 2, 1)]
+
+
+async def test_a_pipe_of_which_the_client_ends_its_half(scene: Scene) -> None:
+    asked = await piped(scene)
+    asked.exchange.client_data(b"bye", complete=True)
+    assert asked.stream.written.endswith(b"bye")
+    assert asked.stream.eof_written
+    asked.stream.feed(b"still here")
+    assert asked.client.body == b"still here"
+    asked.stream.feed_eof()
+    assert asked.client.complete
+    assert asked.stream.aborted
+    scene.assert_idle()
+    assert len(scene.backends[0].pool) == 0
+
+
+async def test_a_pipe_that_the_engine_ends(scene: Scene) -> None:
+    asked = await piped(scene)
+    asked.stream.feed_eof()
+    assert asked.client.complete
+    asked.exchange.client_data(b"late", complete=True)
+    scene.assert_idle()
+
+
+async def test_a_pipe_in_which_nobody_speaks_ends(make_scene: Callable[..., Scene]) -> None:
+    """It is not the engine's failure: a client may have nothing to say."""
+    scene = make_scene(upstream=UpstreamSettings(idle_timeout_s=10))
+    asked = await piped(scene)
+    await asyncio.sleep(9)
+    asked.exchange.client_data(b"up", complete=False)
+    await asyncio.sleep(9)
+    assert not asked.client.ended
+    await asyncio.sleep(2)
+    assert asked.client.complete
+    assert asked.stream.aborted
+    scene.assert_idle()
+
+
+async def test_a_pipe_that_breaks(scene: Scene) -> None:
+    """No error of ours among bytes of another protocol."""
+    asked = await piped(scene, b"\x01")
+    asked.stream.lose(ConnectionResetError())
+    assert asked.client.broken
+    assert asked.client.body == b"\x01"
+    scene.assert_idle(failures=1)
+
+
+async def test_a_pipe_is_slow_in_both_directions(scene: Scene) -> None:
+    asked = await piped(scene)
+    asked.stream.fill()
+    asked.exchange.client_data(b"up", complete=False)
+    assert not asked.client.reading
+    asked.stream.drain()
+    assert asked.client.reading
+    asked.client.on_send = lambda: setattr(asked.client, "write_paused", True)
+    asked.stream.feed(b"down")
+    assert not asked.stream.reading
+    asked.client.write_paused = False
+    asked.exchange.client_writable()
+    assert asked.stream.reading
+    asked.exchange.client_left()
+
+
+async def test_a_client_of_a_pipe_that_fails(scene: Scene) -> None:
+    asked = await piped(scene)
+    asked.exchange.client_failed(request_timeout(1, "body"))
+    assert asked.client.broken
+    assert asked.stream.aborted
+
+
+async def test_an_upgrade_that_the_engine_declines(scene: Scene) -> None:
+    asked = await scene.ask(upgrade=b"websocket")
+    asked.stream.feed(OK)
+    assert (asked.client.status, asked.client.body, asked.client.complete) == (200, b"ok", True)
+    assert len(scene.backends[0].pool) == 1
+
+
+async def test_a_switch_that_nobody_offered(scene: Scene) -> None:
+    asked = await scene.ask()
+    asked.stream.feed(SWITCH)
+    assert (asked.client.status, asked.error) == (502, "backend_protocol_error")

@@ -1,0 +1,161 @@
+"""Which headers travel, and how what travels is written."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vastproxy.services.http1.grammar import Header, parse_request_head
+from vastproxy.services.http1.headers import (
+    HOP_BY_HOP,
+    LAST_CHUNK,
+    REQUEST_OURS,
+    RESPONSE_OURS,
+    chunk,
+    dropped_names,
+    head_lines,
+    last_chunk,
+    request_head,
+    returned_headers,
+    returned_trailers,
+    status_line,
+)
+
+NONE: frozenset[bytes] = frozenset()
+
+
+def head(
+    headers: list[Header],
+    *,
+    method: bytes = b"POST",
+    length: int | None = 3,
+    dropped: frozenset[bytes] = NONE,
+) -> list[bytes]:
+    extra = b"host: 127.0.0.1:18000\r\nx-request-id: r1\r\n"
+    built = request_head(method, b"/v1/x?a=%2F", headers, dropped=dropped, extra=extra, length=length)
+    assert built.endswith(b"\r\n\r\n")
+    return built[:-4].split(b"\r\n")
+
+
+def test_the_engine_gets_our_host_and_length_and_the_rest_as_it_was() -> None:
+    sent = [
+        (b"host", b"proxy.example"),
+        (b"authorization", b"Bearer client-secret"),
+        (b"content-length", b"999"),
+        (b"expect", b"100-continue"),
+        (b"x-request-id", b"theirs"),
+        (b"x-vastproxy-instance", b"7"),
+        (b"accept", b"a"),
+        (b"accept", b"b"),
+        (b"x-odd", b"spaced\tvalue"),
+    ]
+    assert head(sent) == [
+        b"POST /v1/x?a=%2F HTTP/1.1",
+        b"accept: a",
+        b"accept: b",
+        b"x-odd: spaced\tvalue",
+        b"host: 127.0.0.1:18000",
+        b"x-request-id: r1",
+        b"content-length: 3",
+    ]
+
+
+def test_what_connection_names_stays_on_the_connection() -> None:
+    dropped = dropped_names(frozenset({b"close", b"x-private", b"keep-alive", b"upgrade", b"te"}))
+    assert dropped == {b"x-private"}
+    lines = head([(b"x-private", b"1"), (b"x-other", b"2")], dropped=dropped)
+    assert b"x-other: 2" in lines
+    assert not any(line.startswith(b"x-private") for line in lines)
+    assert dropped_names(NONE) == NONE
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"])
+def test_methods_that_have_no_body_announce_none(method: bytes) -> None:
+    assert not any(b"content-length" in line for line in head([], method=method, length=0))
+    assert b"content-length: 2" in head([], method=method, length=2)
+
+
+@pytest.mark.parametrize("method", [b"POST", b"PUT", b"PATCH", b"PROPFIND"])
+def test_methods_that_may_have_a_body_say_that_it_is_empty(method: bytes) -> None:
+    assert b"content-length: 0" in head([], method=method, length=0)
+
+
+def test_an_unknown_length_means_chunks() -> None:
+    for method in (b"POST", b"GET"):
+        assert head([], method=method, length=None)[-1] == b"transfer-encoding: chunked"
+
+
+NAMES = st.one_of(
+    st.sampled_from(sorted(HOP_BY_HOP | REQUEST_OURS | RESPONSE_OURS)),
+    st.from_regex(rb"x-[a-z]{1,6}", fullmatch=True),
+)
+HEADERS = st.lists(st.tuples(NAMES, st.sampled_from([b"", b"v", b"a, b"])))
+
+
+@given(HEADERS, st.one_of(st.none(), st.integers(0, 10**9)))
+def test_a_request_has_one_framing_whatever_the_client_sent(
+    headers: list[Header], length: int | None
+) -> None:
+    """And what is end-to-end keeps its order and number."""
+    raw = request_head(b"POST", b"/x", headers, dropped=NONE, extra=b"host: h\r\n", length=length)
+    line, fields = parse_request_head(raw)
+    assert (line.method, line.target, line.minor) == (b"POST", b"/x", 1)
+    framing = (b"transfer-encoding", b"chunked") if length is None else (b"content-length", b"%d" % length)
+    kept = [pair for pair in headers if pair[0] not in HOP_BY_HOP | REQUEST_OURS]
+    assert fields == [*kept, (b"host", b"h"), framing]
+
+
+@given(HEADERS)
+def test_end_to_end_headers_of_an_answer_keep_order_and_number(headers: list[Header]) -> None:
+    kept = [pair for pair in headers if pair[0] not in HOP_BY_HOP | RESPONSE_OURS]
+    assert returned_headers(headers, NONE) == kept
+    assert returned_headers(headers, frozenset({b"close"})) == kept
+    assert returned_headers([*headers, (b"x-hop", b"1")], frozenset({b"x-hop"})) == [
+        p for p in kept if p[0] != b"x-hop"
+    ]
+
+
+def test_set_cookie_twice_stays_twice() -> None:
+    cookies = [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
+    assert returned_headers([*cookies, (b"transfer-encoding", b"chunked")], NONE) == cookies
+
+
+def test_an_answer_cannot_lose_its_length_to_a_connection_token() -> None:
+    """Its body is passed on as long as announced; without the announcement nobody would know where it ends."""
+    headers = [(b"content-length", b"5")]
+    assert returned_headers(headers, frozenset({b"content-length", b"close"})) == headers
+
+
+def test_fields_that_change_how_a_message_is_read_are_no_trailers() -> None:
+    trailers = [
+        (b"x-sum", b"1"),
+        (b"content-length", b"5"),
+        (b"transfer-encoding", b"chunked"),
+        (b"content-type", b"text/html"),
+        (b"set-cookie", b"a"),
+        (b"host", b"h"),
+        (b"x-request-id", b"r"),
+        (b"x-vastproxy-instance", b"1"),
+        (b"x-sum", b"2"),
+    ]
+    assert returned_trailers(trailers) == [(b"x-sum", b"1"), (b"x-sum", b"2")]
+
+
+def test_status_lines() -> None:
+    assert status_line(200) == b"HTTP/1.1 200 OK\r\n"
+    assert status_line(404) == b"HTTP/1.1 404 Not Found\r\n"
+    assert status_line(599) == b"HTTP/1.1 599 \r\n"
+    for status in (99, 600):
+        with pytest.raises(KeyError):
+            status_line(status)
+
+
+def test_chunks() -> None:
+    assert chunk(b"hello, world") + chunk(b"") + LAST_CHUNK == b"c\r\nhello, world\r\n0\r\n\r\n"
+    assert last_chunk() == LAST_CHUNK
+    assert last_chunk([(b"a", b"1"), (b"b", b"")]) == b"0\r\na: 1\r\nb: \r\n\r\n"
+
+
+def test_header_lines() -> None:
+    lines = [b"begin\r\n"]
+    head_lines(lines, [(b"a", b"1"), (b"a", b"2")])
+    assert b"".join(lines) == b"begin\r\na: 1\r\na: 2\r\n"
