@@ -76,12 +76,14 @@ class FakeTunnel:
 
     def __init__(self) -> None:
         self.streams: list[FakeStream] = []
+        self.opened = asyncio.Event()
 
     async def open(self, factory: Callable[[], Any], port: int, *, host: str = "127.0.0.1") -> Any:
         stream = FakeStream()
         stream.protocol = factory()
         stream.protocol.connection_made(stream)
         self.streams.append(stream)
+        self.opened.set()
         return stream.protocol
 
 
@@ -134,9 +136,8 @@ async def prepare() -> tuple[HttpProtocol, FakeTunnel]:
     )
     protocol.connection_made(FakeStream())  # type: ignore[arg-type]
     protocol.data_received(REQUEST)
-    while not tunnel.streams:
-        await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await tunnel.opened.wait()
+    await asyncio.sleep(0)  # the request is sent in the same turn
     tunnel.streams[0].protocol.data_received(ANSWER)
     return protocol, tunnel
 

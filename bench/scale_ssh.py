@@ -93,12 +93,11 @@ async def probe_over_ssh(count: int, port: int, seconds: float) -> list[Figure]:
         assert fleet.summary().backends["healthy"] == count
     often = f"{count} connections to {SERVERS} sshd, {STANDING_FOR / count:.0f} times as often"
     note = f"{often}: {rate:.0f} rounds/s, taken as {wanted:.0f}"
+    idle, probing = idle * 100, probing * wanted / rate * 100
     return [
         Figure("ssh: connecting and first round", count, connecting_ms, "ms of CPU each"),
-        Figure("ssh: keepalives alone", STANDING_FOR, idle * 100, "% of a core", often),
-        Figure(
-            "ssh: probing with keepalives", STANDING_FOR, probing * wanted / rate * 100, "% of a core", note
-        ),
+        Figure("ssh: keepalives alone", STANDING_FOR, idle, "% of a core", often),
+        Figure("ssh: probing with keepalives", STANDING_FOR, probing, "% of a core", note),
     ]
 
 

@@ -1,11 +1,12 @@
 """Who may ask: inbound API keys, compared in constant time.
 
-Keys are held as SHA-256 digests, so that no dump of this process shows one. What was sent is digested too, and every
-known digest is compared in constant time, whichever matches.
+Keys are held as digests, so that no dump of this process shows one: BLAKE2b under a secret of the process, the cheapest
+that hashlib has. What was sent is digested too, and every known digest is compared in constant time, whichever matches.
 """
 
 import hashlib
 import hmac
+import secrets
 from collections.abc import Iterable
 
 
@@ -13,7 +14,8 @@ class KeyRing:
     """The accepted keys."""
 
     def __init__(self, keys: Iterable[str]) -> None:
-        self._digests = tuple(hashlib.sha256(key.encode()).digest() for key in keys if key)
+        self._secret = secrets.token_bytes(32)
+        self._digests = tuple(self._digest(key.encode()) for key in keys if key)
 
     def __bool__(self) -> bool:
         return bool(self._digests)
@@ -26,6 +28,9 @@ class KeyRing:
         scheme, _, token = authorization.partition(b" ")
         if scheme.lower() != b"bearer":
             return False
-        digest = hashlib.sha256(token.strip()).digest()
+        digest = self._digest(token.strip())
         # Every key is compared, whichever matches: the time does not say which one it was.
         return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
+
+    def _digest(self, key: bytes) -> bytes:
+        return hashlib.blake2b(key, digest_size=32, key=self._secret).digest()

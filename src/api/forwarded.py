@@ -8,17 +8,33 @@ from vastproxy.api.http.request import Request
 
 Mode = Literal["append", "replace", "remove"]
 
+_NAMES = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
+#: Clients whose lines are kept ready; of a longer Host header they are short-lived memory.
+_KEPT = 1024
+
 
 class Forwarding:
     """`append` adds the client to what it brought, `replace` believes nothing it brought, `remove` tells nothing."""
 
     def __init__(self, mode: Mode) -> None:
         self._mode = mode
+        self._usual: dict[tuple[str, str, bytes], bytes] = {}
 
     def lines(self, request: Request, client: Client) -> bytes:
         """The header lines for the engine. They stand instead of everything of these names that the client sent."""
         if self._mode == "remove":
             return b""
+        if self._mode == "append" and not _NAMES.isdisjoint(request.known):
+            return self._lines(request, client)
+        key = client.peer, client.scheme, request.host
+        lines = self._usual.get(key)
+        if lines is None:
+            if len(self._usual) >= _KEPT:
+                self._usual.clear()
+            lines = self._usual[key] = self._lines(request, client)
+        return lines
+
+    def _lines(self, request: Request, client: Client) -> bytes:
         peer = client.peer.encode("latin-1", "replace") or b"unknown"
         scheme = client.scheme.encode("ascii")
         known: Mapping[bytes, Sequence[bytes]] = request.known if self._mode == "append" else {}

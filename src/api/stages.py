@@ -1,9 +1,9 @@
 """The stages of one request on its way through the proxy, as a transition table."""
 
-from enum import Enum, auto
+from enum import IntEnum, auto
 
 
-class Stage(Enum):
+class Stage(IntEnum):  # whose hash is a number's: it is looked up several times a request
     GATHER = auto()
     """The body is collected, for a moment, so that head and body leave together."""
     CONNECT = auto()
@@ -18,7 +18,7 @@ class Stage(Enum):
     """Answered, given up or left."""
 
 
-class Step(Enum):
+class Step(IntEnum):
     DISPATCH = auto()
     """Choose a backend: the first time, or after an attempt that may be made again."""
     CONNECTED = auto()

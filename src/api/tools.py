@@ -76,11 +76,10 @@ class ProxyTools:
         )
         length, body = upload.begin(request.target if carrying else None)
         extra = [
-            b"host: 127.0.0.1:%d\r\nx-request-id: %b\r\n" % (target.port, request_id),
+            backend.request_lines(),
+            b"x-request-id: %b\r\n" % request_id,
             self._forwarding.lines(request, client),
         ]
-        if backend.token:
-            extra.append(b"authorization: Bearer %b\r\n" % backend.token.encode("latin-1", "replace"))
         if request.upgrade:
             extra.append(b"connection: upgrade\r\nupgrade: %b\r\n" % request.upgrade)
         elif request.takes_trailers:

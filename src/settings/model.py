@@ -196,6 +196,8 @@ class TunnelSettings(Section):
     """Longest pause after failed connections."""
     upgrade_interval_s: Seconds = 30.0
     """Time between attempts to get from the relay to the direct path."""
+    window_bytes: Annotated[int, Field(ge=4096, le=1 << 30)] = 512 * 1024
+    """What a stream may hold for a client that reads slowly. A download gets about this much per round trip."""
     max_handshakes: Annotated[int, Field(ge=1)] = 16
     """SSH handshakes at the same time; each costs milliseconds of CPU and many instances can start at
     once."""

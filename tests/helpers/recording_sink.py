@@ -1,8 +1,16 @@
-"""Who asked an engine something, and writes down what comes back."""
+"""Who asked an engine something and writes down what comes back, and one connection in memory to ask on."""
 
+from tests.helpers.streams import MemoryStream
 from vastproxy.services.errors import BackendError
 from vastproxy.services.http1.grammar import Header
+from vastproxy.services.upstream.connection import UpstreamConnection
 from vastproxy.services.upstream.response import ResponseHead
+
+REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\nX-Sum: 7\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+HEADERS_S, IDLE_S = 30.0, 10.0
 
 
 class RecordingSink:
@@ -43,3 +51,33 @@ class RecordingSink:
 
     def engine_writable(self) -> None:
         self.calls.append("writable")
+
+
+class Asking:
+    """One connection, its stream and who asked."""
+
+    def __init__(self) -> None:
+        self.connection = UpstreamConnection()
+        self.stream = MemoryStream(self.connection)
+        self.sink = RecordingSink()
+
+    def send(
+        self, *, head_only: bool = False, may_switch: bool = False, sink: RecordingSink | None = None
+    ) -> None:
+        """A request goes out; its answer goes to a new sink."""
+        self.sink = sink or RecordingSink()
+        self.connection.send(
+            REQUEST,
+            self.sink,
+            headers_timeout_s=HEADERS_S,
+            idle_timeout_s=IDLE_S,
+            head_only=head_only,
+            may_switch=may_switch,
+        )
+
+
+def begun(*, head_only: bool = False, may_switch: bool = False, sink: RecordingSink | None = None) -> Asking:
+    """A connection on which a request was sent."""
+    bench = Asking()
+    bench.send(head_only=head_only, may_switch=may_switch, sink=sink)
+    return bench

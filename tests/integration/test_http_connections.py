@@ -250,6 +250,20 @@ async def test_a_client_that_waits_for_each_answer_is_not_hurried() -> None:
             assert (await talk.answer("POST")).body == b"POST /pieces body"
 
 
+async def test_the_last_answer_is_not_lost_to_what_comes_behind_its_request() -> None:
+    """A close with bytes unread would be a reset, which destroys what the client has not read (RFC 9112 §9.6)."""
+    body = bytes(3_000_000)
+    seen: list[Message] = []
+    behind = get("/never", "x-pad: " + 1000 * "p") * 1000
+    async with Stage(always(ok(body), seen=seen)) as stage, Talk(stage.port, receive_bytes=4096) as talk:
+        talk.write(get("/last", "connection: close") + behind)
+        await stage.idle()
+        answer = await talk.answer(pause_s=0.0001)
+        assert (len(answer.body), answer.complete) == (len(body), True)
+        assert await talk.rest() == b""
+        assert [message.target for message in seen] == ["/last"]
+
+
 # ── HTTP/1.0 ───────────────────────────────────────────────────────────────────────────────────
 
 

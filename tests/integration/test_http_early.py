@@ -167,6 +167,23 @@ async def test_a_malformed_rest_of_a_request_breaks_the_answer_that_has_begun() 
         await stage.idle()
 
 
+async def test_a_slow_reader_of_an_early_answer_gets_all_of_it() -> None:
+    """While the rest of its request is thrown away, for as long as it reads at all."""
+    body = bytes(1_000_000)
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await next_head(reader)
+        writer.write(ok(body))
+        await reader.read()
+
+    async with Stage(script) as stage, Talk(stage.port, receive_bytes=4096) as talk:
+        talk.write(get("/x", "content-length: 1000000", method="POST") + bytes(999_000))
+        answer = await talk.answer("POST", pause_s=0.001)
+        assert (len(answer.body), answer.complete) == (len(body), True)
+        assert await talk.rest() == b""
+        await stage.idle()
+
+
 @pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_a_refused_client_that_falls_silent_is_not_waited_for() -> None:
     """Five seconds without a byte, as in nginx."""

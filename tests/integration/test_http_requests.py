@@ -1,7 +1,8 @@
 """The corpus of requests: whatever bytes a client sends in whatever pieces, the engine gets exactly the valid ones.
 
-Each case is sent whole and cut behind every byte. Each time the client must get the same answers, the connection must
-end or go on as the case says, and the engine must have got the same messages – none that the case does not name.
+Each case is sent whole and cut behind every byte (on asyncio's own loop every third). Each time the client must get
+the same answers, the connection must end or go on as the case says, and the engine must have got the same messages –
+none that the case does not name.
 """
 
 import logging
@@ -12,7 +13,7 @@ import pytest
 from tests.corpus.cases import RequestCase
 from tests.corpus.requests import REQUESTS
 from tests.helpers.fronts import Front, ours
-from tests.helpers.replay import Outcome, Played, every_cut, play_request
+from tests.helpers.replay import Outcome, Played, cuts_on_this_loop, play_request
 from tests.helpers.uv import BOTH_LOOPS
 from tests.helpers.wire import shown
 
@@ -30,7 +31,7 @@ async def test_requests_whole_and_cut_behind_every_byte(
 
 async def complaints(case: RequestCase, front: Front) -> list[str]:
     """What is wrong with what came of the case; for each kind of wrong outcome the first cut that shows it."""
-    cuts = every_cut(case.raw)
+    cuts = cuts_on_this_loop(case.raw)
     played = await play_request(case, front, cuts)
     found: dict[str, int] = {}
     for cut, outcome in played.outcomes:

@@ -1,7 +1,8 @@
 """The corpus of answers: whatever bytes an engine sends in whatever pieces, the client gets a valid answer or an error.
 
-Each case is sent whole and cut behind every byte. Each time the client must get the same thing, an answer that was cut
-short must be visibly so, and a connection to the engine on which anything was odd must carry no further request.
+Each case is sent whole and cut behind every byte (on asyncio's own loop every third). Each time the client must get
+the same thing, an answer that was cut short must be visibly so, and a connection to the engine on which anything was
+odd must carry no further request.
 """
 
 import logging
@@ -12,7 +13,7 @@ import pytest
 from tests.corpus.cases import ResponseCase
 from tests.corpus.responses import RESPONSES
 from tests.helpers.fronts import Front, ours
-from tests.helpers.replay import Outcome, every_cut, play_response
+from tests.helpers.replay import Outcome, cuts_on_this_loop, play_response
 from tests.helpers.uv import BOTH_LOOPS
 from tests.helpers.wire import Answer
 
@@ -30,7 +31,7 @@ async def test_answers_whole_and_cut_behind_every_byte(
 
 async def complaints(case: ResponseCase, front: Front) -> list[str]:
     """What is wrong with what came of the case; for each kind of wrong outcome the first cut that shows it."""
-    played = await play_response(case, front, every_cut(case.raw))
+    played = await play_response(case, front, cuts_on_this_loop(case.raw))
     found: dict[str, int] = {}
     for (cut, outcome), reused in zip(played.outcomes, played.reused, strict=True):
         text = wrong_with(case, outcome)

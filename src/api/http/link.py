@@ -64,8 +64,8 @@ class Link(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.write_paused = False
-        closing = self._transport is None or self._transport.is_closing()
-        if self._write_deadline is not None and not closing:
+        leaving = self._transport is None or self._transport.is_closing() or self._linger_until
+        if self._write_deadline is not None and not leaving:
             self._write_deadline.clear()
 
     def _on_expired(self) -> None:
@@ -100,6 +100,8 @@ class Link(asyncio.Protocol):
         if transport is None or transport.is_closing() or not transport.can_write_eof():
             return False
         self._linger_until = self._loop.time() + LINGER_S
+        if transport.get_write_buffer_size():
+            self._watch_writing()
         transport.write_eof()
         self._resume()
         self._deadline.after(LINGER_SILENCE_S)
@@ -109,6 +111,13 @@ class Link(asyncio.Protocol):
         """Something came that nobody reads any more."""
         left_s = self._linger_until - self._loop.time()
         self._deadline.after(min(LINGER_SILENCE_S, max(left_s, 0.0)))
+
+    def _end_lingering(self) -> None:
+        """The client was silent for long. It may still be reading, for which there is another limit."""
+        if self._transport is not None and self._transport.get_write_buffer_size():
+            self._deadline.after(LINGER_SILENCE_S)
+        elif self._transport is not None:
+            self._transport.abort()
 
     def _end(self) -> None:
         """What was written still goes out, for as long as the client takes it."""

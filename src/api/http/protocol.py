@@ -42,11 +42,9 @@ class Entrance(Protocol):
 
     def handle(self, request: Request, client: Client) -> Handler:
         """Who answers this request. Nothing is done before its `begin`."""
-        ...
 
     def refused(self, error: ApiError, client: Client) -> None:
         """A connection was refused because of what it sent, before there was a request."""
-        ...
 
 
 class HttpProtocol(AnswerWriter):
@@ -196,8 +194,8 @@ class HttpProtocol(AnswerWriter):
             self._refuse(request_timeout(self._limits.client_header_timeout_s, "headers"))
         elif self._place is Place.HEAD:
             self._close()
-        elif self._transport is not None:
-            self._transport.abort()
+        else:
+            self._end_lingering()
 
     # ── Client: what handlers call ─────────────────────────────────────────────────────────────
 
@@ -268,11 +266,14 @@ class HttpProtocol(AnswerWriter):
         """The answer is out. On to the next request, or to the end."""
         self._handler = None
         self._server_state.total_requests += 1
-        if self._place is Place.PIPE or (self._reader.complete and not self._keep_alive):
+        more = self._reader.ahead_bytes
+        if self._place is Place.PIPE:
             self._close()
-        elif not self._reader.complete:
+        elif not self._reader.complete or (more and not self._keep_alive):
             self._linger()
-        elif self._reader.ahead_bytes:  # not from here: a thousand small requests would call each other
+        elif not self._keep_alive:
+            self._close()
+        elif more:  # not from here: a thousand small requests would call each other
             self._loop.call_soon(self._go_on)
         else:
             self._go_on()
@@ -283,12 +284,10 @@ class HttpProtocol(AnswerWriter):
             return
         self._place = Place.HEAD
         self._resume()
-        rest = self._reader.next()
-        if not rest:
-            self._deadline.after(self._limits.client_idle_timeout_s)
-            return
-        self._deadline.after(self._limits.client_header_timeout_s)
-        self._read(rest)
+        limits, rest = self._limits, self._reader.next()
+        self._deadline.after(limits.client_header_timeout_s if rest else limits.client_idle_timeout_s)
+        if rest:
+            self._read(rest)
 
     def _linger(self) -> None:
         self._place = Place.LINGER

@@ -24,7 +24,7 @@ from vastproxy.services.http1.grammar import (
 
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*+://([^/?]*+)(.*+)")
 _BLANK_LINES = re.compile(rb"(?:\r\n)++")
-_HOST = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*+")
+_HOST_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+,;=:[]"
 _NO_TOKENS: frozenset[bytes] = frozenset()
 
 
@@ -134,6 +134,10 @@ class RequestReader:
                 if data.startswith(b"\r\n"):  # RFC 9112 §2.2: some clients end a body with a CRLF too many
                     data = _BLANK_LINES.sub(b"", data, 1)
                     continue
+                end = data.find(b"\r\n\r\n") + 4
+                if 4 <= end <= self._max_head_bytes:
+                    self._take_head(data[:end])
+                    return data[end:]
                 self._buffer = HeadBuffer(self._max_head_bytes)
             try:
                 found = self._buffer.feed(data)
@@ -166,6 +170,7 @@ class RequestReader:
         )
         target, authority = _origin_form(line.method, line.target)
         host = _host(known.get(b"host", ()), line.minor)
+        expects = b"expect" in known and _expects_continue(known[b"expect"], line.minor)
         connection = tokens(known[b"connection"]) if b"connection" in known else _NO_TOKENS
         has_body = framing.chunked or bool(framing.length)
         self.request = Request(
@@ -178,10 +183,11 @@ class RequestReader:
             known,
             host=authority or host,
             keep_alive=keeps_alive(line.minor, connection),
-            expects_continue=_expects_continue(known.get(b"expect", ()), line.minor) and has_body,
+            expects_continue=expects and has_body,
             takes_trailers=b"te" in known and line.minor > 0 and b"trailers" in tokens(known[b"te"]),
-            upgrade=_upgrade(known.get(b"upgrade", ()), connection, line.minor, has_body=has_body),
         )
+        if b"upgrade" in known:
+            self.request.upgrade = _upgrade(known[b"upgrade"], connection, line.minor, has_body=has_body)
         self._left = framing.length or 0
         if framing.chunked:
             self._chunks = ChunkedReader()
@@ -248,7 +254,7 @@ def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes]:
     if absolute is None:
         raise BadRequest(400, "The request's target is not a path.")
     authority, rest = absolute.groups()
-    if not authority or _HOST.fullmatch(authority) is None:
+    if not authority or authority.translate(None, _HOST_CHARACTERS):
         raise BadRequest(400, "The request's target has a malformed host.")
     if not rest and method == b"OPTIONS":
         return b"*", authority
@@ -259,7 +265,7 @@ def _host(values: Sequence[bytes], minor: int) -> bytes:
     if len(values) > 1 or (not values and minor > 0):
         raise BadRequest(400, "The request must have exactly one Host header.")
     host = values[0] if values else b""
-    if _HOST.fullmatch(host) is None:
+    if host.translate(None, _HOST_CHARACTERS):
         raise BadRequest(400, "The request has a malformed Host header.")
     return host
 

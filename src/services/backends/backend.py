@@ -87,6 +87,8 @@ class Backend:
         """Clock time of the last bytes of an answer to a client: proof of life."""
         self._record = Record()
         self._on_event = on_event
+        self._lines_for: tuple[EngineTarget | None, str | None] = (None, None)
+        self._lines = b""
         self.pool = UpstreamPool(
             self._open,
             connect_timeout_s=upstream.connect_timeout_s,
@@ -105,6 +107,17 @@ class Backend:
     def tunnel(self) -> Tunnel | None:
         """The tunnel that new requests take."""
         return self.carrier.tunnel if self.carrier is not None else None
+
+    def request_lines(self) -> bytes:
+        """The header lines that every request to its engine carries: host, and the token as bearer. A secret."""
+        target, token = self.target, self.token
+        assert target is not None
+        if self._lines_for != (target, token):
+            self._lines_for = target, token
+            self._lines = b"host: 127.0.0.1:%d\r\n" % target.port
+            if token:
+                self._lines += b"authorization: Bearer %b\r\n" % token.encode("latin-1", "replace")
+        return self._lines
 
     @property
     def leaving(self) -> bool:

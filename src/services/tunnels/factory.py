@@ -15,4 +15,5 @@ def make_engine(settings: TunnelSettings, *, environ: Mapping[str, str] | None =
     """The engine that the settings ask for. Reads the SSH key; raises SettingsError when it cannot be used."""
     environ = os.environ if environ is None else environ
     keys = load_client_keys(settings, home=home(environ))
-    return AsyncsshEngine(settings, keys=keys, pins=HostKeyPins(pins_path(settings, environ)))
+    pins = HostKeyPins(pins_path(settings, environ))
+    return AsyncsshEngine(settings, keys=keys, pins=pins, window_bytes=settings.window_bytes)

@@ -131,13 +131,17 @@ class ResponseReader:
 
     def _heads(self, data: bytes) -> bytes:
         while True:
-            if self._buffer is None:
-                self._buffer = HeadBuffer(MAX_HEAD_BYTES, prefix=b"HTTP/1.")
-            found = self._buffer.feed(data)
-            if found is None:
-                return b""
-            self._buffer = None
-            head, rest = found
+            end = data.find(b"\r\n\r\n") + 4 if self._buffer is None else 0
+            if 4 <= end <= MAX_HEAD_BYTES:
+                head, rest = data[:end], data[end:]
+            else:
+                if self._buffer is None:
+                    self._buffer = HeadBuffer(MAX_HEAD_BYTES, prefix=b"HTTP/1.")
+                found = self._buffer.feed(data)
+                if found is None:
+                    return b""
+                self._buffer = None
+                head, rest = found
             self._take_head(head)
             if self.phase is Phase.HEAD:
                 if rest:

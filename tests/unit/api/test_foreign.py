@@ -11,7 +11,6 @@ from vastproxy.api.foreign import HIGH_WATER_BYTES, AsgiClient, request_of
 from vastproxy.services.http1.framing import CHUNKED, Framing
 from vastproxy.services.tasks import Tasks
 
-
 pytestmark = pytest.mark.virtual_time
 
 

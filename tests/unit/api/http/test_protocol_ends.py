@@ -11,7 +11,6 @@ from vastproxy.api.http.link import LINGER_S, LINGER_SILENCE_S
 pytestmark = pytest.mark.virtual_time
 
 
-
 # ── refusals and lingering ─────────────────────────────────────────────────────────────────────
 
 
@@ -203,7 +202,7 @@ async def test_an_idle_connection_ends_with_the_server() -> None:
 @pytest.mark.parametrize("answering", [False, True])
 async def test_a_request_is_answered_before_the_server_ends(answering: bool) -> None:
     connected = Connected()
-    connected.transport.send(get(b"/1") + get(b"/2"))
+    connected.transport.send(get(b"/1"))
     if answering:
         connected.begin_answer(b"a")
     assert connected.protocol.at_work
@@ -215,8 +214,24 @@ async def test_a_request_is_answered_before_the_server_ends(answering: bool) -> 
         connected.answer()
         assert b"\r\nconnection: close\r\n" in connected.transport.written
     assert connected.transport.closed
+
+
+@pytest.mark.parametrize("why", ["the server ends", "the client wanted it"])
+async def test_requests_behind_the_last_one_are_read_over(why: str) -> None:
+    """They are not answered, and they do not make the last answer be lost to a reset."""
+    connected = Connected()
+    last = get(b"/1") if why == "the server ends" else get(b"/1", b"Connection: close")
+    connected.transport.send(last + get(b"/2"))
+    if why == "the server ends":
+        connected.protocol.shutdown()
+    connected.answer()
+    assert b"\r\nconnection: close\r\n" in connected.transport.written
+    assert connected.transport.eof_written
+    connected.transport.send(get(b"/3"))
     await settle()
     assert connected.targets == [b"/1"]
+    connected.transport.finish()
+    assert connected.transport.closed
 
 
 async def test_the_server_ends_while_a_request_waits_for_its_turn() -> None:

@@ -4,9 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.helpers.client_transport import ClientTransport
 from tests.helpers.connected import Connected, echo, get, post, settle
-from vastproxy.api.http.link import LINGER_S, LINGER_SILENCE_S
 
 pytestmark = pytest.mark.virtual_time
 

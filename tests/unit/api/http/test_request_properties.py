@@ -14,7 +14,7 @@ from tests.helpers.mangled import cut, mangled
 from vastproxy.api.http.request import BadRequest, RequestReader
 
 MESSAGES = tuple(case.raw for cases in REQUESTS.values() for case in cases if len(case.raw) < 500)
-THOROUGH = settings(max_examples=700, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+THOROUGH = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 Fields = tuple[tuple[bytes, bytes], ...]
 

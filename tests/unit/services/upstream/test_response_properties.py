@@ -15,7 +15,7 @@ from vastproxy.services.errors import BackendProtocolError
 from vastproxy.services.upstream.response import Phase, ResponseReader
 
 MESSAGES = tuple(case.raw for cases in RESPONSES.values() for case in cases if len(case.raw) < 500)
-THOROUGH = settings(max_examples=700, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+THOROUGH = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 Fields = tuple[tuple[bytes, bytes], ...]
 
