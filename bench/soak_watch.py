@@ -14,7 +14,7 @@ SERIES: Mapping[str, float | None] = {"rss_mb": None, "fds": 4, "threads": 1, "t
 #: Growth over the second half that still counts as none: this share of the mean, or this much, whichever is more.
 #: Clients come and go at random, so a flat series is not a straight one.
 GROWTH_SHARE = 0.05
-GROWTH_FLOOR: Mapping[str, float] = {"rss_mb": 3.0, "fds": 10.0, "threads": 1.0, "tasks": 10.0}
+GROWTH_FLOOR: Mapping[str, float] = {"rss_mb": 3.0, "fds": 15.0, "threads": 1.0, "tasks": 10.0}
 
 
 @dataclass(frozen=True, slots=True)

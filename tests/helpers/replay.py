@@ -155,7 +155,6 @@ class Answered:
     outcomes: tuple[tuple[int, Outcome], ...]
     reused: tuple[bool, ...]
     violations: tuple[str, ...]
-    seen: tuple[Seen, ...]
 
 
 async def play_response(case: ResponseCase, front: Front, cuts: Sequence[int]) -> Answered:
@@ -169,9 +168,7 @@ async def play_response(case: ResponseCase, front: Front, cuts: Sequence[int]) -
         found, kept = await _answer(case, front, wave)
         outcomes += zip(wave, found, strict=True)
         reused += kept
-    return Answered(
-        tuple(outcomes), tuple(reused), tuple(engine.violations), tuple(map(as_seen, engine.seen))
-    )
+    return Answered(tuple(outcomes), tuple(reused), tuple(engine.violations))
 
 
 async def _answer(case: ResponseCase, front: Front, cuts: Sequence[int]) -> tuple[list[Outcome], list[bool]]:

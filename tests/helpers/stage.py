@@ -79,6 +79,18 @@ def ok(body: bytes = b"ok", *headers: bytes) -> bytes:
 class Script(ScriptedServer):
     """The engine. `open_connections` counts those whose script still runs."""
 
+    def __init__(self, script: Handler) -> None:
+        async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await script(reader, writer)
+            except (
+                RuntimeError
+            ):  # so uvloop's transport refuses what is written after its end; asyncio's does not
+                if not writer.is_closing():
+                    raise
+
+        super().__init__(handler)
+
     @property
     def open_connections(self) -> int:
         return len(self._tasks)

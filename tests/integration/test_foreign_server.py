@@ -187,7 +187,7 @@ async def test_an_engine_that_dies_in_mid_stream_is_told_and_the_connection_brea
 
 
 async def test_a_slow_reader_stops_its_engine() -> None:
-    total = 80_000_000
+    total = 100_000_000
     sent = 0
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -199,7 +199,7 @@ async def test_a_slow_reader_stops_its_engine() -> None:
             await writer.drain()
             sent += 100_000
 
-    async with Foreign(script) as stage, Talk(stage.port) as talk:
+    async with Foreign(script) as stage, Talk(stage.port, receive_bytes=1 << 19) as talk:
         talk.write(get())
         talk.put_back(await talk.until(b"\r\n\r\n"))
         before = -1

@@ -13,13 +13,13 @@ from typing import NamedTuple
 Header = tuple[bytes, bytes]
 
 _CR = 13
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-_TEXT = rb"[^\x00-\x08\x0a-\x1f\x7f]"
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+TEXT = rb"[^\x00-\x08\x0a-\x1f\x7f]"
 
 #: One header line, directly behind the end of another line. The value may keep blanks at its end.
-_FIELD = re.compile(rb"(?<=\n)(%b++):[ \t]*+(%b*+)\r\n" % (_TOKEN, _TEXT))
+_FIELD = re.compile(rb"(?<=\n)(%b++):[ \t]*+(%b*+)\r\n" % (TOKEN, TEXT))
 _REQUEST_LINE = re.compile(rb"([A-Z][A-Z_\-]*+) ([\x21\x22\x24-\x7e\x80-\xff]++) HTTP/(\d)\.(\d)\r\n")
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: %b*+)?\r\n" % _TEXT)
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: %b*+)?\r\n" % TEXT)
 
 
 #: In no head at all.

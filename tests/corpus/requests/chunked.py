@@ -8,6 +8,7 @@ RFC_TRAILER = "RFC 9112 §7.1.2"
 FUNKY = "Weikop, Funky chunks, 2025"
 TRAILING = "sebsrt, Trailing Danger, 2025"
 
+NGINX_ZEROS = "nginx reads zeros without end; a size of more than 15 digits is a mistake or a trick"
 NGINX_BLANK = "nginx takes blanks behind a size; RFC 9112 has none there"
 NGINX_LF = "nginx takes a bare LF for the end of a chunk's line; RFC 9112 does not allow that"
 NGINX_EXTENSION = "nginx reads over anything up to the next LF as an extension"
@@ -85,6 +86,7 @@ CASES: tuple[RequestCase, ...] = (
     ),
     refused("size-64-bits", first(b"FFFFFFFFFFFFFFFF\r\n"), source="RFC 9112 §7.1: anticipate large numbers"),
     refused("size-63-bits", first(b"7FFFFFFFFFFFFFFF\r\n"), source="RFC 9112 §7.1: anticipate large numbers"),
+    refused("size-zeros-endless", first(b"0" * 20 + b"3\r\n"), source=RFC_CHUNKED, nginx=NGINX_ZEROS),
     refused("size-line-lf", first(b"3\n"), source=FUNKY, nginx=NGINX_LF),
     refused("size-line-cr", first(b"3\r"), source=FUNKY),
     refused("size-line-cr-and-byte", first(b"3\rX"), source=FUNKY),

@@ -12,6 +12,7 @@ LINHART_2005 = "Linhart et al., HTTP Request Smuggling, 2005"
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
+NGINX_ZEROS = "nginx reads zeros without end; a length of more than 15 digits is a mistake or a trick"
 NGINX_TABS = "nginx trims spaces but no tabs; RFC 9110 §5.5 has both"
 
 
@@ -97,6 +98,12 @@ CASES: tuple[RequestCase, ...] = (
     refused("huge", length(b"99999999999999999999999"), source="RFC 9110 §8.6: anticipate large numbers"),
     refused("two-to-the-64-plus-3", length(b"18446744073709551619"), source="RFC 9110 §8.6: overflow"),
     refused("two-to-the-32-plus-3", length(b"4294967299"), 413, source="RFC 9110 §8.6: overflow"),
+    refused(
+        "leading-zeros-endless",
+        length(b"0" * 40 + b"3"),
+        source="RFC 9110 §8.6: anticipate large numbers",
+        nginx=NGINX_ZEROS,
+    ),
     refused(
         "twice-different", post(b"Content-Length: 3\r\nContent-Length: 4\r\n", b"abcd"), source=LINHART_2005
     ),
