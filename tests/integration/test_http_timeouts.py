@@ -75,7 +75,7 @@ async def test_connect() -> None:
             stage.lead_to(port)
             answer = await talk.ask(post(b"body"))
         assert (answer.status, code_of(answer)) == (503, "no_backend_available")
-        assert LIMIT_S <= watch.took_s < LIMIT_S + 5
+        assert 0.9 * LIMIT_S <= watch.took_s < LIMIT_S + 5
         assert (await talk.ask(get("/livez"))).status == 200
         await stage.idle(failures=1)
 
@@ -149,7 +149,7 @@ async def test_total(begun: bool) -> None:
     ):
         with _Stopwatch() as watch:
             answer = await talk.ask(get())
-        assert LIMIT_S <= watch.took_s < LIMIT_S + 5
+        assert 0.9 * LIMIT_S <= watch.took_s < LIMIT_S + 5
         if begun:
             assert (answer.status, answer.complete) == (200, False)
         else:

@@ -105,6 +105,7 @@ class HttpProtocol(AnswerWriter):
             return True
         # A client that closes its half has left, as nginx sees it: there is no other sign of leaving.
         self._leave()
+        self._end()  # it may have to read first what it was sent, within the limit for that
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -85,10 +85,8 @@ class UpstreamConnection:
 
     @property
     def reusable(self) -> bool:
-        """May another request be sent? True only between complete exchanges of a live connection."""
-        if self._eof or self._lost or self._stream is None or self._stream.is_closing():
-            return False
-        if self.write_paused:  # an engine that answered early has yet to read the rest of that request
+        """May another request be sent? True only between exchanges that are complete both ways, on a live stream."""
+        if self.write_paused or self._eof or self._lost or self._stream is None or self._stream.is_closing():
             return False
         phase = self._reader.phase
         return self._reader.keep_alive and (phase is Phase.DONE or phase is Phase.IDLE)
