@@ -12,11 +12,12 @@ import cProfile
 import pstats
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from vastproxy.api.access import AccessLog
 from vastproxy.api.app import create_app
 from vastproxy.api.http.protocol import HttpProtocol
+from vastproxy.cli.serve import server_config
 from vastproxy.services.backends.engine_kinds import EngineKind, EngineTarget
 from vastproxy.services.backends.state import Event
 from vastproxy.services.fleet import Fleet
@@ -131,9 +132,8 @@ async def prepare() -> tuple[HttpProtocol, FakeTunnel]:
     lines: list[bytes] = []
     log = AccessLog(form="json", sink=lambda line: lines.clear())
     app = create_app(fleet.settings, fleet=fleet, access_log=log)
-    protocol = HttpProtocol(
-        None, _ServerState(), {}, entrance=app.state.entrance, limits=fleet.settings.server
-    )
+    factory = server_config(app, fleet.settings.server).http
+    protocol = cast(Callable[..., HttpProtocol], factory)(None, _ServerState(), {})
     protocol.connection_made(FakeStream())  # type: ignore[arg-type]
     protocol.data_received(REQUEST)
     await tunnel.opened.wait()

@@ -9,7 +9,6 @@ from vastproxy.api.tools import ProxyTools
 from vastproxy.api.upload import Upload
 from vastproxy.services.backends.backend import Lease
 from vastproxy.services.errors import BackendError, ResponseInterrupted, ServiceError
-from vastproxy.services.http1.grammar import Header
 from vastproxy.services.routing.retry import Retry, decide
 from vastproxy.services.upstream.connection import Sink, UpstreamConnection
 
@@ -73,11 +72,11 @@ class Attempts:
         """Who was asked last."""
         self.count = 0
 
-    def headers(self) -> list[Header]:
-        """What the client is told about its request, on answers and on errors alike."""
+    def lines(self) -> bytes:
+        """What the client is told about its request, on answers and on errors alike, as header lines."""
         if self.instance_id is None:
-            return [(b"x-request-id", self._request_id)]
-        return [(b"x-request-id", self._request_id), (b"x-vastproxy-instance", b"%d" % self.instance_id)]
+            return b"x-request-id: %b\r\n" % self._request_id
+        return b"x-request-id: %b\r\nx-vastproxy-instance: %d\r\n" % (self._request_id, self.instance_id)
 
     def dispatch(self) -> None:
         """Ask a backend that has not been asked."""

@@ -31,14 +31,14 @@ class Client(Protocol):
         """Does it read more slowly than it is written to? Then stop until `client_writable`."""
         ...
 
-    def interim(self, status: int, headers: Sequence[Header]) -> None:
-        """Pass an interim response on, if the client understands them."""
+    def interim(self, status: int, lines: bytes) -> None:
+        """Pass an interim response with these header lines on, if the client understands them."""
         ...
 
     def respond(
         self,
         status: int,
-        headers: Sequence[Header],
+        lines: bytes,
         *,
         length: int | None,
         has_body: bool = True,
@@ -47,8 +47,8 @@ class Client(Protocol):
     ) -> None:
         """Send the head of the answer, with the first of its body in the same write.
 
-        `length`: bytes of the body, which the headers announce; None when that is not known. `has_body` False:
-        none will come whatever the headers say, and `last` must be set.
+        `lines`: header lines, each with its CRLF. `length`: bytes of the body, which they announce; None when that is not known. `has_body` False:
+        none will come whatever they say, and `last` must be set.
         """
         ...
 
@@ -66,7 +66,7 @@ class Client(Protocol):
 
     def resume_reading(self) -> None: ...
 
-    def switch(self, headers: Sequence[Header]) -> None:
+    def switch(self, lines: bytes) -> None:
         """Answer 101. From now on bytes are bytes in both directions, `send` writes them as they are, and
         `client_data` brings them; what the client had sent already comes at once. Only for requests that offered it.
         """

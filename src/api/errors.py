@@ -7,6 +7,7 @@ from typing import Any
 
 from vastproxy.errors import VastproxyError
 from vastproxy.services.errors import BackendError, NoBackendAvailable
+from vastproxy.services.http1.headers import lines_of
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -34,6 +35,10 @@ class ApiError:
         if self.status == 401:
             head.append((b"www-authenticate", b"Bearer"))
         return head
+
+    def lines(self, length: int) -> bytes:
+        """The same as header lines."""
+        return lines_of(self.headers(length))
 
     def sse_event(self) -> bytes:
         """The same, for a stream that has begun: official clients raise it as an API error."""

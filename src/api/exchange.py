@@ -20,8 +20,7 @@ from vastproxy.api.stages import Stage, Step, advance
 from vastproxy.api.tools import ProxyTools
 from vastproxy.api.upload import REPLAY_LIMIT_BYTES, Upload
 from vastproxy.services.errors import BackendError, BackendTimeout, ServiceError
-from vastproxy.services.http1.grammar import Header
-from vastproxy.services.http1.headers import returned_headers, returned_trailers, switched_headers
+from vastproxy.services.http1.headers import returned_lines, returned_trailers, switched_lines
 from vastproxy.services.upstream.response import ResponseHead
 
 #: A body is gathered until it is complete, this long, or this many bytes. Most are complete at once.
@@ -41,7 +40,7 @@ class Exchange:
         "_client",
         "_continued",
         "_first_byte_at",
-        "_headers",
+        "_head",
         "_last",
         "_request",
         "_request_id",
@@ -72,7 +71,7 @@ class Exchange:
         self._sent_bytes = 0
         self._began = time.perf_counter()
         self._first_byte_at: float | None = None
-        self._headers: list[Header] = []
+        self._head: ResponseHead | None = None
         self._last = b""
         self.refusal: ApiError | None = None
         """Set before `begin`: why it is not served, whatever it asks for."""
@@ -174,7 +173,8 @@ class Exchange:
             self._refuse(answer)
             return
         self._tools.log_broken(self._request_id, self._attempts.instance_id, error)
-        self._client.break_off(last_event(answer, self._headers, self._last))
+        headers = self._head.headers if self._head is not None else ()
+        self._client.break_off(last_event(answer, headers, self._last))
         self._over()
 
     def _on_total_timeout(self) -> None:
@@ -185,13 +185,13 @@ class Exchange:
 
     # ── the engine's side (Sink) ───────────────────────────────────────────────────────────────
 
-    def engine_interim(self, status: int, headers: list[Header]) -> None:
+    def engine_interim(self, status: int, lines: bytes) -> None:
         """See `Sink.engine_interim`. A 100 is for who asked for it, and once is enough."""
         if status == 100:
             if self._continued or not self._request.expects_continue:
                 return
             self._continued = True
-        self._client.interim(status, headers)
+        self._client.interim(status, lines)
 
     def engine_answered(self, head: ResponseHead, data: bytes, done: bool) -> None:
         """See `Sink.engine_answered`."""
@@ -202,12 +202,12 @@ class Exchange:
         self._first_byte_at = time.perf_counter()
         self._upload.release()
         attempts.lease.answered(self._tools.clock())
-        self._headers = headers = returned_headers(head.headers, head.connection, status=head.status)
+        self._head = head
         self._sent_bytes = len(data)
         self._last = data
         self._client.respond(
             head.status,
-            headers + self._attempts.headers(),
+            returned_lines(head.fields, head.connection, status=head.status) + attempts.lines(),
             length=head.length,
             has_body=head.has_body,
             data=data,
@@ -239,7 +239,7 @@ class Exchange:
         self._stage = advance(self._stage, Step.SWITCHED)
         self._status = head.status
         self._first_byte_at = time.perf_counter()
-        self._client.switch(switched_headers(head.headers, head.connection) + self._attempts.headers())
+        self._client.switch(switched_lines(head.fields, head.connection) + self._attempts.lines())
         if data:
             self.engine_data(data, False)
 
@@ -273,9 +273,9 @@ class Exchange:
         head_only = self._request.method == b"HEAD"
         data = b"" if head_only else body
         self._sent_bytes = len(data)
-        headers = error.headers(len(body)) + self._attempts.headers()
+        lines = error.lines(len(body)) + self._attempts.lines()
         self._client.respond(
-            error.status, headers, length=len(body), has_body=not head_only, data=data, last=True
+            error.status, lines, length=len(body), has_body=not head_only, data=data, last=True
         )
         self._over()
 

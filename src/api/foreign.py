@@ -13,9 +13,11 @@ from urllib.parse import quote
 from starlette.types import Message, Receive, Scope, Send
 
 from vastproxy.api.client import Handler
-from vastproxy.api.http.request import Request, known_fields
+from vastproxy.api.http.request import Request
+from vastproxy.services.http1.fields import marked
 from vastproxy.services.http1.framing import CHUNKED, Framing, tokens
 from vastproxy.services.http1.grammar import Header
+from vastproxy.services.http1.headers import headers_of, request_fields
 from vastproxy.services.tasks import Tasks
 
 #: Bytes that wait for the server before the handler is told to stop.
@@ -28,7 +30,9 @@ _UNQUOTED = "/!$&'()*+,;=:@"
 def request_of(scope: Scope) -> Request:
     """The request that an ASGI server hands us (ASGI 3, HTTP spec 2.x)."""
     headers: list[Header] = scope["headers"]
-    known = known_fields(headers)
+    table = request_fields()
+    fields = [table.make(header) for header in headers]
+    known = marked(fields)
     lengths = known.get(b"content-length", ())
     # HTTP/2 announces neither a length nor chunks, so without a length there may be a body of any.
     framing = CHUNKED
@@ -39,7 +43,7 @@ def request_of(scope: Scope) -> Request:
     return Request(
         method=scope["method"].encode("latin-1"),
         target=raw_path + b"?" + query if query else raw_path,
-        headers=headers,
+        fields=fields,
         minor=1,
         framing=framing,
         connection=tokens(known.get(b"connection", ())),
@@ -119,13 +123,13 @@ class AsgiClient:
 
     # ── Client ─────────────────────────────────────────────────────────────────────────────────
 
-    def interim(self, status: int, headers: Sequence[Header]) -> None:
+    def interim(self, status: int, lines: bytes) -> None:
         """ASGI has no message for it, and a server has sent its own 100 when we asked for the body."""
 
     def respond(
         self,
         status: int,
-        headers: Sequence[Header],
+        lines: bytes,
         *,
         length: int | None,
         has_body: bool = True,
@@ -133,7 +137,7 @@ class AsgiClient:
         last: bool = False,
     ) -> None:
         """See `Client.respond`."""
-        self._put({"type": "http.response.start", "status": status, "headers": list(headers)})
+        self._put({"type": "http.response.start", "status": status, "headers": headers_of(lines)})
         if data or last:
             self.send(data, last=last)
 
@@ -157,6 +161,6 @@ class AsgiClient:
         """See `Client.resume_reading`."""
         self._may_read.set()
 
-    def switch(self, headers: Sequence[Header]) -> None:
+    def switch(self, lines: bytes) -> None:
         """Never called: no request from here offers another protocol."""
         raise NotImplementedError("ASGI requests do not offer another protocol")

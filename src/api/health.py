@@ -30,13 +30,13 @@ class HealthEndpoints:
 
     def report(self) -> dict[str, Any]:
         """The body of `/healthz`."""
-        snapshot = self._fleet.snapshot()
-        api = snapshot.vast_api
+        summary = self._fleet.summary()
+        api = summary.vast_api
         return {
-            "status": snapshot.status,
-            "reason": snapshot.reason,
+            "status": summary.status,
+            "reason": summary.reason,
             "version": __version__,
-            "uptime_s": snapshot.uptime_s,
+            "uptime_s": summary.uptime_s,
             "vast_api": {"status": api.status, "latency_ms": api.latency_ms, "error": api.error},
-            "backends": snapshot.counts(),
+            "backends": summary.backends,
         }

@@ -17,7 +17,7 @@ from vastproxy.services.backends.engines import EngineKind
 from vastproxy.services.backends.rids import may_carry
 from vastproxy.services.backends.tunnel_fetch import TunnelFetch
 from vastproxy.services.fleet import Fleet
-from vastproxy.services.http1.headers import dropped_names, request_head
+from vastproxy.services.http1.headers import request_head, sent_lines
 from vastproxy.services.routing.paths import is_denied
 from vastproxy.services.tasks import Tasks
 
@@ -75,26 +75,19 @@ class ProxyTools:
             request.method.decode("latin-1"), request.target, request.headers
         )
         length, body = upload.begin(request.target if carrying else None)
-        extra = [
+        lines = [
+            sent_lines(request.fields, request.connection),
             backend.request_lines(),
             b"x-request-id: %b\r\n" % request_id,
             self._forwarding.lines(request, client),
         ]
         if request.upgrade:
-            extra.append(b"connection: upgrade\r\nupgrade: %b\r\n" % request.upgrade)
+            lines.append(b"connection: upgrade\r\nupgrade: %b\r\n" % request.upgrade)
         elif request.takes_trailers:
-            extra.append(b"connection: te\r\nte: trailers\r\n")
+            lines.append(b"connection: te\r\nte: trailers\r\n")
         if expect:
-            extra.append(b"expect: 100-continue\r\n")
-        head = request_head(
-            request.method,
-            request.target,
-            request.headers,
-            dropped=dropped_names(request.connection),
-            extra=b"".join(extra),
-            length=length,
-        )
-        return head + body
+            lines.append(b"expect: 100-continue\r\n")
+        return request_head(request.method, request.target, b"".join(lines), length=length) + body
 
     def abort(self, backend: Backend, rid: str, close: Callable[[], None]) -> None:
         """Have the engine end the request that it knows as `rid`, then `close` its stream."""

@@ -20,6 +20,7 @@ from vastproxy.api.http.protocol import HttpProtocol
 from vastproxy.cli.descriptors import raise_open_files
 from vastproxy.cli.logs import set_up_logging
 from vastproxy.services.fleet import Fleet
+from vastproxy.services.http1.headers import request_fields
 from vastproxy.services.tasks import Tasks
 from vastproxy.settings import Settings, SettingsError, load
 from vastproxy.settings.listen import ListenAddress, require_keys
@@ -133,7 +134,9 @@ async def run_server(
 
 def server_config(app: Starlette, settings: ServerSettings) -> uvicorn.Config:
     """How the HTTP server is set up: with our protocol, and silent. `app` is what `create_app` made."""
-    protocol = functools.partial(HttpProtocol, entrance=app.state.entrance, limits=settings)
+    protocol = functools.partial(
+        HttpProtocol, entrance=app.state.entrance, limits=settings, fields=request_fields()
+    )
     return uvicorn.Config(
         app,
         http=protocol,  # type: ignore[arg-type]  # declared as a class, called as a factory

@@ -7,7 +7,7 @@ from vastproxy.api.errors import ApiError
 from vastproxy.api.http.link import Link
 from vastproxy.api.http.request import Request
 from vastproxy.services.http1.grammar import Header
-from vastproxy.services.http1.headers import chunk, head_lines, last_chunk, status_line
+from vastproxy.services.http1.headers import chunk, last_chunk, status_line
 
 #: Above this many bytes a piece of a body is not copied together with its frame.
 _COPY_LIMIT_BYTES = 16 * 1024
@@ -25,13 +25,10 @@ class AnswerWriter(Link):
         self._framed = False
         self._keep_alive = True
 
-    def interim(self, status: int, headers: Sequence[Header]) -> None:
+    def interim(self, status: int, lines: bytes) -> None:
         """See `Client.interim`."""
         if self._request is not None and self._request.minor and not self._responded:
-            lines = [status_line(status)]
-            head_lines(lines, headers)
-            lines.append(b"\r\n")
-            self._write(b"".join(lines))
+            self._write(b"%b%b\r\n" % (status_line(status), lines))
 
     @property
     def _ends_with_connection(self) -> bool:
@@ -46,7 +43,7 @@ class AnswerWriter(Link):
     def _write_head(
         self,
         status: int,
-        headers: Sequence[Header],
+        lines: bytes,
         *,
         unknown_length: bool,
         whole_request: bool,
@@ -57,26 +54,25 @@ class AnswerWriter(Link):
         request = self._request
         assert request is not None
         self._responded = True
-        lines = [status_line(status)]
-        head_lines(lines, headers)
+        parts = [status_line(status), lines]
         keep = self._keep_alive and request.keep_alive and whole_request
         if unknown_length:
             if request.minor:
                 self._framed = True
-                lines.append(b"transfer-encoding: chunked\r\n")
+                parts.append(b"transfer-encoding: chunked\r\n")
             else:
                 keep = False  # only the end of the connection ends the body
         if not keep:
             self._keep_alive = False
-            lines.append(b"connection: close\r\n")
+            parts.append(b"connection: close\r\n")
         elif not request.minor:
-            lines.append(b"connection: keep-alive\r\n")
-        lines.append(b"\r\n")
+            parts.append(b"connection: keep-alive\r\n")
+        parts.append(b"\r\n")
         if data:
-            lines.append(chunk(data) if self._framed else data)
+            parts.append(chunk(data) if self._framed else data)
         if last and self._framed:
-            lines.append(last_chunk())
-        self._write(b"".join(lines))
+            parts.append(last_chunk())
+        self._write(b"".join(parts))
 
     def _write_body(self, data: bytes, *, last: bool = False, trailers: Sequence[Header] = ()) -> None:
         transport = self._transport
@@ -93,19 +89,15 @@ class AnswerWriter(Link):
         elif data:
             transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
-    def _write_switch(self, headers: Sequence[Header]) -> None:
+    def _write_switch(self, lines: bytes) -> None:
         """From here on bytes are bytes."""
         self._responded = True
         self._framed = False
         self._keep_alive = False
-        lines = [status_line(101)]
-        head_lines(lines, headers)
-        lines.append(b"\r\n")
-        self._write(b"".join(lines))
+        self._write(b"%b%b\r\n" % (status_line(101), lines))
 
     def _write_error(self, error: ApiError) -> None:
         """The answer to what was no request."""
         body = error.body()
-        lines = [status_line(error.status)]
-        head_lines(lines, error.headers(len(body)))
-        self._write(b"".join((*lines, b"connection: close\r\n\r\n", body)))
+        lines = error.lines(len(body))
+        self._write(b"%b%bconnection: close\r\n\r\n%b" % (status_line(error.status), lines, body))

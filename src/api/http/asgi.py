@@ -11,6 +11,7 @@ from vastproxy.api.client import Client
 from vastproxy.api.errors import ApiError, own_failure, too_large
 from vastproxy.api.http.request import Request
 from vastproxy.services.http1.grammar import Header
+from vastproxy.services.http1.headers import lines_of
 from vastproxy.services.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class AsgiCall:
         self._body += data
         self._complete = complete
         if self._request.expects_continue:
-            self._client.interim(100, ())
+            self._client.interim(100, b"")
         self._task = self._tasks.spawn(self._run(), name="page")
 
     def client_data(self, data: bytes, *, complete: bool) -> None:
@@ -126,7 +127,7 @@ class AsgiCall:
         head_only = self._request.method == b"HEAD"
         self._client.respond(
             error.status,
-            error.headers(len(body)),
+            error.lines(len(body)),
             length=len(body),
             has_body=not head_only,
             data=b"" if head_only else body,
@@ -173,6 +174,6 @@ class AsgiCall:
         length = int(fields[b"content-length"]) if b"content-length" in fields else None
         if self._request.method == b"HEAD" or status in (204, 304):
             self._over = True
-            self._client.respond(status, headers, length=length, has_body=False, last=True)
+            self._client.respond(status, lines_of(headers), length=length, has_body=False, last=True)
         else:
-            self._client.respond(status, headers, length=length, data=data, last=last)
+            self._client.respond(status, lines_of(headers), length=length, data=data, last=last)

@@ -20,6 +20,7 @@ from vastproxy.api.client import Client, Handler
 from vastproxy.api.errors import ApiError, bad_request, request_timeout
 from vastproxy.api.http.answer import AnswerWriter
 from vastproxy.api.http.request import BadRequest, Request, RequestReader
+from vastproxy.services.http1.fields import FieldTable
 from vastproxy.services.http1.grammar import Header
 from vastproxy.settings.model import ServerSettings
 
@@ -68,13 +69,17 @@ class HttpProtocol(AnswerWriter):
         *,
         entrance: Entrance,
         limits: ServerSettings,
+        fields: FieldTable | None = None,
     ) -> None:
-        """The first four are uvicorn's (0.5x, `Server._serve`)."""
+        """The first four are uvicorn's (0.5x, `Server._serve`). `fields`: what all connections read header lines
+        with."""
         super().__init__(_loop or asyncio.get_running_loop(), write_timeout_s=limits.client_write_timeout_s)
         self._server_state = server_state
         self._entrance = entrance
         self._limits = limits
-        self._reader = RequestReader(max_head_bytes=limits.max_header_bytes, max_headers=limits.max_headers)
+        self._reader = RequestReader(
+            fields, max_head_bytes=limits.max_header_bytes, max_headers=limits.max_headers
+        )
         self._place = Place.HEAD
         self._handler: Handler | None = None
 
@@ -203,7 +208,7 @@ class HttpProtocol(AnswerWriter):
     def respond(
         self,
         status: int,
-        headers: Sequence[Header],
+        lines: bytes,
         *,
         length: int | None,
         has_body: bool = True,
@@ -213,7 +218,7 @@ class HttpProtocol(AnswerWriter):
         """See `Client.respond`."""
         self._write_head(
             status,
-            headers,
+            lines,
             unknown_length=has_body and length is None,
             whole_request=self._reader.complete,
             data=data,
@@ -252,10 +257,10 @@ class HttpProtocol(AnswerWriter):
             self._deadline.after(self._limits.client_body_timeout_s)
         self._resume()
 
-    def switch(self, headers: Sequence[Header]) -> None:
+    def switch(self, lines: bytes) -> None:
         """See `Client.switch`."""
         self._place = Place.PIPE
-        self._write_switch(headers)
+        self._write_switch(lines)
         self._resume()
         rest = self._reader.next()
         if rest and self._handler is not None:

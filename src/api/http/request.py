@@ -9,18 +9,20 @@ that a strict reading of RFC 9112 yields, with the borders it gives them.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vastproxy.services.http1.chunked import ChunkedReader
+from vastproxy.services.http1.fields import Field, FieldTable, marked
 from vastproxy.services.http1.framing import CodingError, Framing, keeps_alive, request_framing, tokens
 from vastproxy.services.http1.grammar import (
     GrammarError,
     HeadBuffer,
     Header,
     VersionError,
-    parse_request_head,
+    parse_request_line,
 )
+from vastproxy.services.http1.headers import request_fields
 
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*+://([^/?]*+)(.*+)")
 _BLANK_LINES = re.compile(rb"(?:\r\n)++")
@@ -39,11 +41,11 @@ class BadRequest(Exception):
 
 @dataclass(slots=True)  # not frozen, which would double what making one costs
 class Request:
-    """The head of a request. `target` is in origin form (or `*`), byte for byte; names of `headers` are lower case."""
+    """The head of a request. `target` is in origin form (or `*`), byte for byte."""
 
     method: bytes
     target: bytes
-    headers: list[Header]
+    fields: list[Field]
     minor: int
     """Of the version: 0 or 1."""
     framing: Framing
@@ -59,6 +61,11 @@ class Request:
     """The protocols that the client offers to change to, if that is possible for this request."""
 
     @property
+    def headers(self) -> list[Header]:
+        """Names in lower case and values, in their order."""
+        return [field.header for field in self.fields]
+
+    @property
     def path(self) -> bytes:
         """The target without its query."""
         return self.target.partition(b"?")[0]
@@ -70,6 +77,7 @@ class RequestReader:
     __slots__ = (
         "_buffer",
         "_chunks",
+        "_fields",
         "_left",
         "_max_head_bytes",
         "_max_headers",
@@ -78,7 +86,11 @@ class RequestReader:
         "request",
     )
 
-    def __init__(self, *, max_head_bytes: int = 64 * 1024, max_headers: int = 100) -> None:
+    def __init__(
+        self, fields: FieldTable | None = None, *, max_head_bytes: int = 64 * 1024, max_headers: int = 100
+    ) -> None:
+        """`fields`: lines that other connections have read already, so that they need not be read again."""
+        self._fields = request_fields() if fields is None else fields
         self._max_head_bytes = max_head_bytes
         self._max_headers = max_headers
         self._buffer: HeadBuffer | None = None
@@ -161,33 +173,34 @@ class RequestReader:
         return BadRequest(431, f"The request's headers are longer than {self._max_head_bytes} bytes.")
 
     def _take_head(self, raw: bytes) -> None:
-        line, headers = parse_request_head(raw)
-        if len(headers) > self._max_headers:
+        method, target, minor, begin = parse_request_line(raw)
+        fields = self._fields.read(raw, begin)
+        if len(fields) > self._max_headers:
             raise BadRequest(431, f"The request has more than {self._max_headers} headers.")
-        known = known_fields(headers)
+        known = marked(fields)
         framing = request_framing(
-            line.minor, known.get(b"content-length", ()), known.get(b"transfer-encoding", ())
+            minor, known.get(b"content-length", ()), known.get(b"transfer-encoding", ())
         )
-        target, authority = _origin_form(line.method, line.target)
-        host = _host(known.get(b"host", ()), line.minor)
-        expects = b"expect" in known and _expects_continue(known[b"expect"], line.minor)
+        target, authority = _origin_form(method, target)
+        host = _host(known.get(b"host", ()), minor)
+        expects = b"expect" in known and _expects_continue(known[b"expect"], minor)
         connection = tokens(known[b"connection"]) if b"connection" in known else _NO_TOKENS
         has_body = framing.chunked or bool(framing.length)
         self.request = Request(
-            line.method,
+            method,
             target,
-            headers,
-            line.minor,
+            fields,
+            minor,
             framing,
             connection,
             known,
             host=authority or host,
-            keep_alive=keeps_alive(line.minor, connection),
+            keep_alive=keeps_alive(minor, connection),
             expects_continue=expects and has_body,
-            takes_trailers=b"te" in known and line.minor > 0 and b"trailers" in tokens(known[b"te"]),
+            takes_trailers=b"te" in known and minor > 0 and b"trailers" in tokens(known[b"te"]),
         )
         if b"upgrade" in known:
-            self.request.upgrade = _upgrade(known[b"upgrade"], connection, line.minor, has_body=has_body)
+            self.request.upgrade = _upgrade(known[b"upgrade"], connection, minor, has_body=has_body)
         self._left = framing.length or 0
         if framing.chunked:
             self._chunks = ChunkedReader()
@@ -210,38 +223,6 @@ class RequestReader:
             left = 0
         self._left = left
         return data
-
-
-_READ_HERE = frozenset(
-    {
-        b"authorization",
-        b"connection",
-        b"content-length",
-        b"expect",
-        b"forwarded",
-        b"host",
-        b"te",
-        b"transfer-encoding",
-        b"upgrade",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-proto",
-        b"x-request-id",
-        b"x-vastproxy-instance",
-    }
-)
-
-
-def known_fields(headers: Iterable[Header]) -> dict[bytes, list[bytes]]:
-    """The fields that are read on this side, found in one pass."""
-    known: dict[bytes, list[bytes]] = {}
-    for name, value in headers:
-        if name in _READ_HERE:
-            if name in known:
-                known[name].append(value)
-            else:
-                known[name] = [value]
-    return known
 
 
 def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from vastproxy import __version__
 from vastproxy.services.backends.engines import ProbeResponse
 from vastproxy.services.errors import BackendError, BackendProtocolError, BackendTimeout
-from vastproxy.services.http1.grammar import Header
 from vastproxy.services.tunnels.base import Tunnel
 from vastproxy.services.upstream.connection import UpstreamConnection
 from vastproxy.services.upstream.response import ResponseHead
@@ -78,7 +77,7 @@ class _Answer:
         self._pieces: list[bytes] = []
         self._total = 0
 
-    def engine_interim(self, status: int, headers: list[Header]) -> None:
+    def engine_interim(self, status: int, lines: bytes) -> None:
         pass
 
     def engine_answered(self, head: ResponseHead, data: bytes, done: bool) -> None:

@@ -6,7 +6,7 @@ that is new is read by the strict pattern, and kept if the table has room for it
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from vastproxy.services.http1.grammar import TEXT, TOKEN, GrammarError, Header
@@ -16,7 +16,9 @@ MAX_LINES = 2048
 MAX_LINE_BYTES = 256
 
 #: Never kept: a table is no place for them.
-_SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"set-cookie", b"x-api-key", b"api-key"})
+_SECRET = frozenset(
+    {b"authorization", b"cookie", b"proxy-authorization", b"set-cookie", b"x-api-key", b"api-key"}
+)
 
 _LINE = re.compile(rb"(%b++):[ \t]*+(%b*+)" % (TOKEN, TEXT))
 
@@ -51,13 +53,18 @@ class FieldTable:
         known = self._known
         return [known.get(line) or self._learn(line) for line in head[begin:-4].split(b"\r\n")]
 
+    def make(self, header: Header) -> Field:
+        """A line that somebody else has read. The name in lower case."""
+        name, value = header
+        line = b"" if name in self._never else b"%b: %b\r\n" % header
+        return Field(header, line, name in self._marked)
+
     def _learn(self, line: bytes) -> Field:
         found = _LINE.fullmatch(line)
         if found is None:
             raise GrammarError("has a malformed header line")
-        name, value = found[1].lower(), found[2].rstrip(b" \t")
-        wire = b"" if name in self._never else b"%b: %b\r\n" % (name, value)
-        field = Field((name, value), wire, name in self._marked)
+        name = found[1].lower()
+        field = self.make((name, found[2].rstrip(b" \t")))
         if len(line) <= MAX_LINE_BYTES and name not in _SECRET:
             if len(self._known) >= MAX_LINES:
                 self._known.clear()
@@ -65,7 +72,20 @@ class FieldTable:
         return field
 
 
-def wire(fields: Sequence[Field], dropped: frozenset[bytes]) -> bytes:
+def marked(fields: Iterable[Field]) -> dict[bytes, list[bytes]]:
+    """The values of the marked ones, by name."""
+    found: dict[bytes, list[bytes]] = {}
+    for header, _, is_marked in fields:
+        if is_marked:
+            name, value = header
+            if name in found:
+                found[name].append(value)
+            else:
+                found[name] = [value]
+    return found
+
+
+def wire(fields: Iterable[Field], dropped: frozenset[bytes]) -> bytes:
     """The lines that travel, but for those of the names `dropped`."""
     if dropped:
         return b"".join([field.wire for field in fields if field.header[0] not in dropped])

@@ -8,7 +8,6 @@ A pattern may not take more than linear time, whatever it is given: all repetiti
 """
 
 import re
-from typing import NamedTuple
 
 Header = tuple[bytes, bytes]
 
@@ -34,36 +33,31 @@ class VersionError(GrammarError):
     """A version of HTTP other than 1.x."""
 
 
-class RequestLine(NamedTuple):
-    """`minor` is 0 for HTTP/1.0 and 1 for everything newer."""
+def parse_request_line(head: bytes) -> tuple[bytes, bytes, int, int]:
+    """Read the first line of a head: method, target, minor version (0 or 1), and where the next line begins.
 
-    method: bytes
-    target: bytes
-    minor: int
-
-
-def parse_request_head(head: bytes) -> tuple[RequestLine, list[Header]]:
-    """Read a whole head, its blank line included. Names come back in lower case. Raises GrammarError."""
+    Raises GrammarError.
+    """
     line = _REQUEST_LINE.match(head)
     if line is None:
         raise GrammarError("has a malformed request line")
     method, target, major, minor = line.groups()
     if major != b"1":
         raise VersionError(f"is HTTP/{major.decode()}.{minor.decode()}, which is not spoken here")
-    return RequestLine(method, target, 0 if minor == b"0" else 1), parse_fields(head, line.end())
+    return method, target, 0 if minor == b"0" else 1, line.end()
 
 
-def parse_response_head(head: bytes) -> tuple[int, int, list[Header]]:
-    """Read a whole head, its blank line included: minor version, status, fields. Raises GrammarError."""
+def parse_status_line(head: bytes) -> tuple[int, int, int]:
+    """Read the first line of a head: minor version, status, and where the next line begins. Raises GrammarError."""
     line = _STATUS_LINE.match(head)
     if line is None:
         raise GrammarError("has a malformed status line")
     minor, status = line.groups()
-    return int(minor), int(status), parse_fields(head, line.end())
+    return int(minor), int(status), line.end()
 
 
 def parse_fields(block: bytes, begin: int) -> list[Header]:
-    """The header lines of `block` from `begin`, behind a line's end, to the blank line that ends it.
+    """The header lines of `block` from `begin`, behind a line's end, to the blank line that ends it: trailers.
 
     Every match begins behind an LF and takes one LF. So if there are as many matches as LFs, the lines are
     covered without a gap, and nothing has been skipped. Raises GrammarError.

@@ -6,6 +6,7 @@ Header names are lower case here, values are what the sender wrote.
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 
+from vastproxy.services.http1.fields import Field, FieldTable, wire
 from vastproxy.services.http1.grammar import Header
 
 #: RFC 9110 §7.6.1 and the older names that still turn up. They speak to the next machine, not to the last.
@@ -51,6 +52,7 @@ _NEVER_TRAILING = (
     | RESPONSE_OURS
     | {b"content-length", b"content-type", b"content-encoding", b"content-range", b"host", b"set-cookie"}
 )
+_RESPONSE_READ = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 #: Methods that are sent without a length when they have no body.
 _BODYLESS = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"})
 #: Tokens of `Connection` that name no header to be dropped. A length is for everybody on the way: without it nobody
@@ -58,33 +60,30 @@ _BODYLESS = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"})
 _CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive", b"upgrade", b"te", b"content-length"})
 
 
-def request_head(
-    method: bytes,
-    target: bytes,
-    headers: Iterable[Header],
-    *,
-    dropped: frozenset[bytes],
-    extra: bytes,
-    length: int | None,
-) -> bytes:
-    """The request line and headers for the engine, ready to be written.
+#: Request headers that are read on our side, besides those that decide about the connection.
+_REQUEST_READ = frozenset({b"connection", b"te", b"transfer-encoding", b"upgrade"}) | REQUEST_OURS
 
-    `dropped`: more names that are not sent on, the tokens of `Connection`. `extra`: header lines of ours,
-    each with its CRLF. `length` None means that the body's length is not known: it must be sent in chunks.
+
+def request_fields() -> FieldTable:
+    """A table for the header lines of requests."""
+    return FieldTable(never=_NEVER_SENT, marked=_REQUEST_READ)
+
+
+def response_fields() -> FieldTable:
+    """A table for the header lines of responses."""
+    return FieldTable(never=_NEVER_RETURNED, marked=_RESPONSE_READ)
+
+
+def request_head(method: bytes, target: bytes, lines: bytes, *, length: int | None) -> bytes:
+    """The head of a request for the engine, ready to be written. `lines`: header lines, each with its CRLF.
+
+    `length` None means that the body's length is not known: it must be sent in chunks.
     """
-    never = _NEVER_SENT | dropped if dropped else _NEVER_SENT
-    lines = [method, b" ", target, b" HTTP/1.1\r\n"]
-    for name, value in headers:
-        if name not in never:
-            lines += (name, b": ", value, b"\r\n")
-    lines.append(extra)
     if length is None:
-        lines.append(b"transfer-encoding: chunked\r\n\r\n")
-    elif length or method not in _BODYLESS:
-        lines.append(b"content-length: %d\r\n\r\n" % length)
-    else:
-        lines.append(b"\r\n")
-    return b"".join(lines)
+        return b"%b %b HTTP/1.1\r\n%btransfer-encoding: chunked\r\n\r\n" % (method, target, lines)
+    if length or method not in _BODYLESS:
+        return b"%b %b HTTP/1.1\r\n%bcontent-length: %d\r\n\r\n" % (method, target, lines, length)
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, lines)
 
 
 def dropped_names(connection: frozenset[bytes]) -> frozenset[bytes]:
@@ -92,23 +91,35 @@ def dropped_names(connection: frozenset[bytes]) -> frozenset[bytes]:
     return connection - _CONNECTION_OPTIONS if connection else connection
 
 
-def returned_headers(
-    headers: Sequence[Header], connection: frozenset[bytes], *, status: int = 200
-) -> list[Header]:
-    """What of a response's headers the client gets, in their order."""
-    never = _NEVER_RETURNED
-    if connection and (dropped := dropped_names(connection)):
-        never = never | dropped
+def sent_lines(fields: Sequence[Field], connection: frozenset[bytes]) -> bytes:
+    """What of a request's header lines the engine gets, in their order."""
+    return wire(fields, dropped_names(connection))
+
+
+def returned_lines(fields: Sequence[Field], connection: frozenset[bytes], *, status: int = 200) -> bytes:
+    """What of a response's header lines the client gets, in their order."""
+    dropped = dropped_names(connection)
     if status < 200 or status == 204:
         # RFC 9110 §8.6: they must not have a length, and some clients would wait for that many bytes.
-        never = never | {b"content-length"}
-    return [pair for pair in headers if pair[0] not in never]
+        dropped = dropped | {b"content-length"}
+    return wire(fields, dropped)
 
 
-def switched_headers(headers: Sequence[Header], connection: frozenset[bytes]) -> list[Header]:
-    """As `returned_headers` for an answer that changes the protocol, which is said to the client again."""
-    protocol = [pair for pair in headers if pair[0] == b"upgrade"]
-    return [*returned_headers(headers, connection, status=101), (b"connection", b"upgrade"), *protocol]
+def switched_lines(fields: Sequence[Field], connection: frozenset[bytes]) -> bytes:
+    """As `returned_lines` for an answer that changes the protocol, which is said to the client again."""
+    protocol = [field.header for field in fields if field.header[0] == b"upgrade"]
+    return returned_lines(fields, connection, status=101) + lines_of([(b"connection", b"upgrade"), *protocol])
+
+
+def lines_of(headers: Iterable[Header]) -> bytes:
+    """Headers as lines, each with its CRLF."""
+    return b"".join([b"%b: %b\r\n" % pair for pair in headers])
+
+
+def headers_of(lines: bytes) -> list[Header]:
+    """The headers in lines of our own making."""
+    pairs = [line.partition(b": ") for line in lines.split(b"\r\n") if line]
+    return [(name, value) for name, _, value in pairs]
 
 
 def returned_trailers(trailers: Sequence[Header]) -> list[Header]:
@@ -132,12 +143,6 @@ def _status_line(status: int) -> bytes:
 _STATUS_LINES = {status: _status_line(status) for status in range(100, 600)}
 
 
-def head_lines(lines: list[bytes], headers: Iterable[Header]) -> None:
-    """Append the headers to the pieces of a head."""
-    for name, value in headers:
-        lines += (name, b": ", value, b"\r\n")
-
-
 def chunk(data: bytes) -> bytes:
     """`data` as one chunk of a chunked body. Empty data would end the body, so it gives nothing."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
@@ -147,10 +152,7 @@ def last_chunk(trailers: Sequence[Header] = ()) -> bytes:
     """The end of a chunked body."""
     if not trailers:
         return LAST_CHUNK
-    lines = [b"0\r\n"]
-    head_lines(lines, trailers)
-    lines.append(b"\r\n")
-    return b"".join(lines)
+    return b"0\r\n%b\r\n" % lines_of(trailers)
 
 
 LAST_CHUNK = b"0\r\n\r\n"

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from vastproxy.services.deadline import Deadline
 from vastproxy.services.errors import BackendError, BackendProtocolError, BackendTimeout, ResponseInterrupted
+from vastproxy.services.http1.fields import FieldTable
 from vastproxy.services.http1.grammar import Header
 from vastproxy.services.tunnels.base import Stream
 from vastproxy.services.upstream.response import Phase, ResponseHead, ResponseReader
@@ -25,8 +26,8 @@ from vastproxy.services.upstream.response import Phase, ResponseHead, ResponseRe
 class Sink(Protocol):
     """Who asked, and is told. Called from the event loop, never from within a call that it makes itself."""
 
-    def engine_interim(self, status: int, headers: list[Header]) -> None:
-        """An interim response (100, 103, …) came."""
+    def engine_interim(self, status: int, lines: bytes) -> None:
+        """An interim response (100, 103, …) came, with these header lines that travel."""
 
     def engine_answered(self, head: ResponseHead, data: bytes, done: bool) -> None:
         """The final head came, with `data` of its body; `done` when that was all."""
@@ -63,8 +64,9 @@ class UpstreamConnection:
         "write_paused",
     )
 
-    def __init__(self) -> None:
-        self._reader = ResponseReader()
+    def __init__(self, fields: FieldTable | None = None) -> None:
+        """`fields`: see `ResponseReader`."""
+        self._reader = ResponseReader(fields)
         self._deadline = Deadline(asyncio.get_running_loop(), self._on_expired)
         self._stream: Stream | None = None
         self._sink: Sink | None = None
@@ -238,9 +240,9 @@ class UpstreamConnection:
     # ── inside ─────────────────────────────────────────────────────────────────────────────────
 
     def _tell_interim(self, sink: Sink) -> None:
-        for status, headers in self._reader.interim:
+        for status, lines in self._reader.interim:
             if self._sink is sink:
-                sink.engine_interim(status, headers)
+                sink.engine_interim(status, lines)
         self._reader.interim.clear()
 
     def _answer(self, sink: Sink, data: bytes, phase: Phase) -> None:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from vastproxy.services.errors import BackendConnectError, TunnelError
+from vastproxy.services.http1.headers import response_fields
 from vastproxy.services.upstream.connection import UpstreamConnection
 
 #: Opens one byte stream to the engine and hands it to the protocol that the factory makes.
@@ -19,6 +20,8 @@ class UpstreamPool:
 
     def __init__(self, opener: Opener, *, connect_timeout_s: float, idle_s: float, max_idle: int) -> None:
         self._opener = opener
+        fields = response_fields()
+        self._make = lambda: UpstreamConnection(fields)
         self._connect_timeout_s = connect_timeout_s
         self._idle_s = idle_s
         self._max_idle = max_idle
@@ -42,7 +45,7 @@ class UpstreamPool:
         """A new connection. Raises BackendConnectError: nothing was sent."""
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                connection = await self._opener(UpstreamConnection)
+                connection = await self._opener(self._make)
         except TimeoutError:
             raise BackendConnectError(
                 f"no connection to the engine within {self._connect_timeout_s:g} s"

@@ -10,9 +10,10 @@ from enum import Enum, auto
 
 from vastproxy.services.errors import BackendProtocolError
 from vastproxy.services.http1.chunked import ChunkedReader
+from vastproxy.services.http1.fields import Field, FieldTable, marked
 from vastproxy.services.http1.framing import Framing, keeps_alive, response_framing, tokens
-from vastproxy.services.http1.grammar import GrammarError, HeadBuffer, Header, parse_response_head
-from vastproxy.services.http1.headers import returned_headers
+from vastproxy.services.http1.grammar import GrammarError, HeadBuffer, Header, parse_status_line
+from vastproxy.services.http1.headers import response_fields, returned_lines
 
 #: Bytes and number of headers of one response. A rented machine may send anything; nginx stops at 32 KiB.
 MAX_HEAD_BYTES = 64 * 1024
@@ -31,15 +32,20 @@ class Phase(Enum):
 
 @dataclass(slots=True)  # not frozen, which would double what making one costs
 class ResponseHead:
-    """`headers`: names in lower case, hop-by-hop ones included. `connection`: the tokens of `Connection`.
+    """`fields`: all header lines, hop-by-hop ones included. `connection`: the tokens of `Connection`.
     `length`: bytes of the body, None when its end is not known before it comes. `has_body` is False for those that
     never have one: answers to HEAD, 204, 304."""
 
     status: int
-    headers: list[Header]
+    fields: list[Field]
     connection: frozenset[bytes]
     length: int | None
     has_body: bool
+
+    @property
+    def headers(self) -> list[Header]:
+        """Names in lower case and values."""
+        return [field.header for field in self.fields]
 
 
 NO_TOKENS: frozenset[bytes] = frozenset()
@@ -51,6 +57,7 @@ class ResponseReader:
     __slots__ = (
         "_buffer",
         "_chunks",
+        "_fields",
         "_head_only",
         "_interim_count",
         "_left",
@@ -63,7 +70,9 @@ class ResponseReader:
         "received",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, fields: FieldTable | None = None) -> None:
+        """`fields`: lines that other connections have read already, so that they need not be read again."""
+        self._fields = response_fields() if fields is None else fields
         self._buffer: HeadBuffer | None = None
         self._chunks: ChunkedReader | None = None
         self._head_only = False
@@ -74,8 +83,8 @@ class ResponseReader:
         self.phase = Phase.IDLE
         self.head: ResponseHead | None = None
         """The final head, once it has come."""
-        self.interim: list[tuple[int, list[Header]]] = []
-        """Interim responses (1xx) that nobody has taken yet, with those of their headers that may travel."""
+        self.interim: list[tuple[int, bytes]] = []
+        """Interim responses (1xx) that nobody has taken yet, with those of their header lines that travel."""
         self.keep_alive = True
         """May another request follow? Meant for IDLE and DONE."""
         self.received = False
@@ -156,40 +165,38 @@ class ResponseReader:
             return rest
 
     def _take_head(self, raw: bytes) -> None:
-        minor, status, headers = parse_response_head(raw)
-        if len(headers) > MAX_HEADERS:
+        minor, status, begin = parse_status_line(raw)
+        fields = self._fields.read(raw, begin)
+        if len(fields) > MAX_HEADERS:
             raise GrammarError(f"has more than {MAX_HEADERS} headers")
-        lengths: list[bytes] = []
-        codings: list[bytes] = []
-        connection: list[bytes] = []
-        for name, value in headers:
-            if name == b"content-length":
-                lengths.append(value)
-            elif name == b"transfer-encoding":
-                codings.append(value)
-            elif name == b"connection":
-                connection.append(value)
-        words = tokens(connection) if connection else NO_TOKENS
+        known = marked(fields)
+        words = tokens(known[b"connection"]) if b"connection" in known else NO_TOKENS
         if status < 200 and status != 101:
-            self._take_interim(status, returned_headers(headers, words, status=status))
+            self._take_interim(status, returned_lines(fields, words, status=status))
             return
         if status == 101:
             if not self._may_switch:
                 raise GrammarError("switches protocols without being asked to")
             self.phase = Phase.SWITCHED
-            self.head = ResponseHead(status, headers, words, None, has_body=False)
+            self.head = ResponseHead(status, fields, words, None, has_body=False)
             return
-        framing = response_framing(minor, status, lengths, codings, head_only=self._head_only)
+        framing = response_framing(
+            minor,
+            status,
+            known.get(b"content-length", ()),
+            known.get(b"transfer-encoding", ()),
+            head_only=self._head_only,
+        )
         has_body = not (self._head_only or status in (204, 304))
-        self.head = ResponseHead(status, headers, words, framing.length if has_body else None, has_body)
+        self.head = ResponseHead(status, fields, words, framing.length if has_body else None, has_body)
         self.keep_alive = keeps_alive(minor, words)
         self._expect_body(framing)
 
-    def _take_interim(self, status: int, headers: list[Header]) -> None:
+    def _take_interim(self, status: int, lines: bytes) -> None:
         self._interim_count += 1
         if self._interim_count > MAX_INTERIM:
             raise GrammarError(f"has more than {MAX_INTERIM} interim responses before it")
-        self.interim.append((status, headers))
+        self.interim.append((status, lines))
 
     def _expect_body(self, framing: Framing) -> None:
         self.phase = Phase.BODY
