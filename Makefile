@@ -69,6 +69,7 @@ screenshots: setup ## draw docs/images from the running program
 docs: setup ## write what the documents take from the code: settings, schema, state diagram
 	$(BIN)/python -m vastproxy.settings.document config/settings.schema.json docs/CONFIGURATION.md
 	$(BIN)/python scripts/state_diagram.py docs/ARCHITECTURE.md
+	$(BIN)/python -m tests.corpus.document docs/HTTP.md
 
 test-engine: system ## the tests against a real inference engine (downloads torch)
 	@scripts/venv.sh "$(PYTHON)" "$(VENV)-engine" dev
@@ -96,6 +97,6 @@ upgrade: ## write requirements.lock with the newest versions that pyproject.toml
 	@scripts/lock.sh "$(PYTHON)" --upgrade
 
 clean: ## remove what was built here, the environments too
-	rm -rf build dist vastproxy.egg-info htmlcov .coverage .coverage.* $(VENV) $(VENV)-wheel $(VENV)-engine .venv-lock
+	rm -rf build dist vastproxy.egg-info htmlcov .coverage .coverage.* $(VENV) $(VENV)-wheel $(VENV)-engine .venv-lock .venv-bench
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

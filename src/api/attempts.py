@@ -1,6 +1,7 @@
 """The attempts to have one request answered: a lease, a connection, what was tried, and whether to try again."""
 
 import asyncio
+import logging
 from typing import Protocol
 
 from vastproxy.api.client import Client
@@ -8,9 +9,12 @@ from vastproxy.api.http.request import Request
 from vastproxy.api.tools import ProxyTools
 from vastproxy.api.upload import Upload
 from vastproxy.services.backends.backend import Lease
-from vastproxy.services.errors import BackendError, ResponseInterrupted, ServiceError
+from vastproxy.services.errors import BackendConnectError, BackendError, ResponseInterrupted, ServiceError
 from vastproxy.services.routing.retry import Retry, decide
-from vastproxy.services.upstream.connection import Sink, UpstreamConnection
+from vastproxy.services.upstream.connection import UpstreamConnection
+from vastproxy.services.upstream.sink import Sink
+
+logger = logging.getLogger(__name__)
 
 
 class Owner(Sink, Protocol):
@@ -136,13 +140,18 @@ class Attempts:
         if connection is not None:
             self._send(lease, connection)
         else:
-            self._opening = self._tools.spawn(self._open(lease), name="open")
+            opening = self._tools.spawn(self._open(lease), name="open")
+            if not opening.done():  # an eager task may be over, and have begun another one
+                self._opening = opening
 
     async def _open(self, lease: Lease) -> None:
         try:
             connection = await lease.backend.pool.open()
-        except BackendError as error:
+        except Exception as error:
             self._opening = None
+            if not isinstance(error, BackendError):  # a bug, but somebody waits for an answer
+                logger.exception("opening a connection to instance %d failed", lease.backend.id)
+                error = BackendConnectError("no connection to the engine could be opened")
             self.failed(error, answered=False)
             return
         self._opening = None

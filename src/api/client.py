@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from vastproxy.api.errors import ApiError
+from vastproxy.api.http.request import Request
 from vastproxy.services.http1.grammar import Header
 
 
@@ -47,8 +48,8 @@ class Client(Protocol):
     ) -> None:
         """Send the head of the answer, with the first of its body in the same write.
 
-        `lines`: header lines, each with its CRLF. `length`: bytes of the body, which they announce; None when that is not known. `has_body` False:
-        none will come whatever they say, and `last` must be set.
+        `lines`: header lines, each with its CRLF. `length`: bytes of the body, which they announce; None when that
+        is not known. `has_body` False: none will come whatever they say, and `last` must be set.
         """
         ...
 
@@ -96,3 +97,13 @@ class Handler(Protocol):
         """The rest of the request is malformed or does not come. Answer with `error` if nothing was answered yet,
         else break off."""
         ...
+
+
+class Entrance(Protocol):
+    """Where requests go."""
+
+    def handle(self, request: Request, client: Client) -> Handler:
+        """Who answers this request. Nothing is done before its `begin`."""
+
+    def refused(self, error: ApiError, client: Client) -> None:
+        """A connection was refused because of what it sent, before there was a request."""

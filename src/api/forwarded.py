@@ -9,8 +9,9 @@ from vastproxy.api.http.request import Request
 Mode = Literal["append", "replace", "remove"]
 
 _NAMES = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
-#: Clients whose lines are kept ready; of a longer Host header they are short-lived memory.
+#: Clients whose lines are kept ready, and the longest that are; a host may be as long as a head.
 _KEPT = 1024
+_KEPT_BYTES = 512
 
 
 class Forwarding:
@@ -29,9 +30,11 @@ class Forwarding:
         key = client.peer, client.scheme, request.host
         lines = self._usual.get(key)
         if lines is None:
-            if len(self._usual) >= _KEPT:
-                self._usual.clear()
-            lines = self._usual[key] = self._lines(request, client)
+            lines = self._lines(request, client)
+            if len(lines) <= _KEPT_BYTES:
+                if len(self._usual) >= _KEPT:
+                    self._usual.clear()
+                self._usual[key] = lines
         return lines
 
     def _lines(self, request: Request, client: Client) -> bytes:

@@ -11,6 +11,7 @@ from vastproxy.api.client import Client
 from vastproxy.api.errors import ApiError
 from vastproxy.api.http.protocol import HttpProtocol
 from vastproxy.api.http.request import Request
+from vastproxy.services.http1.headers import lines_of
 from vastproxy.settings.model import ServerSettings
 
 
@@ -58,7 +59,7 @@ class Connected:
 
     def _fail(self, error: ApiError) -> None:
         body = error.body()
-        self.protocol.respond(error.status, error.headers(len(body)), length=len(body), data=body, last=True)
+        self.protocol.respond(error.status, error.lines(len(body)), length=len(body), data=body, last=True)
 
     # what tests say
 
@@ -75,11 +76,11 @@ class Connected:
     def answer(self, body: bytes = b"ok", status: int = 200) -> None:
         """A whole answer of known length."""
         headers = [(b"content-length", b"%d" % len(body))]
-        self.protocol.respond(status, headers, length=len(body), data=body, last=True)
+        self.protocol.respond(status, lines_of(headers), length=len(body), data=body, last=True)
 
     def begin_answer(self, data: bytes = b"") -> None:
         """The head of an answer of unknown length."""
-        self.protocol.respond(200, [], length=None, data=data)
+        self.protocol.respond(200, b"", length=None, data=data)
 
 
 def echo(connected: Connected, handler: RecordingHandler) -> None:

@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from vastproxy.api.errors import ApiError
-from vastproxy.api.http.request import Request, known_fields
+from vastproxy.api.http.request import Request
+from vastproxy.services.http1.fields import marked
 from vastproxy.services.http1.framing import EMPTY, Framing, tokens
 from vastproxy.services.http1.grammar import Header
+from vastproxy.services.http1.headers import headers_of, request_fields
 
 
 def make_request(
@@ -23,15 +25,17 @@ def make_request(
     keep_alive: bool = True,
 ) -> Request:
     """A request as the reader would make it."""
+    table = request_fields()
+    fields = [table.make(header) for header in headers]
     connection = tokens([value for name, value in headers if name == b"connection"])
     return Request(
         method,
         target,
-        list(headers),
+        fields,
         minor,
         framing,
         connection,
-        known_fields(headers),
+        marked(fields),
         host=host,
         keep_alive=keep_alive,
         expects_continue=expects_continue,
@@ -83,15 +87,15 @@ class RecordingClient:
         assert not self.ended, f"{call} after the end: {self.calls}"
         self.calls.append(call)
 
-    def interim(self, status: int, headers: Sequence[Header]) -> None:
+    def interim(self, status: int, lines: bytes) -> None:
         assert self.status is None
         self._hear("interim")
-        self.interims.append((status, list(headers)))
+        self.interims.append((status, headers_of(lines)))
 
     def respond(
         self,
         status: int,
-        headers: Sequence[Header],
+        lines: bytes,
         *,
         length: int | None,
         has_body: bool = True,
@@ -99,12 +103,13 @@ class RecordingClient:
         last: bool = False,
     ) -> None:
         assert self.status is None, "answered twice"
+        headers = headers_of(lines)
         assert has_body or (last and not data), "a body where there is none"
         announced = [value for name, value in headers if name == b"content-length"]
         assert not has_body or announced == ([] if length is None else [b"%d" % length])
         self._hear("respond")
         self.on_send()
-        self.status, self.headers = status, list(headers)
+        self.status, self.headers = status, headers
         self.length, self.has_body = length, has_body
         self.body, self.complete = data, last
         self._check_length()
@@ -132,10 +137,10 @@ class RecordingClient:
     def resume_reading(self) -> None:
         self.reading = True
 
-    def switch(self, headers: Sequence[Header]) -> None:
+    def switch(self, lines: bytes) -> None:
         assert self.status is None
         self._hear("switch")
-        self.status, self.headers = 101, list(headers)
+        self.status, self.headers = 101, headers_of(lines)
         self.switched = True
 
 

@@ -3,6 +3,7 @@
 from tests.helpers.streams import MemoryStream
 from vastproxy.services.errors import BackendError
 from vastproxy.services.http1.grammar import Header
+from vastproxy.services.http1.headers import headers_of
 from vastproxy.services.upstream.connection import UpstreamConnection
 from vastproxy.services.upstream.response import ResponseHead
 
@@ -24,9 +25,9 @@ class RecordingSink:
         self.done = False
         self.error: BackendError | None = None
 
-    def engine_interim(self, status: int, headers: list[Header]) -> None:
+    def engine_interim(self, status: int, lines: bytes) -> None:
         self.calls.append("interim")
-        self.interim.append((status, headers))
+        self.interim.append((status, headers_of(lines)))
 
     def engine_answered(self, head: ResponseHead, data: bytes, done: bool) -> None:
         self.calls.append("answered")

@@ -96,8 +96,10 @@ class AnswerWriter(Link):
         self._keep_alive = False
         self._write(b"%b%b\r\n" % (status_line(101), lines))
 
-    def _write_error(self, error: ApiError) -> None:
+    def _write_error(self, error: ApiError, *, head_only: bool) -> None:
         """The answer to what was no request."""
         body = error.body()
         lines = error.lines(len(body))
+        if head_only:
+            body = b""
         self._write(b"%b%bconnection: close\r\n\r\n%b" % (status_line(error.status), lines, body))

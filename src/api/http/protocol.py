@@ -14,9 +14,9 @@ It owns the connection's state and its clocks, and knows nothing of what is answ
 import asyncio
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any
 
-from vastproxy.api.client import Client, Handler
+from vastproxy.api.client import Entrance, Handler
 from vastproxy.api.errors import ApiError, bad_request, request_timeout
 from vastproxy.api.http.answer import AnswerWriter
 from vastproxy.api.http.request import BadRequest, Request, RequestReader
@@ -36,16 +36,6 @@ class Place(Enum):
     PIPE = auto()
     LINGER = auto()
     CLOSED = auto()
-
-
-class Entrance(Protocol):
-    """Where requests go."""
-
-    def handle(self, request: Request, client: Client) -> Handler:
-        """Who answers this request. Nothing is done before its `begin`."""
-
-    def refused(self, error: ApiError, client: Client) -> None:
-        """A connection was refused because of what it sent, before there was a request."""
 
 
 class HttpProtocol(AnswerWriter):
@@ -184,7 +174,7 @@ class HttpProtocol(AnswerWriter):
             self._handler.client_failed(error)
             return
         self._entrance.refused(error, self)
-        self._write_error(error)
+        self._write_error(error, head_only=self._reader.is_head)
         self._linger()
 
     def _leave(self) -> None:

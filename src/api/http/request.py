@@ -75,6 +75,7 @@ class RequestReader:
     """See the module's docstring. `request` is there once its head is complete, until `next`."""
 
     __slots__ = (
+        "_begins",
         "_buffer",
         "_chunks",
         "_fields",
@@ -97,6 +98,7 @@ class RequestReader:
         self._chunks: ChunkedReader | None = None
         self._left = 0
         self._rest = b""
+        self._begins = b""
         self.request: Request | None = None
         self.complete = False
         """Has the whole body come?"""
@@ -105,6 +107,11 @@ class RequestReader:
     def idle(self) -> bool:
         """Has nothing come yet of a request?"""
         return self.request is None and self._buffer is None
+
+    @property
+    def is_head(self) -> bool:
+        """Does the present request, or what was refused as one, begin like a HEAD, whose answer has no body?"""
+        return self._begins.startswith(b"HEAD ")
 
     @property
     def ahead_bytes(self) -> int:
@@ -173,6 +180,7 @@ class RequestReader:
         return BadRequest(431, f"The request's headers are longer than {self._max_head_bytes} bytes.")
 
     def _take_head(self, raw: bytes) -> None:
+        self._begins = raw[:8]
         method, target, minor, begin = parse_request_line(raw)
         fields = self._fields.read(raw, begin)
         if len(fields) > self._max_headers:

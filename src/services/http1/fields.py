@@ -1,8 +1,8 @@
 """Header lines that come again and again are read once.
 
 Nearly every line of a head is the same as in the head before: the same client, the same engine. So a line is looked
-up as it stands, and what was found out about it the first time – name, value, whether it travels – is used again. A line
-that is new is read by the strict pattern, and kept if the table has room for it and it is no secret.
+up as it stands, and what was found out about it the first time – name, value, whether it travels – is used again. A
+line that is new is read by the strict pattern, and kept if it is short and no secret.
 """
 
 import re
@@ -47,15 +47,20 @@ class FieldTable:
         return len(self._known)
 
     def read(self, head: bytes, begin: int) -> list[Field]:
-        """The header lines of a whole head from `begin`, behind its first line, to the blank line. Raises GrammarError."""
+        """The header lines of a whole head from `begin`, behind its first line, to its blank line.
+
+        Raises GrammarError.
+        """
         if begin + 2 == len(head):
             return []
+        if not head.endswith(b"\r\n\r\n"):
+            raise GrammarError("has a malformed header line")
         known = self._known
         return [known.get(line) or self._learn(line) for line in head[begin:-4].split(b"\r\n")]
 
     def make(self, header: Header) -> Field:
         """A line that somebody else has read. The name in lower case."""
-        name, value = header
+        name = header[0]
         line = b"" if name in self._never else b"%b: %b\r\n" % header
         return Field(header, line, name in self._marked)
 

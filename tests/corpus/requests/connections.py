@@ -83,6 +83,15 @@ CASES: tuple[RequestCase, ...] = (
         kept=False,
         source="RFC 9112 §6.3",
     ),
+    RequestCase(
+        "head-without-host",
+        b"HEAD /1 HTTP/1.1\r\n\r\n",
+        (400,),
+        (),
+        kept=False,
+        source="RFC 9110 §9.3.2",
+        methods=("HEAD",),
+    ),
     refused(
         "garbage-behind-a-request", GET_1 + b"@@@@ /hidden\r\n\r\n", after=(SEEN_1,), source=RFC_PIPELINE
     ),

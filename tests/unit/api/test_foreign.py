@@ -134,8 +134,8 @@ async def test_a_request_and_its_answer(tasks: Tasks) -> None:
 
     def answer() -> None:
         if server.handler.complete:
-            server.client.interim(103, [])  # nothing that ASGI could say
-            server.client.respond(201, [(b"x-a", b"1")], length=2, data=b"o")
+            server.client.interim(103, b"")  # nothing that ASGI could say
+            server.client.respond(201, b"x-a: 1\r\n", length=2, data=b"o")
             server.client.send(b"k", last=True, trailers=[(b"x-t", b"1")])
 
     server.handler.on_data = answer
@@ -155,8 +155,8 @@ async def test_a_head_alone(tasks: Tasks, last: bool) -> None:
 
     def answer() -> None:
         server.client.respond(
-            204, [], length=None, has_body=False, last=True
-        ) if last else server.client.respond(200, [], length=None)
+            204, b"", length=None, has_body=False, last=True
+        ) if last else server.client.respond(200, b"", length=None)
 
     server.handler.on_begin = answer
     if not last:
@@ -173,7 +173,7 @@ async def test_a_client_that_leaves(tasks: Tasks, when: str) -> None:
     if when != "before the request":
         server.say(part(b"x", more=when == "in its body"))
     if when == "in the answer":
-        server.handler.on_begin = lambda: server.client.respond(200, [], length=None, data=b"a")
+        server.handler.on_begin = lambda: server.client.respond(200, b"", length=None, data=b"a")
     server.say(LEAVES)
     await server.serve()
     assert server.handler.left
@@ -187,7 +187,7 @@ async def test_breaking_off_leaves_the_answer_without_an_end(tasks: Tasks) -> No
         server = Server(tasks, part(b""))
 
         def answer(server: Server = server, event: bytes = event) -> None:
-            server.client.respond(200, [], length=None, data=b"a")
+            server.client.respond(200, b"", length=None, data=b"a")
             server.client.break_off(event)
 
         server.handler.on_begin = answer
@@ -203,7 +203,7 @@ async def test_a_server_that_does_not_take_more_stops_the_handler_and_lets_it_go
     began = asyncio.Event()
 
     def answer() -> None:
-        server.client.respond(200, [], length=None, data=b"x" * HIGH_WATER_BYTES)
+        server.client.respond(200, b"", length=None, data=b"x" * HIGH_WATER_BYTES)
         assert not server.client.write_paused
         server.client.send(b"y")
         assert server.client.write_paused
@@ -226,7 +226,7 @@ async def test_a_server_that_does_not_take_more_stops_the_handler_and_lets_it_go
 async def test_a_handler_that_takes_no_more_stops_the_server(tasks: Tasks) -> None:
     server = Server(tasks, part(b"a", more=True), part(b"b"))
     server.handler.on_begin = lambda: server.client.pause_reading()
-    server.handler.on_data = lambda: server.client.respond(204, [], length=None, has_body=False, last=True)
+    server.handler.on_data = lambda: server.client.respond(204, b"", length=None, has_body=False, last=True)
     serving = asyncio.get_running_loop().create_task(server.serve())
     await asyncio.sleep(0.01)
     assert server.handler.body == b"a"
@@ -237,7 +237,7 @@ async def test_a_handler_that_takes_no_more_stops_the_server(tasks: Tasks) -> No
 
 async def test_what_comes_after_the_answer_is_nobodys(tasks: Tasks) -> None:
     server = Server(tasks, part(b"a", more=True))
-    server.handler.on_begin = lambda: server.client.respond(413, [], length=0, last=True)
+    server.handler.on_begin = lambda: server.client.respond(413, b"", length=0, last=True)
     server.takes.clear()
     serving = asyncio.get_running_loop().create_task(server.serve())
     await asyncio.sleep(0.01)
@@ -260,4 +260,4 @@ async def test_a_server_that_is_cut_off_lets_the_handler_know(tasks: Tasks) -> N
 
 async def test_no_other_protocol(tasks: Tasks) -> None:
     with pytest.raises(NotImplementedError):
-        Server(tasks).client.switch([])
+        Server(tasks).client.switch(b"")

@@ -78,7 +78,7 @@ async def test_an_answer_of_unknown_length_is_chunked() -> None:
 async def test_an_answer_of_unknown_length_in_one_piece() -> None:
     connected = Connected()
     connected.transport.send(get())
-    connected.protocol.respond(200, [], length=None, data=b"all", last=True)
+    connected.protocol.respond(200, b"", length=None, data=b"all", last=True)
     assert connected.transport.writes[0].endswith(b"\r\n\r\n3\r\nall\r\n0\r\n\r\n")
 
 
@@ -94,7 +94,7 @@ async def test_trailers_are_for_who_takes_them(te: bytes, sent: bytes) -> None:
 async def test_an_answer_of_known_length_is_not_framed() -> None:
     connected = Connected()
     connected.transport.send(get(b"/", b"TE: trailers"))
-    connected.protocol.respond(200, [(b"content-length", b"5")], length=5, data=b"he")
+    connected.protocol.respond(200, b"content-length: 5\r\n", length=5, data=b"he")
     connected.protocol.send(b"")
     connected.protocol.send(b"llo", last=True, trailers=[(b"x-t", b"1")])
     assert connected.transport.written.endswith(b"content-length: 5\r\n\r\nhello")
@@ -103,7 +103,7 @@ async def test_an_answer_of_known_length_is_not_framed() -> None:
 async def test_an_answer_without_a_body_has_no_frame() -> None:
     connected = Connected()
     connected.transport.send(get())
-    connected.protocol.respond(304, [(b"content-length", b"5")], length=None, has_body=False, last=True)
+    connected.protocol.respond(304, b"content-length: 5\r\n", length=None, has_body=False, last=True)
     assert connected.transport.written == b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n"
     connected.transport.send(get())
     assert len(connected.handlers) == 2
@@ -132,7 +132,7 @@ async def test_who_keeps_the_connection(asked: bytes, keeps: bool, token: bytes 
 async def test_to_http_1_0_an_answer_of_unknown_length_ends_with_the_connection(line: bytes) -> None:
     connected = Connected()
     connected.transport.send(get(b"/", line, version=b"1.0"))
-    connected.protocol.interim(103, [])
+    connected.protocol.interim(103, b"")
     connected.begin_answer(b"one")
     connected.protocol.send(b"two")
     connected.protocol.send(b"", last=True, trailers=[(b"a", b"b")])
@@ -144,15 +144,15 @@ async def test_to_http_1_0_an_answer_of_unknown_length_ends_with_the_connection(
 async def test_interim_answers_come_before_the_answer_and_never_after() -> None:
     connected = Connected()
     connected.transport.send(post(b"Content-Length: 5", b"Expect: 100-continue"))
-    connected.protocol.interim(100, [])
-    connected.protocol.interim(103, [(b"link", b"a")])
+    connected.protocol.interim(100, b"")
+    connected.protocol.interim(103, b"link: a\r\n")
     assert (
         connected.transport.taken()
         == b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n"
     )
     connected.begin_answer()
     connected.transport.taken()
-    connected.protocol.interim(102, [])
+    connected.protocol.interim(102, b"")
     assert connected.transport.written == b""
 
 
@@ -273,7 +273,7 @@ async def piped(rest: bytes = b"") -> Connected:
     connected = Connected()
     connected.transport.send(UPGRADE + rest)
     connected.handler.complete = False  # of the request; what follows it has an end of its own
-    connected.protocol.switch([(b"connection", b"upgrade"), (b"upgrade", b"websocket")])
+    connected.protocol.switch(b"connection: upgrade\r\nupgrade: websocket\r\n")
     return connected
 
 
@@ -317,7 +317,7 @@ async def test_a_paused_client_reads_again_after_a_switch() -> None:
     connected = Connected(on_request=crowd)
     connected.transport.send(UPGRADE)
     assert not connected.transport.reading
-    connected.protocol.switch([])
+    connected.protocol.switch(b"")
     assert connected.transport.reading
 
 

@@ -118,7 +118,7 @@ async def test_a_chunked_answer_breaks_off_without_its_last_chunk() -> None:
 async def test_an_answer_of_known_length_breaks_off_short_of_it() -> None:
     connected = Connected()
     connected.transport.send(get())
-    connected.protocol.respond(200, [(b"content-length", b"5")], length=5, data=b"he")
+    connected.protocol.respond(200, b"content-length: 5\r\n", length=5, data=b"he")
     connected.protocol.break_off()
     assert connected.transport.written.endswith(b"\r\n\r\nhe")
     assert connected.transport.closed
@@ -247,7 +247,7 @@ async def test_the_server_ends_while_a_request_waits_for_its_turn() -> None:
 async def test_a_pipe_is_at_work() -> None:
     connected = Connected()
     connected.transport.send(get(b"/", b"Connection: upgrade", b"Upgrade: x"))
-    connected.protocol.switch([])
+    connected.protocol.switch(b"")
     connected.protocol.shutdown()
     assert connected.protocol.at_work
     assert not connected.transport.is_closing()

@@ -8,14 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.heads import RequestLine, parse_request_head, parse_response_head
 from vastproxy.services.http1.grammar import (
     GrammarError,
     HeadBuffer,
-    RequestLine,
     VersionError,
     parse_fields,
-    parse_request_head,
-    parse_response_head,
 )
 
 LIMIT = 256

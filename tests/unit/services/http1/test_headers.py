@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vastproxy.services.http1.grammar import Header, parse_request_head
+from tests.helpers.heads import parse_request_head, returned_headers, sent_head
+from vastproxy.services.http1.grammar import Header
 from vastproxy.services.http1.headers import (
     HOP_BY_HOP,
     LAST_CHUNK,
@@ -12,10 +13,9 @@ from vastproxy.services.http1.headers import (
     RESPONSE_OURS,
     chunk,
     dropped_names,
-    head_lines,
+    headers_of,
     last_chunk,
-    request_head,
-    returned_headers,
+    lines_of,
     returned_trailers,
     status_line,
 )
@@ -31,7 +31,7 @@ def head(
     dropped: frozenset[bytes] = NONE,
 ) -> list[bytes]:
     extra = b"host: 127.0.0.1:18000\r\nx-request-id: r1\r\n"
-    built = request_head(method, b"/v1/x?a=%2F", headers, dropped=dropped, extra=extra, length=length)
+    built = sent_head(method, b"/v1/x?a=%2F", headers, connection=dropped, extra=extra, length=length)
     assert built.endswith(b"\r\n\r\n")
     return built[:-4].split(b"\r\n")
 
@@ -96,7 +96,7 @@ def test_a_request_has_one_framing_whatever_the_client_sent(
     headers: list[Header], length: int | None
 ) -> None:
     """And what is end-to-end keeps its order and number."""
-    raw = request_head(b"POST", b"/x", headers, dropped=NONE, extra=b"host: h\r\n", length=length)
+    raw = sent_head(b"POST", b"/x", headers, connection=NONE, extra=b"host: h\r\n", length=length)
     line, fields = parse_request_head(raw)
     assert (line.method, line.target, line.minor) == (b"POST", b"/x", 1)
     framing = (b"transfer-encoding", b"chunked") if length is None else (b"content-length", b"%d" % length)
@@ -156,6 +156,6 @@ def test_chunks() -> None:
 
 
 def test_header_lines() -> None:
-    lines = [b"begin\r\n"]
-    head_lines(lines, [(b"a", b"1"), (b"a", b"2")])
-    assert b"".join(lines) == b"begin\r\na: 1\r\na: 2\r\n"
+    headers = [(b"a", b"1"), (b"a", b""), (b"b", b"x: y")]
+    assert lines_of(headers) == b"a: 1\r\na: \r\nb: x: y\r\n"
+    assert headers_of(lines_of(headers)) == headers

@@ -84,8 +84,8 @@ async def test_interim_answers_come_before_the_answer() -> None:
 
 async def test_who_gives_up_during_an_interim_answer_hears_nothing_more() -> None:
     class Leaving(RecordingSink):
-        def engine_interim(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-            super().engine_interim(status, headers)
+        def engine_interim(self, status: int, lines: bytes) -> None:
+            super().engine_interim(status, lines)
             bench.connection.abort()
 
     bench = begun(sink=Leaving())

@@ -7,7 +7,6 @@ import pytest
 
 from tests.helpers.streams import MemoryStream
 from vastproxy.services.errors import BackendConnectError, BackendError, ChannelRefused
-from vastproxy.services.http1.grammar import Header
 from vastproxy.services.upstream.connection import UpstreamConnection
 from vastproxy.services.upstream.pool import UpstreamPool
 from vastproxy.services.upstream.response import ResponseHead
@@ -48,7 +47,7 @@ class Peer:
 class Nobody:
     """Takes an answer and does nothing with it."""
 
-    def engine_interim(self, status: int, headers: list[Header]) -> None: ...
+    def engine_interim(self, status: int, lines: bytes) -> None: ...
 
     def engine_answered(self, head: ResponseHead, data: bytes, done: bool) -> None: ...
 
