@@ -39,6 +39,9 @@ def request_of(scope: Scope) -> Request:
     if b"transfer-encoding" not in known and lengths and lengths[-1].isdigit():
         framing = Framing(chunked=False, length=int(lengths[-1]))
     raw_path: bytes = scope.get("raw_path") or quote(scope["path"], safe=_UNQUOTED).encode("ascii")
+    raw_path = (
+        raw_path.removeprefix(quote(scope.get("root_path", ""), safe=_UNQUOTED).encode("ascii")) or b"/"
+    )
     query: bytes = scope.get("query_string", b"")
     return Request(
         method=scope["method"].encode("latin-1"),
@@ -51,6 +54,12 @@ def request_of(scope: Scope) -> Request:
         host=known[b"host"][-1] if b"host" in known else b"",
         keep_alive=True,
     )
+
+
+def path_of(scope: Scope) -> str:
+    """The decoded path below the one that the application is mounted at."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", "")) or "/"
 
 
 class AsgiClient:

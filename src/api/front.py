@@ -12,6 +12,7 @@ from vastproxy.api.auth import KeyRing
 from vastproxy.api.client import Client, Handler
 from vastproxy.api.errors import BAD_KEY, ApiError, send_error
 from vastproxy.api.foreign import AsgiClient, request_of
+from vastproxy.api.foreign import path_of as path_of_scope
 from vastproxy.api.http.asgi import AsgiCall, path_of
 from vastproxy.api.http.request import Request
 from vastproxy.api.proxy import Proxy
@@ -49,13 +50,14 @@ class Front:
         self._tasks = tasks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = path_of_scope(scope) if scope["type"] == "http" else ""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "not proxied by this server"})
         elif scope["type"] != "http":
             await self._ours(scope, receive, send)
-        elif scope["path"] not in OPEN_PATHS and not may_pass(self._keys, _authorizations(scope)):
+        elif path not in OPEN_PATHS and not may_pass(self._keys, _authorizations(scope)):
             await send_error(send, BAD_KEY)
-        elif is_own(scope["path"]):
+        elif is_own(path):
             await self._ours(scope, receive, send)
         else:
             client = AsgiClient(scope, receive, send)
@@ -73,11 +75,17 @@ class Entrance:
 
     def handle(self, request: Request, client: Client) -> Handler:
         """Who answers this request."""
-        if is_own(path_of(request)):
+        facts = request.facts
+        if facts.is_own is None:
+            facts.is_own = is_own(path_of(request))
+        if facts.is_own:
             return AsgiCall(self._app, request, client, self._tasks)  # the key is asked for inside
         exchange = self._proxy.handle(request, client)
-        if not may_pass(self._keys, request.known.get(b"authorization", ())):
-            exchange.refusal = BAD_KEY
+        if facts.admitted_by is not self._keys:
+            if may_pass(self._keys, request.known.get(b"authorization", ())):
+                facts.admitted_by = self._keys
+            else:
+                exchange.refusal = BAD_KEY
         return exchange
 
     def refused(self, error: ApiError, client: Client) -> None:

@@ -75,8 +75,11 @@ class ProxyTools:
             request.method.decode("latin-1"), request.target, request.headers
         )
         length, body = upload.begin(request.target if carrying else None)
+        facts = request.facts
+        if facts.sent_lines is None:
+            facts.sent_lines = sent_lines(request.fields, request.connection)
         lines = [
-            sent_lines(request.fields, request.connection),
+            facts.sent_lines,
             backend.request_lines(),
             b"x-request-id: %b\r\n" % request_id,
             self._forwarding.lines(request, client),

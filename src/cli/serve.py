@@ -205,8 +205,7 @@ class _Server(uvicorn.Server):
 
     def _abort_connections(self) -> None:
         for connection in self._connections():
-            if connection.transport is not None:
-                connection.transport.abort()
+            connection.abort()
 
 
 @contextlib.contextmanager

@@ -110,7 +110,9 @@ class Proxying:
             listener.bind(("127.0.0.1", 0))
             listener.listen(512)
             self.port = listener.getsockname()[1]
-            server = _Server(server_config(app, self.settings.server.model_copy(update={"shutdown_grace_s": 5.0})))
+            server = _Server(
+                server_config(app, self.settings.server.model_copy(update={"shutdown_grace_s": 5.0}))
+            )
             task = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]))
             while not server.started:
                 await asyncio.sleep(0.001)

@@ -86,7 +86,10 @@ async def test_the_engine_gets_the_instances_token_and_nothing_of_ours(proxy: Pr
     headers = dict(json.loads(answer.body)["headers"])
     assert headers["authorization"] == "Bearer token-of-2"
     assert not {"x-vastproxy-instance", "x-hop"} & headers.keys()
-    assert (headers["connection"], headers["te"]) == ("te", "trailers")  # trailers can be passed on, so they may come
+    assert (headers["connection"], headers["te"]) == (
+        "te",
+        "trailers",
+    )  # trailers can be passed on, so they may come
 
 
 async def test_a_request_id_that_could_hurt_a_log_is_replaced(proxy: Proxying) -> None:

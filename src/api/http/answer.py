@@ -35,6 +35,13 @@ class AnswerWriter(Link):
         """Would the end of the connection be read as the proper end of the body?"""
         return self._responded and not self._framed and self._request is not None and not self._request.minor
 
+    def abort(self) -> None:
+        """End at once, so that nobody takes half an answer for a whole one."""
+        if self._ends_with_connection:
+            self._reset()
+        elif self._transport is not None:
+            self._transport.abort()
+
     def _expect_answer(self, request: Request) -> None:
         self._request = request
         self._responded = False

@@ -147,11 +147,10 @@ class HttpProtocol(AnswerWriter):
 
     def _begin(self, request: Request, body: bytes) -> None:
         self._expect_answer(request)
-        if self._reader.complete:
-            self._place = Place.ANSWER
+        self._place = Place.ANSWER if self._reader.complete else Place.BODY
+        if self._reader.complete or request.expects_continue:  # then the client waits for us
             self._deadline.clear()
         else:
-            self._place = Place.BODY
             self._deadline.after(self._limits.client_body_timeout_s)
         self._handler = handler = self._entrance.handle(request, self)
         handler.begin(body, complete=self._reader.complete)
@@ -195,6 +194,12 @@ class HttpProtocol(AnswerWriter):
 
     # ── Client: what handlers call ─────────────────────────────────────────────────────────────
 
+    def interim(self, status: int, lines: bytes) -> None:
+        """See `Client.interim`. Who was waiting to be asked for the body has its time for that from now on."""
+        super().interim(status, lines)
+        if status == 100 and self._place is Place.BODY and not self._reading_paused:
+            self._deadline.after(self._limits.client_body_timeout_s)
+
     def respond(
         self,
         status: int,
@@ -206,13 +211,9 @@ class HttpProtocol(AnswerWriter):
         last: bool = False,
     ) -> None:
         """See `Client.respond`."""
+        unknown = has_body and length is None
         self._write_head(
-            status,
-            lines,
-            unknown_length=has_body and length is None,
-            whole_request=self._reader.complete,
-            data=data,
-            last=last,
+            status, lines, unknown_length=unknown, whole_request=self._reader.complete, data=data, last=last
         )
         if last:
             self._finish()

@@ -9,66 +9,29 @@ that a strict reading of RFC 9112 yields, with the borders it gives them.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
+from vastproxy.api.http.message import BadRequest, HeadFacts, Request, again
 from vastproxy.services.http1.chunked import ChunkedReader
-from vastproxy.services.http1.fields import Field, FieldTable, marked
-from vastproxy.services.http1.framing import CodingError, Framing, keeps_alive, request_framing, tokens
+from vastproxy.services.http1.fields import FieldTable, marked
+from vastproxy.services.http1.framing import CodingError, keeps_alive, request_framing, tokens
 from vastproxy.services.http1.grammar import (
     GrammarError,
     HeadBuffer,
-    Header,
     VersionError,
     parse_request_line,
 )
 from vastproxy.services.http1.headers import request_fields
 
+__all__ = ["BadRequest", "HeadFacts", "Request", "RequestReader"]
+
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*+://([^/?]*+)(.*+)")
 _BLANK_LINES = re.compile(rb"(?:\r\n)++")
 _HOST_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+,;=:[]"
 _NO_TOKENS: frozenset[bytes] = frozenset()
-
-
-class BadRequest(Exception):
-    """The connection cannot go on after this. `status` and `message` are for the client."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-
-
-@dataclass(slots=True)  # not frozen, which would double what making one costs
-class Request:
-    """The head of a request. `target` is in origin form (or `*`), byte for byte."""
-
-    method: bytes
-    target: bytes
-    fields: list[Field]
-    minor: int
-    """Of the version: 0 or 1."""
-    framing: Framing
-    connection: frozenset[bytes]
-    """Tokens of `Connection`, in lower case."""
-    known: Mapping[bytes, Sequence[bytes]]
-    """The values of those fields that are read on this side, by name."""
-    host: bytes
-    keep_alive: bool
-    expects_continue: bool = False
-    takes_trailers: bool = False
-    upgrade: bytes = b""
-    """The protocols that the client offers to change to, if that is possible for this request."""
-
-    @property
-    def headers(self) -> list[Header]:
-        """Names in lower case and values, in their order."""
-        return [field.header for field in self.fields]
-
-    @property
-    def path(self) -> bytes:
-        """The target without its query."""
-        return self.target.partition(b"?")[0]
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*+(\d++)[ \t]*+\r\n", re.IGNORECASE)
+#: After so many new heads in a row a client is taken to write each of its heads anew.
+_MAX_MISSES = 4
 
 
 class RequestReader:
@@ -79,9 +42,11 @@ class RequestReader:
         "_buffer",
         "_chunks",
         "_fields",
+        "_last",
         "_left",
         "_max_head_bytes",
         "_max_headers",
+        "_misses",
         "_rest",
         "complete",
         "request",
@@ -99,6 +64,8 @@ class RequestReader:
         self._left = 0
         self._rest = b""
         self._begins = b""
+        self._last: tuple[bytes, bytes, Request] | None = None
+        self._misses = 0
         self.request: Request | None = None
         self.complete = False
         """Has the whole body come?"""
@@ -180,7 +147,32 @@ class RequestReader:
         return BadRequest(431, f"The request's headers are longer than {self._max_head_bytes} bytes.")
 
     def _take_head(self, raw: bytes) -> None:
+        """Read a whole head – unless it is the last one again, but for the length of the body."""
+        if self._last is not None:
+            before, behind, last = self._last
+            if raw.startswith(before) and raw.endswith(behind):
+                digits = raw[len(before) : len(raw) - len(behind)]
+                if digits.isdigit() and len(digits) < _MAX_LENGTH_DIGITS and (length := int(digits)):
+                    self._misses = 0
+                    self._expect(again(last, length))
+                    return
         self._begins = raw[:8]
+        request = self._read_head(raw)
+        self._expect(request)
+        if self._misses < _MAX_MISSES:
+            self._misses += 1
+            found = _LENGTH.search(raw) if request.framing.length else None
+            self._last = (raw[: found.start(1)], raw[found.end(1) :], request) if found else None
+
+    def _expect(self, request: Request) -> None:
+        self.request = request
+        framing = request.framing
+        self._left = framing.length or 0
+        if framing.chunked:
+            self._chunks = ChunkedReader()
+        self.complete = not (framing.chunked or framing.length)
+
+    def _read_head(self, raw: bytes) -> Request:
         method, target, minor, begin = parse_request_line(raw)
         fields = self._fields.read(raw, begin)
         if len(fields) > self._max_headers:
@@ -194,7 +186,7 @@ class RequestReader:
         expects = b"expect" in known and _expects_continue(known[b"expect"], minor)
         connection = tokens(known[b"connection"]) if b"connection" in known else _NO_TOKENS
         has_body = framing.chunked or bool(framing.length)
-        self.request = Request(
+        request = Request(
             method,
             target,
             fields,
@@ -208,11 +200,8 @@ class RequestReader:
             takes_trailers=b"te" in known and minor > 0 and b"trailers" in tokens(known[b"te"]),
         )
         if b"upgrade" in known:
-            self.request.upgrade = _upgrade(known[b"upgrade"], connection, minor, has_body=has_body)
-        self._left = framing.length or 0
-        if framing.chunked:
-            self._chunks = ChunkedReader()
-        self.complete = not has_body
+            request.upgrade = _upgrade(known[b"upgrade"], connection, minor, has_body=has_body)
+        return request
 
     def _body(self, data: bytes) -> bytes:
         chunks = self._chunks
@@ -231,6 +220,9 @@ class RequestReader:
             left = 0
         self._left = left
         return data
+
+
+_MAX_LENGTH_DIGITS = 15
 
 
 def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes]:

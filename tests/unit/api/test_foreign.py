@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.recording_client import RecordingHandler
-from vastproxy.api.foreign import HIGH_WATER_BYTES, AsgiClient, request_of
+from vastproxy.api.foreign import HIGH_WATER_BYTES, AsgiClient, path_of, request_of
 from vastproxy.services.http1.framing import CHUNKED, Framing
 from vastproxy.services.tasks import Tasks
 
@@ -261,3 +261,21 @@ async def test_a_server_that_is_cut_off_lets_the_handler_know(tasks: Tasks) -> N
 async def test_no_other_protocol(tasks: Tasks) -> None:
     with pytest.raises(NotImplementedError):
         Server(tasks).client.switch(b"")
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "raw", "target"),
+    [
+        ("", "/v1/x", b"/v1/x", b"/v1/x"),
+        ("/llm", "/llm/v1/x", b"/llm/v1/x", b"/v1/x"),
+        ("/llm", "/llm", b"/llm", b"/"),
+        ("/a b", "/a b/v1/%", b"/a%20b/v1/%25", b"/v1/%25"),
+    ],
+)
+def test_mounted_below_a_path_the_engine_gets_the_rest(
+    root: str, path: str, raw: bytes, target: bytes
+) -> None:
+    """An application that is mounted in another one does not tell engines where."""
+    scope = {"type": "http", "method": "GET", "path": path, "raw_path": raw, "root_path": root, "headers": []}
+    assert request_of(scope).target == target
+    assert path_of(scope) == ("/" + path.removeprefix(root).removeprefix("/"))

@@ -271,3 +271,14 @@ async def test_a_connection_that_never_was() -> None:
     connected.protocol.resume_reading()
     await asyncio.sleep(1000)
     assert connected.transport.written == b""
+
+
+@pytest.mark.parametrize(("version", "resets"), [(b"1.0", True), (b"1.1", False)])
+async def test_the_server_ends_at_once_and_no_answer_looks_whole(version: bytes, resets: bool) -> None:
+    """Where the end of the connection ends the body, only a reset tells that it is not the end."""
+    connected = Connected()
+    connected.transport.send(b"GET / HTTP/%b\r\nHost: h\r\n\r\n" % version)
+    connected.protocol.respond(200, b"", length=None, data=b"half")
+    connected.protocol.abort()
+    assert connected.transport.is_closing()
+    assert connected.transport.socket.resets is resets

@@ -172,3 +172,16 @@ async def test_a_closing_connection_that_is_read_in_the_end() -> None:
     await settle()
     assert not connected.transport.aborted
     assert connected.transport.lost
+
+
+async def test_who_waits_to_be_asked_for_the_body_has_its_time_from_then_on() -> None:
+    """An engine may take minutes to invite it."""
+    connected = Connected()
+    connected.transport.send(post(b"Content-Length: 3\r\nExpect: 100-continue"))
+    await asyncio.sleep(3 * BODY_S)
+    assert connected.transport.written == b""
+    connected.protocol.interim(100, b"")
+    await asyncio.sleep(BODY_S - 1)
+    assert connected.handlers[0].calls == ["begin"]
+    await asyncio.sleep(2)
+    assert connected.handlers[0].calls == ["begin", "failed"]

@@ -319,3 +319,65 @@ def test_no_head_is_expensive(data: bytes) -> None:
         refusal(data)
         best = min(best, time.perf_counter() - began)
     assert best < 0.05
+
+
+# ── a head that comes again ────────────────────────────────────────────────────────────────────
+
+
+def conversation(*requests: bytes) -> list[tuple[Request, bytes]]:
+    """Requests and bodies, read one after another on one connection."""
+    reader = RequestReader()
+    seen = []
+    for raw in requests:
+        body = reader.feed(raw)
+        assert reader.request is not None
+        assert reader.complete
+        seen.append((reader.request, body))
+        assert reader.next() == b""
+    return seen
+
+
+def post(length: bytes, body: bytes, *, more: bytes = b"") -> bytes:
+    return b"POST /x HTTP/1.1\r\nHost: h\r\n%bContent-Length: %b\r\nX-A: 1\r\n\r\n%b" % (more, length, body)
+
+
+def test_a_head_that_comes_again_is_the_same_but_for_its_length() -> None:
+    """What was found out about it is shared; its length, its body and its headers are its own."""
+    seen = conversation(post(b"3", b"abc"), post(b"12", b"hello, world"), post(b"3", b"xyz"))
+    assert [body for _, body in seen] == [b"abc", b"hello, world", b"xyz"]
+    assert [request.framing.length for request, _ in seen] == [3, 12, 3]
+    assert [dict(request.headers)[b"content-length"] for request, _ in seen] == [b"3", b"12", b"3"]
+    first = seen[0][0]
+    assert all(request.facts is first.facts for request, _ in seen)
+    assert first.framing.length == 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        post(b"0", b""),
+        post(b"3", b"abc", more=b"X-B: 2\r\n"),
+        post(b"3", b"abc").replace(b"/x", b"/y"),
+        post(b"3", b"abc").replace(b"X-A: 1", b"X-A: 2"),
+        b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nX-A: 1\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    ],
+)
+def test_another_head_shares_nothing(other: bytes) -> None:
+    before, after = conversation(post(b"3", b"abc"), other)
+    assert before[0].facts is not after[0].facts
+    assert after[0] == conversation(other)[0][0]
+
+
+@pytest.mark.parametrize("length", [b"+3", b" 3 4", b"3, 3", b"0x3", b"9" * 16, b"3\r\nContent-Length: 4"])
+def test_a_length_that_is_none_is_refused_behind_a_good_one_too(length: bytes) -> None:
+    """Recognising a head does not make its reader any less strict."""
+    assert refusal(post(b"3", b"abc") + post(length, b"abc")) == 400
+
+
+def test_a_client_that_writes_each_head_anew_is_read_anew() -> None:
+    """And heads are not kept for nothing; one that is repeated later on is read all the same."""
+    heads = [post(b"3", b"abc", more=b"X-Id: %d\r\n" % number) for number in range(20)]
+    seen = conversation(*heads, heads[-1], heads[-1])
+    assert [dict(request.headers).get(b"x-id") for request, _ in seen[:20]] == [b"%d" % n for n in range(20)]
+    assert {body for _, body in seen} == {b"abc"}
