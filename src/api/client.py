@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from vastproxy.api.errors import ApiError
-from vastproxy.api.http.request import Request
 from vastproxy.services.http1.grammar import Header
 
 
@@ -97,13 +96,3 @@ class Handler(Protocol):
         """The rest of the request is malformed or does not come. Answer with `error` if nothing was answered yet,
         else break off."""
         ...
-
-
-class Entrance(Protocol):
-    """Where requests go."""
-
-    def handle(self, request: Request, client: Client) -> Handler:
-        """Who answers this request. Nothing is done before its `begin`."""
-
-    def refused(self, error: ApiError, client: Client) -> None:
-        """A connection was refused because of what it sent, before there was a request."""

@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Any
 
-from vastproxy.api.client import Entrance, Handler
+from vastproxy.api.client import Handler
 from vastproxy.api.errors import ApiError, bad_request, request_timeout
 from vastproxy.api.http.answer import AnswerWriter
+from vastproxy.api.http.entrance import Entrance
 from vastproxy.api.http.request import BadRequest, Request, RequestReader
 from vastproxy.services.http1.fields import FieldTable
 from vastproxy.services.http1.grammar import Header
