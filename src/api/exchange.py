@@ -20,7 +20,7 @@ from vastproxy.api.stages import Stage, Step, advance
 from vastproxy.api.tools import ProxyTools
 from vastproxy.api.upload import REPLAY_LIMIT_BYTES, Upload
 from vastproxy.services.errors import BackendError, BackendTimeout, ServiceError
-from vastproxy.services.http1.headers import returned_lines, returned_trailers, switched_lines
+from vastproxy.services.http1.headers import returned_trailers
 from vastproxy.services.upstream.response import ResponseHead
 
 #: A body is gathered until it is complete, this long, or this many bytes. Most are complete at once.
@@ -207,7 +207,7 @@ class Exchange:
         self._last = data
         self._client.respond(
             head.status,
-            returned_lines(head.fields, head.connection, status=head.status) + attempts.lines(),
+            head.lines + attempts.lines(),
             length=head.length,
             has_body=head.has_body,
             data=data,
@@ -239,7 +239,7 @@ class Exchange:
         self._stage = advance(self._stage, Step.SWITCHED)
         self._status = head.status
         self._first_byte_at = time.perf_counter()
-        self._client.switch(switched_lines(head.fields, head.connection) + self._attempts.lines())
+        self._client.switch(head.lines + self._attempts.lines())
         if data:
             self.engine_data(data, False)
 

@@ -22,6 +22,7 @@ from vastproxy.services.http1.grammar import (
     parse_request_line,
 )
 from vastproxy.services.http1.headers import request_fields
+from vastproxy.services.http1.recurring import LastHead
 
 __all__ = ["BadRequest", "HeadFacts", "Request", "RequestReader"]
 
@@ -29,9 +30,6 @@ _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*+://([^/?]*+)(.*+)")
 _BLANK_LINES = re.compile(rb"(?:\r\n)++")
 _HOST_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+,;=:[]"
 _NO_TOKENS: frozenset[bytes] = frozenset()
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*+(\d++)[ \t]*+\r\n", re.IGNORECASE)
-#: After so many new heads in a row a client is taken to write each of its heads anew.
-_MAX_MISSES = 4
 
 
 class RequestReader:
@@ -46,7 +44,6 @@ class RequestReader:
         "_left",
         "_max_head_bytes",
         "_max_headers",
-        "_misses",
         "_rest",
         "complete",
         "request",
@@ -64,8 +61,7 @@ class RequestReader:
         self._left = 0
         self._rest = b""
         self._begins = b""
-        self._last: tuple[bytes, bytes, Request] | None = None
-        self._misses = 0
+        self._last: LastHead[Request] = LastHead()
         self.request: Request | None = None
         self.complete = False
         """Has the whole body come?"""
@@ -148,21 +144,15 @@ class RequestReader:
 
     def _take_head(self, raw: bytes) -> None:
         """Read a whole head – unless it is the last one again, but for the length of the body."""
-        if self._last is not None:
-            before, behind, last = self._last
-            if raw.startswith(before) and raw.endswith(behind):
-                digits = raw[len(before) : len(raw) - len(behind)]
-                if digits.isdigit() and len(digits) < _MAX_LENGTH_DIGITS and (length := int(digits)):
-                    self._misses = 0
-                    self._expect(again(last, length))
-                    return
+        found = self._last.find(raw)
+        if found is not None:
+            last, length = found
+            self._expect(last if length is None else again(last, length))
+            return
         self._begins = raw[:8]
         request = self._read_head(raw)
+        self._last.keep(raw, request, has_length=bool(request.framing.length))
         self._expect(request)
-        if self._misses < _MAX_MISSES:
-            self._misses += 1
-            found = _LENGTH.search(raw) if request.framing.length else None
-            self._last = (raw[: found.start(1)], raw[found.end(1) :], request) if found else None
 
     def _expect(self, request: Request) -> None:
         self.request = request
@@ -220,9 +210,6 @@ class RequestReader:
             left = 0
         self._left = left
         return data
-
-
-_MAX_LENGTH_DIGITS = 15
 
 
 def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes]:

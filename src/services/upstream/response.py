@@ -7,13 +7,15 @@ nothing and spoil the connection for further requests.
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from vastproxy.services.errors import BackendProtocolError
 from vastproxy.services.http1.chunked import ChunkedReader
-from vastproxy.services.http1.fields import Field, FieldTable, marked
+from vastproxy.services.http1.fields import FieldTable, marked
 from vastproxy.services.http1.framing import Framing, keeps_alive, response_framing, tokens
 from vastproxy.services.http1.grammar import GrammarError, HeadBuffer, Header, parse_status_line
-from vastproxy.services.http1.headers import response_fields, returned_lines
+from vastproxy.services.http1.headers import headers_of, response_fields, returned_lines, switched_lines
+from vastproxy.services.http1.recurring import LastHead
 
 #: Bytes and number of headers of one response. A rented machine may send anything; nginx stops at 32 KiB.
 MAX_HEAD_BYTES = 64 * 1024
@@ -32,20 +34,27 @@ class Phase(Enum):
 
 @dataclass(slots=True)  # not frozen, which would double what making one costs
 class ResponseHead:
-    """`fields`: all header lines, hop-by-hop ones included. `connection`: the tokens of `Connection`.
-    `length`: bytes of the body, None when its end is not known before it comes. `has_body` is False for those that
-    never have one: answers to HEAD, 204, 304."""
+    """`lines`: the header lines that travel. `length`: bytes of the body, None when its end is not known before it
+    comes. `has_body` is False for those that never have one: answers to HEAD, 204, 304."""
 
     status: int
-    fields: list[Field]
-    connection: frozenset[bytes]
+    lines: bytes
     length: int | None
     has_body: bool
 
     @property
     def headers(self) -> list[Header]:
-        """Names in lower case and values."""
-        return [field.header for field in self.fields]
+        """Names in lower case and values of those that travel."""
+        return headers_of(self.lines)
+
+
+class _Read(NamedTuple):
+    """What was made of a head: the head, its framing, and its lines without the one that announces a length."""
+
+    head: ResponseHead
+    framing: Framing
+    keep_alive: bool
+    other_lines: bytes
 
 
 NO_TOKENS: frozenset[bytes] = frozenset()
@@ -60,6 +69,7 @@ class ResponseReader:
         "_fields",
         "_head_only",
         "_interim_count",
+        "_last",
         "_left",
         "_may_switch",
         "_until_close",
@@ -75,6 +85,7 @@ class ResponseReader:
         self._fields = response_fields() if fields is None else fields
         self._buffer: HeadBuffer | None = None
         self._chunks: ChunkedReader | None = None
+        self._last: LastHead[_Read] = LastHead()
         self._head_only = False
         self._may_switch = False
         self._until_close = False
@@ -165,6 +176,27 @@ class ResponseReader:
             return rest
 
     def _take_head(self, raw: bytes) -> None:
+        """Read a whole head – unless it is the last one again, but for the length of the body."""
+        found = None if self._head_only else self._last.find(raw)
+        if found is None:
+            self._read_head(raw)
+            return
+        read, length = found
+        if length is None:
+            self._take(read.head, read)
+        else:
+            lines = b"content-length: %d\r\n%b" % (length, read.other_lines)
+            self._take(ResponseHead(read.head.status, lines, length, has_body=True), read)
+
+    def _take(self, head: ResponseHead, read: _Read) -> None:
+        """The final head has come."""
+        self.head = head
+        self.keep_alive = read.keep_alive
+        self._expect_body(
+            chunked=read.framing.chunked, length=read.framing.length if head.length is None else head.length
+        )
+
+    def _read_head(self, raw: bytes) -> None:
         minor, status, begin = parse_status_line(raw)
         fields = self._fields.read(raw, begin)
         if len(fields) > MAX_HEADERS:
@@ -178,7 +210,7 @@ class ResponseReader:
             if not self._may_switch:
                 raise GrammarError("switches protocols without being asked to")
             self.phase = Phase.SWITCHED
-            self.head = ResponseHead(status, fields, words, None, has_body=False)
+            self.head = ResponseHead(status, switched_lines(fields, words), None, has_body=False)
             return
         framing = response_framing(
             minor,
@@ -188,9 +220,12 @@ class ResponseReader:
             head_only=self._head_only,
         )
         has_body = not (self._head_only or status in (204, 304))
-        self.head = ResponseHead(status, fields, words, framing.length if has_body else None, has_body)
-        self.keep_alive = keeps_alive(minor, words)
-        self._expect_body(framing)
+        length = framing.length if has_body else None
+        head = ResponseHead(status, returned_lines(fields, words, status=status), length, has_body)
+        read = _Read(head, framing, keeps_alive(minor, words), returned_lines(fields, words, status=204))
+        if has_body:
+            self._last.keep(raw, read, has_length=bool(length))
+        self._take(head, read)
 
     def _take_interim(self, status: int, lines: bytes) -> None:
         self._interim_count += 1
@@ -198,15 +233,15 @@ class ResponseReader:
             raise GrammarError(f"has more than {MAX_INTERIM} interim responses before it")
         self.interim.append((status, lines))
 
-    def _expect_body(self, framing: Framing) -> None:
+    def _expect_body(self, *, chunked: bool, length: int | None) -> None:
         self.phase = Phase.BODY
-        if framing.chunked:
+        if chunked:
             self._chunks = ChunkedReader()
-        elif framing.length is None:
+        elif length is None:
             self._until_close = True
             self.keep_alive = False
-        elif framing.length:
-            self._left = framing.length
+        elif length:
+            self._left = length
         else:
             self.phase = Phase.DONE
 
