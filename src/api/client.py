@@ -13,7 +13,7 @@ from vastproxy.services.http1.grammar import Header
 
 
 class Client(Protocol):
-    """The sender of one request, waiting for its answer. After `last`, `break_off` or `client_left` it hears
+    """The sender of one request, waiting for its answer. After `last`, `finish`, `break_off` or `client_left` it hears
     nothing more and says nothing more."""
 
     @property
@@ -52,8 +52,12 @@ class Client(Protocol):
         """
         ...
 
-    def send(self, data: bytes, *, last: bool = False, trailers: Sequence[Header] = ()) -> None:
-        """Send more of the body. Trailers go out with `last`, if the client takes them."""
+    def send(self, data: bytes) -> None:
+        """Send more of the body, of which there is more to come."""
+        ...
+
+    def finish(self, data: bytes = b"", trailers: Sequence[Header] = ()) -> None:
+        """Send the last of the body, and the trailers if the client takes any."""
         ...
 
     def break_off(self, data: bytes = b"") -> None:

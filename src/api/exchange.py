@@ -12,11 +12,11 @@ When the client leaves, the engine is told at once, the lease is given back, and
 import asyncio
 import time
 
+from vastproxy.api import stages
 from vastproxy.api.attempts import Attempts
 from vastproxy.api.client import Client
 from vastproxy.api.errors import ApiError, from_exception, last_event, too_large
 from vastproxy.api.http.request import Request
-from vastproxy.api.stages import Stage, Step, advance
 from vastproxy.api.tools import ProxyTools
 from vastproxy.api.upload import REPLAY_LIMIT_BYTES, Upload
 from vastproxy.services.errors import BackendError, BackendTimeout, ServiceError
@@ -61,7 +61,7 @@ class Exchange:
         self._request = request
         self._client = client
         self._request_id = request_id
-        self._stage = Stage.GATHER
+        self._stage = stages.GATHER
         self._upload = Upload(request.framing.length)
         self._attempts = Attempts(tools, self, request, self._upload, client, request_id=request_id, pin=pin)
         self._timer: asyncio.TimerHandle | None = None
@@ -96,19 +96,19 @@ class Exchange:
     def client_data(self, data: bytes, *, complete: bool) -> None:
         """See `Handler.client_data`."""
         stage = self._stage
-        if stage is Stage.PIPE:
+        if stage is stages.PIPE:
             self._pipe_up(data, complete=complete)
             return
-        if stage is Stage.OVER:
+        if stage is stages.OVER:
             return
         upload = self._upload
-        upload.add(data, complete=complete, on_its_way=stage is Stage.WAIT or stage is Stage.RELAY)
+        upload.add(data, complete=complete, on_its_way=stage is stages.WAIT or stage is stages.RELAY)
         if upload.total_bytes > self._tools.max_body_bytes:
             self.client_failed(too_large(self._tools.max_body_bytes))
-        elif stage is Stage.GATHER:
+        elif stage is stages.GATHER:
             if complete or upload.total_bytes >= GATHER_BYTES:
                 self._attempts.dispatch()
-        elif stage is Stage.CONNECT:
+        elif stage is stages.CONNECT:
             if upload.total_bytes >= REPLAY_LIMIT_BYTES and not complete:
                 self._client.pause_reading()
         elif self._attempts.connection is not None:
@@ -123,14 +123,14 @@ class Exchange:
 
     def client_left(self) -> None:
         """See `Handler.client_left`."""
-        if self._stage is not Stage.OVER:
-            self._status = self._status if self._stage is Stage.PIPE else LEFT
+        if self._stage is not stages.OVER:
+            self._status = self._status if self._stage is stages.PIPE else LEFT
             self._attempts.drop()
             self._over()
 
     def client_failed(self, error: ApiError) -> None:
         """See `Handler.client_failed`."""
-        if self._stage is Stage.OVER:
+        if self._stage is stages.OVER:
             return
         self._attempts.drop()
         if self._is_answered:
@@ -154,7 +154,7 @@ class Exchange:
 
     def attempt_begun(self) -> None:
         """See `Owner.attempt_begun`."""
-        self._stage = advance(self._stage, Step.DISPATCH)
+        self._stage = stages.advance(self._stage, stages.DISPATCH)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -164,7 +164,7 @@ class Exchange:
 
     def attempt_sent(self) -> None:
         """See `Owner.attempt_sent`."""
-        self._stage = advance(self._stage, Step.CONNECTED)
+        self._stage = stages.advance(self._stage, stages.CONNECTED)
 
     def given_up(self, error: ServiceError) -> None:
         """See `Owner.given_up`. After the first byte of an answer it cannot become a status any more."""
@@ -197,11 +197,11 @@ class Exchange:
         """See `Sink.engine_answered`."""
         attempts = self._attempts
         assert attempts.lease is not None
-        self._stage = advance(self._stage, Step.ANSWERED)
+        self._stage = stages.advance(self._stage, stages.ANSWERED)
         self._status = head.status
         self._first_byte_at = time.perf_counter()
         self._upload.release()
-        attempts.lease.answered(self._tools.clock())
+        attempts.lease.backend.has_answered = True
         self._head = head
         self._sent_bytes = len(data)
         self._last = data
@@ -223,7 +223,7 @@ class Exchange:
         client, connection, lease = self._client, self._attempts.connection, self._attempts.lease
         if connection is None or lease is None:
             return
-        lease.backend.last_answer_at = self._tools.clock()
+        lease.backend.has_answered = True
         self._sent_bytes += len(data)
         self._last = data
         if not done:
@@ -231,12 +231,12 @@ class Exchange:
             if client.write_paused:
                 connection.pause_reading()
             return
-        client.send(data, last=True, trailers=returned_trailers(connection.trailers))
+        client.finish(data, returned_trailers(connection.trailers))
         self._done()
 
     def engine_switched(self, head: ResponseHead, data: bytes) -> None:
         """See `Sink.engine_switched`."""
-        self._stage = advance(self._stage, Step.SWITCHED)
+        self._stage = stages.advance(self._stage, stages.SWITCHED)
         self._status = head.status
         self._first_byte_at = time.perf_counter()
         self._client.switch(head.lines + self._attempts.lines())
@@ -259,11 +259,11 @@ class Exchange:
 
     @property
     def _is_answered(self) -> bool:
-        return self._stage is Stage.RELAY or self._stage is Stage.PIPE
+        return self._stage is stages.RELAY or self._stage is stages.PIPE
 
     def _done(self) -> None:
         """The whole answer has been passed on. An engine that answered early may still wait for the rest."""
-        self._attempts.finish(reusable=self._upload.sent and self._stage is not Stage.PIPE)
+        self._attempts.finish(reusable=self._upload.sent and self._stage is not stages.PIPE)
         self._over()
 
     def _refuse(self, error: ApiError) -> None:
@@ -280,7 +280,7 @@ class Exchange:
         self._over()
 
     def _over(self) -> None:
-        self._stage = advance(self._stage, Step.END)
+        self._stage = stages.advance(self._stage, stages.END)
         for timer in (self._timer, self._total_timer):
             if timer is not None:
                 timer.cancel()

@@ -147,13 +147,19 @@ class AsgiClient:
     ) -> None:
         """See `Client.respond`."""
         self._put({"type": "http.response.start", "status": status, "headers": headers_of(lines)})
-        if data or last:
-            self.send(data, last=last)
+        if last:
+            self.finish(data)
+        elif data:
+            self.send(data)
 
-    def send(self, data: bytes, *, last: bool = False, trailers: Sequence[Header] = ()) -> None:
+    def send(self, data: bytes) -> None:
         """See `Client.send`."""
-        self._over = self._over or last
-        self._put({"type": "http.response.body", "body": data, "more_body": not last})
+        self._put({"type": "http.response.body", "body": data, "more_body": True})
+
+    def finish(self, data: bytes = b"", trailers: Sequence[Header] = ()) -> None:
+        """See `Client.finish`. Trailers are an extension of ASGI's that hardly a server has."""
+        self._over = True
+        self._put({"type": "http.response.body", "body": data, "more_body": False})
 
     def break_off(self, data: bytes = b"") -> None:
         """See `Client.break_off`: a server closes the connection of an answer that is not ended."""

@@ -1,13 +1,16 @@
-"""A deadline that is moved often and met rarely: moving it costs an assignment, not a timer.
+"""Limits that are moved often and met rarely: moving one costs an assignment, not a timer.
 
-A timer of the event loop is set at most once for many moves. When it fires too early – the deadline has been moved
-in the meantime – it is set again for the rest.
+For a `Deadline`, a timer of the event loop is set at most once for many moves. When it fires too early – the deadline
+has been moved in the meantime – it is set again for the rest. `Silence` does not even ask for the time when it is
+broken: it looks now and then whether it was.
 """
 
 import asyncio
 from collections.abc import Callable
 
 _NEVER = float("inf")
+#: Times that a `Silence` looks within its limit.
+_LOOKS = 8
 
 
 class Deadline:
@@ -55,3 +58,43 @@ class Deadline:
             return
         self._at = _NEVER
         self._on_expired()
+
+
+class Silence:
+    """Calls `on_silent` once when `heard` was not set to True for the limit; up to an eighth of it later, if it was."""
+
+    __slots__ = ("_deadline", "_looks", "_on_silent", "_step_s", "heard")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_silent: Callable[[], None]) -> None:
+        self._deadline = Deadline(loop, self._look)
+        self._on_silent = on_silent
+        self._step_s = 0.0
+        self._looks = 0
+        self.heard = False
+        """Set by whoever hears something."""
+
+    def limit(self, seconds: float) -> None:
+        """From now on so long a silence is too long."""
+        self._step_s = seconds / _LOOKS
+        self._looks = 0
+        self.heard = False
+        self._deadline.after(self._step_s)
+
+    def clear(self) -> None:
+        """No silence is too long."""
+        self._deadline.clear()
+
+    def close(self) -> None:
+        """As `clear`, and leave nothing in the event loop."""
+        self._deadline.close()
+
+    def _look(self) -> None:
+        if self.heard:
+            self.heard = False
+            self._looks = 0
+        else:
+            self._looks += 1
+        if self._looks == _LOOKS:
+            self._on_silent()
+        else:
+            self._deadline.after(self._step_s)

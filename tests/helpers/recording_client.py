@@ -114,12 +114,18 @@ class RecordingClient:
         self.body, self.complete = data, last
         self._check_length()
 
-    def send(self, data: bytes, *, last: bool = False, trailers: Sequence[Header] = ()) -> None:
+    def send(self, data: bytes) -> None:
         assert self.status is not None
         self._hear("send")
         self.on_send()
         self.body += data
-        self.trailers, self.complete = list(trailers), last
+
+    def finish(self, data: bytes = b"", trailers: Sequence[Header] = ()) -> None:
+        assert self.status is not None
+        self._hear("finish")
+        self.on_send()
+        self.body += data
+        self.trailers, self.complete = list(trailers), True
         self._check_length()
 
     def _check_length(self) -> None:

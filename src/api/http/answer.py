@@ -81,20 +81,23 @@ class AnswerWriter(Link):
             parts.append(last_chunk())
         self._write(b"".join(parts))
 
-    def _write_body(self, data: bytes, *, last: bool = False, trailers: Sequence[Header] = ()) -> None:
+    def _write_piece(self, data: bytes) -> None:
         transport = self._transport
-        if transport is None:
+        if transport is None or not data:
             return
         if not self._framed:
-            if data:
-                transport.write(data)
-        elif last:
-            takes_trailers = self._request is not None and self._request.takes_trailers
-            transport.write(chunk(data) + last_chunk(trailers if takes_trailers else ()))
-        elif len(data) > _COPY_LIMIT_BYTES:
-            transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
-        elif data:
+            transport.write(data)
+        elif len(data) <= _COPY_LIMIT_BYTES:
             transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        else:
+            transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+
+    def _write_end(self, data: bytes, trailers: Sequence[Header]) -> None:
+        if self._framed:
+            takes_trailers = self._request is not None and self._request.takes_trailers
+            self._write(chunk(data) + last_chunk(trailers if takes_trailers else ()))
+        elif data:
+            self._write(data)
 
     def _write_switch(self, lines: bytes) -> None:
         """From here on bytes are bytes."""

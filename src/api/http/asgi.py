@@ -159,10 +159,12 @@ class AsgiCall:
     def _send_body(self, data: bytes, *, last: bool) -> None:
         start, self._start = self._start, None
         self._over = last
-        if start is None:
-            self._client.send(data, last=last)
-        else:
+        if start is not None:
             self._respond(start, data, last=last)
+        elif last:
+            self._client.finish(data)
+        else:
+            self._client.send(data)
         if self._over:
             self._news.set()
 

@@ -2,24 +2,17 @@
 
 It owns the connection's state and its clocks, and knows nothing of what is answered: each request goes to the
 `Handler` that the entrance makes for it, and comes back through the methods of `Client`.
-
-    HEAD     reading a request's head, or waiting for one
-    BODY     a handler is at work, the request's body still comes
-    ANSWER   the whole request has come: a handler is at work, or has been and its answer makes room for the next one
-    PIPE     another protocol: bytes in both directions
-    LINGER   answered, closing: what still comes is thrown away, so that the answer is not lost to a reset
-    CLOSED   nothing more
 """
 
 import asyncio
 from collections.abc import Sequence
-from enum import Enum, auto
 from typing import Any
 
 from vastproxy.api.client import Handler
 from vastproxy.api.errors import ApiError, bad_request, request_timeout
 from vastproxy.api.http.answer import AnswerWriter
 from vastproxy.api.http.entrance import Entrance
+from vastproxy.api.http.places import ANSWER, BODY, CLOSED, HEAD, LINGER, PIPE
 from vastproxy.api.http.request import BadRequest, Request, RequestReader
 from vastproxy.services.http1.fields import FieldTable
 from vastproxy.services.http1.grammar import Header
@@ -28,15 +21,6 @@ from vastproxy.settings.model import ServerSettings
 #: Bytes of further requests that are kept while one is answered; more are left in the kernel. As long as there is
 #: room, the connection is read and a client that leaves is noticed.
 MAX_AHEAD_BYTES = 64 * 1024
-
-
-class Place(Enum):
-    HEAD = auto()
-    BODY = auto()
-    ANSWER = auto()
-    PIPE = auto()
-    LINGER = auto()
-    CLOSED = auto()
 
 
 class HttpProtocol(AnswerWriter):
@@ -71,7 +55,7 @@ class HttpProtocol(AnswerWriter):
         self._reader = RequestReader(
             fields, max_head_bytes=limits.max_header_bytes, max_headers=limits.max_headers
         )
-        self._place = Place.HEAD
+        self._place = HEAD
         self._handler: Handler | None = None
 
     # ── what the transport calls ───────────────────────────────────────────────────────────────
@@ -83,20 +67,20 @@ class HttpProtocol(AnswerWriter):
 
     def data_received(self, data: bytes) -> None:
         place = self._place
-        if place is Place.HEAD or place is Place.BODY:
+        if place is HEAD or place is BODY:
             self._read(data)
-        elif place is Place.ANSWER:
+        elif place is ANSWER:
             self._reader.feed(data)
             if self._reader.ahead_bytes > MAX_AHEAD_BYTES:
                 self._pause()
-        elif place is Place.PIPE:
+        elif place is PIPE:
             assert self._handler is not None
             self._handler.client_data(data, complete=False)
-        elif place is Place.LINGER:
+        elif place is LINGER:
             self._linger_on()
 
     def eof_received(self) -> bool:
-        if self._place is Place.PIPE and self._handler is not None:
+        if self._place is PIPE and self._handler is not None:
             self._handler.client_data(b"", complete=True)
             return True
         # A client that closes its half has left, as nginx sees it: there is no other sign of leaving.
@@ -113,7 +97,7 @@ class HttpProtocol(AnswerWriter):
         super().resume_writing()
         if self._handler is not None:
             self._handler.client_writable()
-        elif self._place is Place.ANSWER:
+        elif self._place is ANSWER:
             self._go_on()
 
     # ── what uvicorn calls ─────────────────────────────────────────────────────────────────────
@@ -148,7 +132,7 @@ class HttpProtocol(AnswerWriter):
 
     def _begin(self, request: Request, body: bytes) -> None:
         self._expect_answer(request)
-        self._place = Place.ANSWER if self._reader.complete else Place.BODY
+        self._place = ANSWER if self._reader.complete else BODY
         if self._reader.complete or request.expects_continue:  # then the client waits for us
             self._deadline.clear()
         else:
@@ -158,7 +142,7 @@ class HttpProtocol(AnswerWriter):
 
     def _read_on(self, handler: Handler, body: bytes) -> None:
         if self._reader.complete:
-            self._place = Place.ANSWER
+            self._place = ANSWER
             self._deadline.clear()
         elif body:
             if not self._reading_paused:
@@ -179,16 +163,16 @@ class HttpProtocol(AnswerWriter):
 
     def _leave(self) -> None:
         handler, self._handler = self._handler, None
-        self._place = Place.CLOSED
+        self._place = CLOSED
         if handler is not None:
             handler.client_left()
 
     def _on_expired(self) -> None:
-        if self._place is Place.BODY:
+        if self._place is BODY:
             self._refuse(request_timeout(self._limits.client_body_timeout_s, "body"))
-        elif self._place is Place.HEAD and not self._reader.idle:
+        elif self._place is HEAD and not self._reader.idle:
             self._refuse(request_timeout(self._limits.client_header_timeout_s, "headers"))
-        elif self._place is Place.HEAD:
+        elif self._place is HEAD:
             self._close()
         else:
             self._end_lingering()
@@ -198,7 +182,7 @@ class HttpProtocol(AnswerWriter):
     def interim(self, status: int, lines: bytes) -> None:
         """See `Client.interim`. Who was waiting to be asked for the body has its time for that from now on."""
         super().interim(status, lines)
-        if status == 100 and self._place is Place.BODY and not self._reading_paused:
+        if status == 100 and self._place is BODY and not self._reading_paused:
             self._deadline.after(self._limits.client_body_timeout_s)
 
     def respond(
@@ -219,20 +203,23 @@ class HttpProtocol(AnswerWriter):
         if last:
             self._finish()
 
-    def send(self, data: bytes, *, last: bool = False, trailers: Sequence[Header] = ()) -> None:
+    def send(self, data: bytes) -> None:
         """See `Client.send`."""
-        if self._handler is None:
-            return
-        self._write_body(data, last=last, trailers=trailers)
-        if last:
+        if self._handler is not None:
+            self._write_piece(data)
+
+    def finish(self, data: bytes = b"", trailers: Sequence[Header] = ()) -> None:
+        """See `Client.finish`."""
+        if self._handler is not None:
+            self._write_end(data, trailers)
             self._finish()
 
     def break_off(self, data: bytes = b"") -> None:
         """See `Client.break_off`."""
         self._handler = None
-        self._write_body(data)
+        self._write_piece(data)
         self._keep_alive = False
-        self._place = Place.CLOSED
+        self._place = CLOSED
         if self._ends_with_connection:
             self._reset()
         else:
@@ -245,13 +232,13 @@ class HttpProtocol(AnswerWriter):
 
     def resume_reading(self) -> None:
         """See `Client.resume_reading`."""
-        if self._reading_paused and self._place is Place.BODY:
+        if self._reading_paused and self._place is BODY:
             self._deadline.after(self._limits.client_body_timeout_s)
         self._resume()
 
     def switch(self, lines: bytes) -> None:
         """See `Client.switch`."""
-        self._place = Place.PIPE
+        self._place = PIPE
         self._write_switch(lines)
         self._resume()
         rest = self._reader.next()
@@ -265,7 +252,7 @@ class HttpProtocol(AnswerWriter):
         self._handler = None
         self._server_state.total_requests += 1
         more = self._reader.ahead_bytes
-        if self._place is Place.PIPE:
+        if self._place is PIPE:
             self._close()
         elif not self._reader.complete or (more and not self._keep_alive):
             self._linger()
@@ -278,9 +265,9 @@ class HttpProtocol(AnswerWriter):
 
     def _go_on(self) -> None:
         """To the next request, unless the client must read first: it may not have more made than it takes."""
-        if self._place is not Place.ANSWER or self._handler is not None or self.write_paused:
+        if self._place is not ANSWER or self._handler is not None or self.write_paused:
             return
-        self._place = Place.HEAD
+        self._place = HEAD
         self._resume()
         limits, rest = self._limits, self._reader.next()
         self._deadline.after(limits.client_header_timeout_s if rest else limits.client_idle_timeout_s)
@@ -288,10 +275,10 @@ class HttpProtocol(AnswerWriter):
             self._read(rest)
 
     def _linger(self) -> None:
-        self._place = Place.LINGER
+        self._place = LINGER
         if not self._end_writing():
             self._close()
 
     def _close(self) -> None:
-        self._place = Place.CLOSED
+        self._place = CLOSED
         self._end()

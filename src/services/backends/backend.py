@@ -83,8 +83,9 @@ class Backend:
         self.in_flight = 0
         self.requests = 0
         self.failures = 0
-        self.last_answer_at = float("-inf")
-        """Clock time of the last bytes of an answer to a client: proof of life."""
+        self.has_answered = False
+        """Have bytes of an answer to a client come since the last probe? They prove that the engine lives."""
+        self._proof_until = float("-inf")
         self._record = Record()
         self._on_event = on_event
         self._lines_for: tuple[EngineTarget | None, str | None] = (None, None)
@@ -140,8 +141,12 @@ class Backend:
     def observe(
         self, seen: Observation, now: float, detail: str, *, unhealthy_after: int, proof_s: float
     ) -> None:
-        """Report what a probe saw. `proof_s`: how long an answer to a client proves that the engine lives."""
-        alive = self.in_flight > 0 and now - self.last_answer_at <= proof_s
+        """Report what a probe saw. `proof_s`: how long an answer to a client, from the moment of the first probe
+        behind it, proves that the engine lives."""
+        if self.has_answered:
+            self.has_answered = False
+            self._proof_until = now + proof_s
+        alive = self.in_flight > 0 and now <= self._proof_until
         self._record, event = judge(self._record, seen, unhealthy_after=unhealthy_after, traffic_alive=alive)
         if event is not None:
             self.step(event, now, detail)
@@ -177,10 +182,6 @@ class Lease:
     def __post_init__(self) -> None:
         self.backend.in_flight += 1
         self.backend.requests += 1
-
-    def answered(self, now: float) -> None:
-        """Bytes of an answer came: the engine lives."""
-        self.backend.last_answer_at = now
 
     def failed(self) -> None:
         """The backend, not the client, is to blame for how this request ended."""

@@ -2,7 +2,8 @@
 
 Who keeps a connection writes the same head each time: a client's library, an engine within the same second. The last
 one of a connection is kept, and the next is compared with it around the digits of its Content-Length. Nothing is
-recognised that reading would have refused: the rest is equal byte for byte, and the digits are a number above 0.
+recognised that reading would have refused: the rest is equal byte for byte, and the digits are a number above 0 as
+everybody writes it.
 """
 
 import re
@@ -37,9 +38,9 @@ class LastHead(Generic[T]):
         before, behind = self._before, self._behind
         if raw.startswith(before) and raw.endswith(behind):
             digits = raw[len(before) : len(raw) - len(behind)]
-            if digits.isdigit() and len(digits) <= _MAX_DIGITS and (length := int(digits)):
+            if digits.isdigit() and not digits.startswith(b"0") and len(digits) <= _MAX_DIGITS:
                 self._misses = 0
-                return made, length
+                return made, int(digits)
         return None
 
     def keep(self, raw: bytes, made: T, *, has_length: bool) -> None:

@@ -14,12 +14,19 @@ its own engine and nothing else.
 import asyncio
 from collections.abc import Callable
 
-from vastproxy.services.deadline import Deadline
+from vastproxy.services.deadline import Silence
 from vastproxy.services.errors import BackendError, BackendProtocolError, BackendTimeout, ResponseInterrupted
 from vastproxy.services.http1.fields import FieldTable
 from vastproxy.services.http1.grammar import Header
 from vastproxy.services.tunnels.base import Stream
-from vastproxy.services.upstream.response import Phase, ResponseReader
+from vastproxy.services.upstream.response import (
+    DONE,
+    HEAD,
+    IDLE,
+    SWITCHED,
+    Phase,
+    ResponseReader,
+)
 from vastproxy.services.upstream.sink import Sink
 
 
@@ -27,13 +34,13 @@ class UpstreamConnection:
     """See the module's docstring. All methods belong to the event loop's thread."""
 
     __slots__ = (
-        "_deadline",
         "_eof",
         "_idle_timeout_s",
         "_lost",
         "_on_lost",
         "_paused",
         "_reader",
+        "_silence",
         "_sink",
         "_stream",
         "_timeout_s",
@@ -45,7 +52,7 @@ class UpstreamConnection:
     def __init__(self, fields: FieldTable | None = None) -> None:
         """`fields`: see `ResponseReader`."""
         self._reader = ResponseReader(fields)
-        self._deadline = Deadline(asyncio.get_running_loop(), self._on_expired)
+        self._silence = Silence(asyncio.get_running_loop(), self._on_silent)
         self._stream: Stream | None = None
         self._sink: Sink | None = None
         self._timeout_s = 0.0
@@ -69,7 +76,7 @@ class UpstreamConnection:
         if self.write_paused or self._eof or self._lost or self._stream is None or self._stream.is_closing():
             return False
         phase = self._reader.phase
-        return self._reader.keep_alive and (phase is Phase.DONE or phase is Phase.IDLE)
+        return self._reader.keep_alive and (phase is DONE or phase is IDLE)
 
     @property
     def on_lost(self) -> Callable[[], None] | None:
@@ -99,15 +106,15 @@ class UpstreamConnection:
     ) -> None:
         """Write the start of a request; its response goes to `sink`. Only while `reusable`.
 
-        `headers_timeout_s` bounds the wait for the final head, `idle_timeout_s` each silence after it; both give
-        BackendTimeout. `head_only`, `may_switch`: see `ResponseReader.begin`.
+        `headers_timeout_s` bounds the wait for the final head, `idle_timeout_s` each silence after it (an eighth more
+        at the most); both give BackendTimeout. `head_only`, `may_switch`: see `ResponseReader.begin`.
         """
         assert self._stream is not None
         self._reader.begin(head_only=head_only, may_switch=may_switch)
         self._sink = sink
         self._timeout_s = headers_timeout_s
         self._idle_timeout_s = idle_timeout_s
-        self._deadline.after(headers_timeout_s)
+        self._silence.limit(headers_timeout_s)
         self.requests += 1
         if self._eof or self._lost:  # it ended while nobody was looking, and nothing will come that says so
             asyncio.get_running_loop().call_soon(self._end, None)
@@ -117,8 +124,8 @@ class UpstreamConnection:
     def write(self, data: bytes) -> None:
         """Write more of the request, or of a switched protocol."""
         if self._stream is not None and not self._lost:
-            if self._reader.phase is Phase.SWITCHED and not self._paused:
-                self._deadline.after(self._timeout_s)
+            if self._reader.phase is SWITCHED:
+                self._silence.heard = True
             self._stream.write(data)
 
     def write_eof(self) -> None:
@@ -130,33 +137,33 @@ class UpstreamConnection:
         """Let nothing more come until `resume_reading`. Silence is nobody's fault meanwhile."""
         if not self._paused and self._stream is not None:
             self._paused = True
-            self._deadline.clear()
+            self._silence.clear()
             self._stream.pause_reading()
 
     def resume_reading(self) -> None:
         if self._paused and self._stream is not None:
             self._paused = False
             if self._sink is not None:
-                self._deadline.after(self._timeout_s)
+                self._silence.limit(self._timeout_s)
             if not self._lost:
                 self._stream.resume_reading()
 
     def forget(self) -> None:
         """Nobody wants the response any more; the sink hears nothing more. `abort` must follow."""
         self._sink = None
-        self._deadline.clear()
+        self._silence.clear()
 
     def abort(self) -> None:
         """End the connection at once. The sink hears nothing more."""
         self._sink = None
-        self._deadline.close()
+        self._silence.close()
         if self._stream is not None:
             self._stream.abort()
 
     def close(self) -> None:
         """End the connection politely: what was written still goes out. The sink hears nothing more."""
         self._sink = None
-        self._deadline.close()
+        self._silence.close()
         if self._stream is not None and not self._stream.is_closing():
             self._stream.close()
 
@@ -166,8 +173,7 @@ class UpstreamConnection:
         self._stream = transport
 
     def data_received(self, data: bytes) -> None:
-        reader = self._reader
-        sink = self._sink
+        reader, sink = self._reader, self._sink
         before = reader.phase
         try:
             data = reader.feed(data)
@@ -177,23 +183,22 @@ class UpstreamConnection:
         if sink is None:
             return
         phase = reader.phase
-        if before is Phase.HEAD:
+        if before is HEAD:
             if reader.interim:
                 self._tell_interim(sink)
-            if phase is not Phase.HEAD and self._sink is sink:
+            if phase is not HEAD and self._sink is sink:
                 self._answer(sink, data, phase)
-        elif phase is Phase.DONE:
+        elif phase is DONE:
             self._finish()
             sink.engine_data(data, True)
         else:
-            if not self._paused:
-                self._deadline.after(self._timeout_s)
+            self._silence.heard = True
             if data:
                 sink.engine_data(data, False)
 
     def eof_received(self) -> bool:
         self._eof = True
-        if self._reader.phase is Phase.SWITCHED:
+        if self._reader.phase is SWITCHED:
             if self._sink is not None:
                 self._sink.engine_data(b"", True)
             return True  # our half stays open until it is ended, too
@@ -203,7 +208,7 @@ class UpstreamConnection:
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
         self._end(exc)
-        self._deadline.close()
+        self._silence.close()
         if self._on_lost is not None:
             self._on_lost()
 
@@ -227,23 +232,23 @@ class UpstreamConnection:
         head = self._reader.head
         assert head is not None
         self._timeout_s = self._idle_timeout_s
-        if phase is Phase.SWITCHED:
-            self._deadline.after(self._timeout_s)
+        if phase is SWITCHED:
+            self._silence.limit(self._timeout_s)
             sink.engine_switched(head, data)
-        elif phase is Phase.DONE and not self._reader.trailers:
+        elif phase is DONE and not self._reader.trailers:
             self._finish()
             sink.engine_answered(head, data, True)
         else:
-            self._deadline.after(self._timeout_s)
+            self._silence.limit(self._timeout_s)
             sink.engine_answered(head, data, False)
-            if phase is Phase.DONE and self._sink is sink:  # trailers come with the end, behind the body
+            if phase is DONE and self._sink is sink:  # trailers come with the end, behind the body
                 self._finish()
                 sink.engine_data(b"", True)
 
     def _finish(self) -> None:
         self._sink = None
         self.resume_reading()
-        self._deadline.clear()
+        self._silence.clear()
 
     def _end(self, exc: Exception | None) -> None:
         """Nothing more will come: the proper end of some bodies, the untimely end of everything else."""
@@ -269,12 +274,12 @@ class UpstreamConnection:
         else:
             self.abort()
 
-    def _on_expired(self) -> None:
+    def _on_silent(self) -> None:
         silence = f"within {self._timeout_s:g} s"
-        if self._reader.phase is Phase.HEAD:
+        if self._reader.phase is HEAD:
             text = f"no response headers came from the engine {silence}"
             self._fail(BackendTimeout(text, phase="headers"))
-        elif self._reader.phase is Phase.SWITCHED and self._sink is not None:
+        elif self._reader.phase is SWITCHED and self._sink is not None:
             self._sink.engine_data(b"", True)  # silence of both sides, so it is nobody's fault
         else:
             self._fail(BackendTimeout(f"not one more byte came from the engine {silence}", phase="idle"))

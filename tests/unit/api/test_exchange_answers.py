@@ -69,7 +69,7 @@ async def test_each_token_goes_out_in_the_call_that_brought_it(scene: Scene) -> 
         assert asked.client.body.endswith(piece)
     asked.stream.feed(b"0\r\n\r\n")
     assert (asked.client.body, asked.client.complete, asked.client.length) == (b"abcdef", True, None)
-    assert asked.client.calls == ["respond", "send", "send", "send", "send"]
+    assert asked.client.calls == ["respond", "send", "send", "send", "finish"]
     assert scene.access.lines == [(200, 1, 6, 0, 1)]
 
 

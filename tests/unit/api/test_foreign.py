@@ -136,7 +136,7 @@ async def test_a_request_and_its_answer(tasks: Tasks) -> None:
         if server.handler.complete:
             server.client.interim(103, b"")  # nothing that ASGI could say
             server.client.respond(201, b"x-a: 1\r\n", length=2, data=b"o")
-            server.client.send(b"k", last=True, trailers=[(b"x-t", b"1")])
+            server.client.finish(b"k", [(b"x-t", b"1")])
 
     server.handler.on_data = answer
     await server.serve()
@@ -218,7 +218,7 @@ async def test_a_server_that_does_not_take_more_stops_the_handler_and_lets_it_go
     await asyncio.sleep(0.01)
     assert server.handler.calls.count("writable") == 1
     assert not server.client.write_paused
-    server.client.send(b"z", last=True)
+    server.client.finish(b"z")
     await serving
     assert len(server.body) == HIGH_WATER_BYTES + 2
 

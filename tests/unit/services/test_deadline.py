@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.loop import AutojumpLoop
-from vastproxy.services.deadline import Deadline
+from vastproxy.services.deadline import Deadline, Silence
 
 pytestmark = pytest.mark.virtual_time
 
@@ -153,3 +153,60 @@ def test_moving_it_away_costs_no_timer() -> None:
     assert on(loop, [(0.01, "after", 100.0)] * 1000) == [pytest.approx(110)]
     sleeps = 1001
     assert loop.timers - sleeps == 2  # the first, and the rest of the time when that one was too early
+
+
+# ── silence ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Listening:
+    """A limit to silence on the running loop that writes down when it was met."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.silent_at: list[float] = []
+        self.silence = Silence(self._loop, lambda: self.silent_at.append(self._loop.time()))
+
+
+async def test_silence_from_the_beginning_is_met_on_time_and_once() -> None:
+    listening = Listening()
+    listening.silence.limit(8)
+    await asyncio.sleep(100)
+    assert listening.silent_at == [8]
+
+
+@given(st.lists(st.floats(0.01, 7.9), max_size=30))
+@settings(max_examples=50, deadline=None)
+def test_silence_is_met_after_the_limit_and_at_most_an_eighth_later(pauses: list[float]) -> None:
+    async def scene() -> None:
+        listening = Listening()
+        listening.silence.limit(8)
+        for pause in pauses:
+            await asyncio.sleep(pause)
+            listening.silence.heard = True
+        last = asyncio.get_running_loop().time()
+        assert listening.silent_at == []
+        await asyncio.sleep(100)
+        (silent_at,) = listening.silent_at
+        assert last + 8 - 1e-6 <= silent_at <= last + 9 + 1e-6
+
+    with asyncio.Runner(loop_factory=AutojumpLoop) as runner:
+        runner.run(scene())
+
+
+@pytest.mark.parametrize("how", ["clear", "close"])
+async def test_no_limit_is_met_after_the_end(how: str) -> None:
+    listening = Listening()
+    listening.silence.limit(8)
+    await asyncio.sleep(4)
+    getattr(listening.silence, how)()
+    await asyncio.sleep(100)
+    assert listening.silent_at == []
+
+
+async def test_a_new_limit_forgets_what_was_heard_before() -> None:
+    listening = Listening()
+    listening.silence.limit(8)
+    listening.silence.heard = True
+    listening.silence.limit(16)
+    await asyncio.sleep(100)
+    assert listening.silent_at == [16]

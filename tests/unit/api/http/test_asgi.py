@@ -103,7 +103,7 @@ async def test_an_answer_of_known_length(tasks: Tasks) -> None:
 async def test_an_answer_in_pieces(tasks: Tasks) -> None:
     client = await ask(tasks, answering(START, body(b"a", more=True), body(b"b", more=True), body(b"")))
     assert (client.length, client.body, client.complete) == (None, b"ab", True)
-    assert client.calls == ["respond", "send", "send"]
+    assert client.calls == ["respond", "send", "finish"]
 
 
 @pytest.mark.parametrize(("method", "status"), [(b"HEAD", 200), (b"GET", 204), (b"GET", 304)])

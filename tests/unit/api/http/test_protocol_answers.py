@@ -65,7 +65,7 @@ async def test_an_answer_of_unknown_length_is_chunked() -> None:
     connected.protocol.send(b"two")
     connected.protocol.send(b"")
     connected.protocol.send(b"x" * 20_000)
-    connected.protocol.send(b"end", last=True, trailers=[(b"x-t", b"1")])
+    connected.protocol.finish(b"end", [(b"x-t", b"1")])
     assert connected.transport.written == (
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n4e20\r\n"
         + b"x" * 20_000
@@ -87,7 +87,7 @@ async def test_trailers_are_for_who_takes_them(te: bytes, sent: bytes) -> None:
     connected = Connected()
     connected.transport.send(get(b"/", te))
     connected.begin_answer()
-    connected.protocol.send(b"", last=True, trailers=[(b"x-t", b"1")])
+    connected.protocol.finish(b"", [(b"x-t", b"1")])
     assert connected.transport.written.endswith(b"\r\n\r\n" + sent)
 
 
@@ -96,7 +96,7 @@ async def test_an_answer_of_known_length_is_not_framed() -> None:
     connected.transport.send(get(b"/", b"TE: trailers"))
     connected.protocol.respond(200, b"content-length: 5\r\n", length=5, data=b"he")
     connected.protocol.send(b"")
-    connected.protocol.send(b"llo", last=True, trailers=[(b"x-t", b"1")])
+    connected.protocol.finish(b"llo", [(b"x-t", b"1")])
     assert connected.transport.written.endswith(b"content-length: 5\r\n\r\nhello")
 
 
@@ -135,7 +135,7 @@ async def test_to_http_1_0_an_answer_of_unknown_length_ends_with_the_connection(
     connected.protocol.interim(103, b"")
     connected.begin_answer(b"one")
     connected.protocol.send(b"two")
-    connected.protocol.send(b"", last=True, trailers=[(b"a", b"b")])
+    connected.protocol.finish(b"", [(b"a", b"b")])
     assert connected.transport.written == b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nonetwo"
     assert connected.transport.closed
     assert not connected.transport.socket.resets
@@ -297,7 +297,7 @@ async def test_the_client_of_a_pipe_may_end_its_half() -> None:
     assert connected.handler.complete
     connected.protocol.send(b"still")
     assert connected.transport.written.endswith(b"still")
-    connected.protocol.send(b"", last=True)
+    connected.protocol.finish()
     assert connected.transport.closed
 
 

@@ -89,7 +89,7 @@ async def test_an_upload_that_ends_during_an_early_answer_needs_no_lingering() -
     connected.begin_answer(b"a")
     assert b"\r\nconnection: close\r\n" in connected.transport.written
     connected.transport.send(b"hello")
-    connected.protocol.send(b"b", last=True)
+    connected.protocol.finish(b"b")
     assert connected.transport.closed
 
 
@@ -111,7 +111,7 @@ async def test_a_chunked_answer_breaks_off_without_its_last_chunk() -> None:
     assert connected.transport.written.endswith(b"3\r\none\r\n5\r\nevent\r\n")
     assert connected.transport.closed
     assert not connected.transport.socket.resets
-    connected.protocol.send(b"more", last=True)  # too late
+    connected.protocol.finish(b"more")  # too late
     assert connected.transport.written.endswith(b"event\r\n")
 
 
@@ -160,7 +160,7 @@ async def test_a_client_that_leaves_is_told_of_once(how: str, when: str) -> None
     assert connected.state.connections == set()
     assert not connected.protocol.at_work
     written = connected.transport.written
-    connected.protocol.send(b"more", last=True)
+    connected.protocol.finish(b"more")
     assert connected.transport.written == written
 
 
@@ -209,7 +209,7 @@ async def test_a_request_is_answered_before_the_server_ends(answering: bool) -> 
     connected.protocol.shutdown()
     assert not connected.transport.is_closing()
     if answering:
-        connected.protocol.send(b"b", last=True)
+        connected.protocol.finish(b"b")
     else:
         connected.answer()
         assert b"\r\nconnection: close\r\n" in connected.transport.written

@@ -169,7 +169,7 @@ async def test_traffic_that_is_answered_outweighs_bad_health(bench: Bench) -> No
     bench.engine.inside.status["/health"] = 500
     bench.backend.in_flight = 1
     for _ in range(6):
-        bench.backend.last_answer_at = bench.now
+        bench.backend.has_answered = True
         assert await bench.tend(after_s=5) is State.HEALTHY
     bench.backend.in_flight = 0
     assert [await bench.tend(after_s=5) for _ in range(3)][-1] is State.UNHEALTHY
