@@ -79,7 +79,7 @@ def ours(form: Literal["text", "json"], *, enabled: bool = True) -> Iterator[Log
         def log(request_id: bytes) -> None:
             access.log(
                 request_id,
-                "POST",
+                b"POST",
                 b"/v1/chat/completions",
                 12345678,
                 200,

@@ -73,6 +73,7 @@ class AccessLog:
         self._json = sink is not None and form == "json"
         self._clock = clock
         self._word = json_word if self._json else text_word
+        self._methods: dict[bytes, bytes] = {}
         self._paths: dict[bytes, bytes] = {}
         self._words: dict[str, bytes] = {}
         self._instances: dict[int | None, bytes] = {}
@@ -89,7 +90,7 @@ class AccessLog:
     def log(
         self,
         request_id: bytes,
-        method: str,
+        method: bytes,
         target: bytes,
         instance_id: int | None,
         status: int,
@@ -113,7 +114,7 @@ class AccessLog:
         if not self._wanted:
             return
         name = request_id if request_id.isalnum() else self._word(request_id)
-        verb = self._words.get(method) or self._known(method)
+        verb = self._methods.get(method) or _kept(self._methods, method, self._word(method))
         path = self._paths.get(target) or self._path(target)
         where = self._instances.get(instance_id) or self._instance(instance_id)
         peer = self._words.get(client) or self._known(client)

@@ -56,7 +56,6 @@ class Attempts:
         request: Request,
         upload: Upload,
         client: Client,
-        *,
         request_id: bytes,
         pin: int | None,
     ) -> None:
@@ -164,8 +163,8 @@ class Attempts:
             request,
             upload,
             lease.backend,
-            client=self._client,
-            request_id=self._request_id,
+            self._client,
+            self._request_id,
             expect=request.expects_continue and not upload.total_bytes,
         )
         self._owner.attempt_sent()

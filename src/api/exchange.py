@@ -55,7 +55,7 @@ class Exchange:
     )
 
     def __init__(
-        self, tools: ProxyTools, request: Request, client: Client, *, request_id: bytes, pin: int | None
+        self, tools: ProxyTools, request: Request, client: Client, request_id: bytes, pin: int | None
     ) -> None:
         self._tools = tools
         self._request = request
@@ -63,7 +63,7 @@ class Exchange:
         self._request_id = request_id
         self._stage = stages.GATHER
         self._upload = Upload(request.framing.length)
-        self._attempts = Attempts(tools, self, request, self._upload, client, request_id=request_id, pin=pin)
+        self._attempts = Attempts(tools, self, request, self._upload, client, request_id, pin)
         self._timer: asyncio.TimerHandle | None = None
         self._total_timer: asyncio.TimerHandle | None = None
         self._continued = False
@@ -287,7 +287,7 @@ class Exchange:
         now, first = time.perf_counter(), self._first_byte_at
         self._tools.access_log.log(
             self._request_id,
-            self._request.method.decode("latin-1"),
+            self._request.method,
             self._request.target,
             self._attempts.instance_id,
             self._status,

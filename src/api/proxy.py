@@ -36,11 +36,11 @@ class Proxy:
         else:
             request_id = next(self._request_ids).encode()
         pin = _pin(known[b"x-vastproxy-instance"][-1]) if b"x-vastproxy-instance" in known else None
-        return Exchange(self._tools, request, client, request_id=request_id, pin=pin)
+        return Exchange(self._tools, request, client, request_id, pin)
 
     def log_refused(self, status: int, client: Client) -> None:
         """A connection was refused before there was a request to name."""
-        self._tools.access_log.log(b"-", "-", b"-", None, status, 0, 0, 0, 0.0, None, client.peer)
+        self._tools.access_log.log(b"-", b"-", b"-", None, status, 0, 0, 0, 0.0, None, client.peer)
 
 
 def _pin(value: bytes) -> int | None:

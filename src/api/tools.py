@@ -49,10 +49,11 @@ class ProxyTools:
         length = request.framing.length
         if length is not None and length > self.max_body_bytes:
             return too_large(self.max_body_bytes)
-        path = request.path
-        if is_denied(path, self._allow_paths, method=request.method.decode("latin-1")):
-            return denied_path(path.decode("latin-1"))
-        return None
+        facts = request.facts
+        if facts.is_proxied is None:
+            method = request.method.decode("latin-1")
+            facts.is_proxied = not is_denied(request.path, self._allow_paths, method=method)
+        return None if facts.is_proxied else denied_path(request.path.decode("latin-1"))
 
     def lease(self, pin: int | None, tried: Set[int]) -> Lease:
         """See `Fleet.lease`."""
@@ -63,9 +64,9 @@ class ProxyTools:
         request: Request,
         upload: Upload,
         backend: Backend,
-        *,
         client: Client,
         request_id: bytes,
+        *,
         expect: bool,
     ) -> bytes:
         """The request as it is written to this backend's engine: the head, and what has come of the body."""
@@ -75,22 +76,20 @@ class ProxyTools:
             request.method.decode("latin-1"), request.target, request.headers
         )
         length, body = upload.begin(request.target if carrying else None)
-        facts = request.facts
-        if facts.sent_lines is None:
-            facts.sent_lines = sent_lines(request.fields, request.connection)
-        lines = [
-            facts.sent_lines,
-            backend.request_lines(),
-            b"x-request-id: %b\r\n" % request_id,
-            self._forwarding.lines(request, client),
-        ]
+        sent = request.facts.sent_lines
+        if sent is None:
+            sent = request.facts.sent_lines = self._sent_lines(request, client)
+        more = b"expect: 100-continue\r\n" if expect else b""
+        lines = b"%b%bx-request-id: %b\r\n%b" % (backend.request_lines(), sent, request_id, more)
+        return request_head(request.method, request.target, lines, length) + body
+
+    def _sent_lines(self, request: Request, client: Client) -> bytes:
+        lines = sent_lines(request.fields, request.connection) + self._forwarding.lines(request, client)
         if request.upgrade:
-            lines.append(b"connection: upgrade\r\nupgrade: %b\r\n" % request.upgrade)
-        elif request.takes_trailers:
-            lines.append(b"connection: te\r\nte: trailers\r\n")
-        if expect:
-            lines.append(b"expect: 100-continue\r\n")
-        return request_head(request.method, request.target, b"".join(lines), length=length) + body
+            return lines + b"connection: upgrade\r\nupgrade: %b\r\n" % request.upgrade
+        if request.takes_trailers:
+            return lines + b"connection: te\r\nte: trailers\r\n"
+        return lines
 
     def abort(self, backend: Backend, rid: str, close: Callable[[], None]) -> None:
         """Have the engine end the request that it knows as `rid`, then `close` its stream."""

@@ -101,7 +101,7 @@ class RecordingAccessLog(AccessLog):
     def log(
         self,
         request_id: bytes,
-        method: str,
+        method: bytes,
         target: bytes,
         instance_id: int | None,
         status: int,

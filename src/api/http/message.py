@@ -20,15 +20,17 @@ class BadRequest(Exception):
 class HeadFacts:
     """What others have found out from a head alone. Shared by all requests with the same one on a connection."""
 
-    __slots__ = ("admitted_by", "is_own", "sent_lines")
+    __slots__ = ("admitted_by", "is_own", "is_proxied", "sent_lines")
 
     def __init__(self) -> None:
         self.is_own: bool | None = None
         """Is it for one of our own pages?"""
         self.admitted_by: object = None
         """The key ring that found its key good."""
+        self.is_proxied: bool | None = None
+        """May its path be asked of an engine?"""
         self.sent_lines: bytes | None = None
-        """What of its header lines an engine gets."""
+        """The header lines that every engine gets: what travels of its own, and what is told of the client."""
 
 
 @dataclass(slots=True)  # not frozen, which would double what making one costs

@@ -74,7 +74,7 @@ def response_fields() -> FieldTable:
     return FieldTable(never=_NEVER_RETURNED, marked=_RESPONSE_READ)
 
 
-def request_head(method: bytes, target: bytes, lines: bytes, *, length: int | None) -> bytes:
+def request_head(method: bytes, target: bytes, lines: bytes, length: int | None) -> bytes:
     """The head of a request for the engine, ready to be written. `lines`: header lines, each with its CRLF.
 
     `length` None means that the body's length is not known: it must be sent in chunks.

@@ -1,5 +1,6 @@
 """AES-GCM as OpenSSH uses it (RFC 5647; PROTOCOL §1.6), with one cipher object per direction and not per packet."""
 
+import struct
 from typing import Final
 
 from asyncssh.encryption import Encryption, GCMEncryption
@@ -8,6 +9,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 #: The nonce's counter has 64 bits and begins anywhere.
 COUNTER_WRAP: Final = (1 << 64) - 1
+#: A nonce: the fixed part, and the counter.
+NONCE: Final = struct.Struct(">4sQ").pack
 
 
 class AesGcm(Encryption):
@@ -26,7 +29,7 @@ class AesGcm(Encryption):
         """The nonce for one packet, which is used up with it."""
         counter = self.counter
         self.counter = (counter + 1) & COUNTER_WRAP
-        return self.fixed + counter.to_bytes(8, "big")
+        return NONCE(self.fixed, counter)
 
     def encrypt_packet(self, seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:
         return header + self.encrypt(self.next_nonce(), packet, header), b""

@@ -25,7 +25,7 @@ import asyncssh
 from asyncssh.constants import MSG_CHANNEL_DATA, MSG_IGNORE
 from cryptography.exceptions import InvalidTag
 
-from vastproxy.services.tunnels.aesgcm import COUNTER_WRAP, AesGcm, adopted
+from vastproxy.services.tunnels.aesgcm import COUNTER_WRAP, NONCE, AesGcm, adopted
 from vastproxy.services.tunnels.stream import DirectStream
 
 _TAG_BYTES: Final = 16
@@ -108,7 +108,7 @@ class FastConnection(asyncssh.SSHClientConnection):
                 if after > end or length < _BLOCK_BYTES:
                     break
                 sealed = data[at + 4 : after] if length < _LARGE_BYTES else memoryview(data)[at + 4 : after]
-                plain = decrypt(fixed + counter.to_bytes(8, "big"), sealed, header)
+                plain = decrypt(NONCE(fixed, counter), sealed, header)
                 padding, message, number, size = _DATA_HEAD(plain)
                 if message != MSG_CHANNEL_DATA or _DATA_HEAD_BYTES + size + padding != length:
                     break

@@ -33,6 +33,7 @@ from vastproxy.services.tunnels.sending import MESSAGE, PACKET_BYTES, SIZED_MESS
 _PIECE_BYTES: Final = 65_536
 #: In how many parts a window is given anew.
 _REFILLS: Final = 8
+_SHUT: Final = -1
 
 
 class DirectStream(SendingHalf[StreamProtocolT]):
@@ -66,7 +67,9 @@ class DirectStream(SendingHalf[StreamProtocolT]):
         self._factory = factory
         self._explain_end = explain_end
         self._opening: asyncio.Future[StreamProtocolT] | None = None
-        self._window = self._room = window
+        self._window = window
+        #: Bytes that the other side may still send; less than none while it may send nothing, not even no bytes.
+        self._room = _SHUT
         #: More room is given when there is less than this.
         self._refill = window - window // _REFILLS
         self._paused = self._took_eof = self._told_eof = False
@@ -85,7 +88,7 @@ class DirectStream(SendingHalf[StreamProtocolT]):
             bytes((MSG_CHANNEL_OPEN,))
             + String(b"direct-tcpip")
             + UInt32(self._number)
-            + UInt32(self._room)
+            + UInt32(self._window)
             + UInt32(PACKET_BYTES)
             + String(host)
             + UInt32(port)
@@ -101,7 +104,7 @@ class DirectStream(SendingHalf[StreamProtocolT]):
         opening, self._opening = self._opening, None
         if opening is None:
             raise asyncssh.ProtocolError("Channel not being opened")
-        self._peer, self._credit = send_chan, send_window
+        self._peer, self._credit, self._room = send_chan, send_window, self._window
         self._packet_bytes = min(send_pktsize, PACKET_BYTES)
         if opening.done():  # abandoned
             self._ended = self._closing = True
@@ -138,18 +141,13 @@ class DirectStream(SendingHalf[StreamProtocolT]):
     def accept(self, data: bytes) -> bool:
         """Take the data of one packet; False when the other side must not send it."""
         size = len(data)
-        if (
-            size > self._room
-            or self._took_eof
-            or self._took_close
-            or (self._peer is None and not self._sent_close)
-        ):
+        self._room = room = self._room - size
+        if room < 0:
             return False
-        self._room -= size
         if self._held is not None:
             self._held += data
         elif size and not self._closing:
-            if self._room < self._refill:
+            if room < self._refill:
                 self._give_room()
             try:
                 self.protocol.data_received(data)
@@ -173,10 +171,12 @@ class DirectStream(SendingHalf[StreamProtocolT]):
         elif pkttype == MSG_CHANNEL_EOF:
             packet.check_end()
             self._took_eof = True
+            self._room = _SHUT
             self._tell_end()
         elif pkttype == MSG_CHANNEL_CLOSE:
             packet.check_end()
             self._took_close = True
+            self._room = _SHUT
             self._send_close()
             self._loop.call_soon(self._tell_end)
         elif pkttype == MSG_CHANNEL_REQUEST:
