@@ -255,8 +255,6 @@ class Exchange:
         else:
             self._client.resume_reading()
 
-    # ── ends ───────────────────────────────────────────────────────────────────────────────────
-
     @property
     def _is_answered(self) -> bool:
         return self._stage is stages.RELAY or self._stage is stages.PIPE
@@ -281,9 +279,10 @@ class Exchange:
 
     def _over(self) -> None:
         self._stage = stages.advance(self._stage, stages.END)
-        for timer in (self._timer, self._total_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._total_timer is not None:
+            self._total_timer.cancel()
         now, first = time.perf_counter(), self._first_byte_at
         self._tools.access_log.log(
             self._request_id,

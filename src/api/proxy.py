@@ -22,7 +22,7 @@ class Proxy:
     def __init__(self, fleet: Fleet, *, access_log: AccessLog | None = None) -> None:
         self._tools = ProxyTools(fleet, access_log=access_log if access_log is not None else AccessLog())
         # Unique among processes by its beginning, within one by its end.
-        self._request_ids = map(f"{secrets.token_hex(6)}%08x".__mod__, itertools.count(1))
+        self._request_ids = map(f"{secrets.token_hex(6)}%08x".encode().__mod__, itertools.count(1))
 
     async def aclose(self) -> None:
         """End what is under way."""
@@ -34,7 +34,7 @@ class Proxy:
         if b"x-request-id" in known and _REQUEST_ID.fullmatch(known[b"x-request-id"][-1]):
             request_id = known[b"x-request-id"][-1]
         else:
-            request_id = next(self._request_ids).encode()
+            request_id = next(self._request_ids)
         pin = _pin(known[b"x-vastproxy-instance"][-1]) if b"x-vastproxy-instance" in known else None
         return Exchange(self._tools, request, client, request_id, pin)
 

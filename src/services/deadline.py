@@ -16,13 +16,14 @@ _LOOKS = 8
 class Deadline:
     """Calls `on_expired` once when `after` was not called again, and `clear` not at all, for that long."""
 
-    __slots__ = ("_at", "_loop", "_on_expired", "_timer")
+    __slots__ = ("_at", "_loop", "_on_expired", "_timer", "_timer_at")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_expired: Callable[[], None]) -> None:
         self._loop = loop
         self._on_expired = on_expired
         self._at = _NEVER
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = _NEVER
 
     @property
     def is_set(self) -> bool:
@@ -31,12 +32,10 @@ class Deadline:
     def after(self, seconds: float) -> None:
         """It expires this long from now, whatever it was before."""
         self._at = at = self._loop.time() + seconds
-        timer = self._timer
-        if timer is None:
-            self._timer = self._loop.call_at(at, self._fire)
-        elif timer.when() > at:
-            timer.cancel()
-            self._timer = self._loop.call_at(at, self._fire)
+        if at < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._set_timer(at)
 
     def clear(self) -> None:
         """It does not expire."""
@@ -48,13 +47,19 @@ class Deadline:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._timer_at = _NEVER
+
+    def _set_timer(self, at: float) -> None:
+        self._timer = self._loop.call_at(at, self._fire)
+        self._timer_at = at
 
     def _fire(self) -> None:
         self._timer = None
+        self._timer_at = _NEVER
         if self._at == _NEVER:
             return
         if self._at > self._loop.time():
-            self._timer = self._loop.call_at(self._at, self._fire)
+            self._set_timer(self._at)
             return
         self._at = _NEVER
         self._on_expired()

@@ -147,7 +147,9 @@ class RequestReader:
         found = self._last.find(raw)
         if found is not None:
             last, length = found
-            self._expect(last if length is None else again(last, length))
+            if length is not None and length != last.framing.length:
+                last = again(last, length)
+            self._expect(last)
             return
         self._begins = raw[:8]
         request = self._read_head(raw)

@@ -34,9 +34,12 @@ class UpstreamPool:
 
     def take(self) -> UpstreamConnection | None:
         """A connection that has served before and may again, if there is one."""
+        if not self._idle:
+            return None
+        since = asyncio.get_running_loop().time() - self._idle_s
         while self._idle:
             connection = self._idle.pop()
-            if self._is_young(connection):
+            if connection.idle_since >= since and connection.reusable:
                 return connection
             connection.close()
         return None
@@ -82,21 +85,18 @@ class UpstreamPool:
             connection.close()
         self._idle.clear()
 
-    def _is_young(self, connection: UpstreamConnection) -> bool:
-        age_s = asyncio.get_running_loop().time() - connection.idle_since
-        return connection.reusable and age_s <= self._idle_s
-
     def _sweep(self) -> None:
         self._sweeper = None
+        loop = asyncio.get_running_loop()
+        since = loop.time() - self._idle_s
         young: list[UpstreamConnection] = []
         for connection in self._idle:
-            if self._is_young(connection):
+            if connection.idle_since >= since and connection.reusable:
                 young.append(connection)
             else:
                 connection.close()
         self._idle = young
         if young:
-            loop = asyncio.get_running_loop()
             oldest = min(connection.idle_since for connection in young)
             delay_s = max(oldest + self._idle_s - loop.time(), 0.0) + 0.01
             self._sweeper = loop.call_later(delay_s, self._sweep)

@@ -197,11 +197,10 @@ class ResponseReader:
             self._read_head(raw)
             return
         read, length = found
-        if length is None:
-            self._take(read.head, read)
-        else:
-            lines = b"%b%d%b" % (read.before, length, read.behind)
-            self._take(ResponseHead(read.head.status, lines, length, True), read)
+        head = read.head
+        if length is not None and length != head.length:
+            head = ResponseHead(head.status, b"%b%d%b" % (read.before, length, read.behind), length, True)
+        self._take(head, read)
 
     def _take(self, head: ResponseHead, read: _Read) -> None:
         """The final head has come."""
