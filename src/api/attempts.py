@@ -127,6 +127,11 @@ class Attempts:
             connection.abort()
         self.lease.release()
 
+    def end(self) -> None:
+        """Nothing more will be tried. Owner and attempts refer to each other, which only the garbage collector would
+        find out, and late."""
+        del self._owner
+
     def drop(self) -> None:
         """Nobody wants the answer any more: the engine is told, the lease given back, and nobody blamed."""
         self._drop_connection(is_dead=False)

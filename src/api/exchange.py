@@ -297,3 +297,4 @@ class Exchange:
             first - self._began if first is not None else None,
             self._client.peer,
         )
+        self._attempts.end()

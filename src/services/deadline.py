@@ -13,6 +13,10 @@ _NEVER = float("inf")
 _LOOKS = 8
 
 
+def _nobody() -> None:
+    """Who is called when there is nobody to call any more."""
+
+
 class Deadline:
     """Calls `on_expired` once when `after` was not called again, and `clear` not at all, for that long."""
 
@@ -30,7 +34,7 @@ class Deadline:
         return self._at != _NEVER
 
     def after(self, seconds: float) -> None:
-        """It expires this long from now, whatever it was before."""
+        """It expires this long from now, whatever it was before – unless it was closed."""
         self._at = at = self._loop.time() + seconds
         if at < self._timer_at:
             if self._timer is not None:
@@ -42,12 +46,14 @@ class Deadline:
         self._at = _NEVER
 
     def close(self) -> None:
-        """As `clear`, and leave nothing in the event loop."""
+        """It will not be set again, nothing is left in the event loop, and nobody is referred to any more: who is
+        called refers to the deadline, and only the garbage collector would find that out."""
         self._at = _NEVER
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._timer_at = _NEVER
+        self._timer_at = -_NEVER
+        self._on_expired = _nobody
 
     def _set_timer(self, at: float) -> None:
         self._timer = self._loop.call_at(at, self._fire)
@@ -90,8 +96,9 @@ class Silence:
         self._deadline.clear()
 
     def close(self) -> None:
-        """As `clear`, and leave nothing in the event loop."""
+        """See `Deadline.close`."""
         self._deadline.close()
+        self._on_silent = _nobody
 
     def _look(self) -> None:
         if self.heard:

@@ -1,6 +1,7 @@
 """Deadlines, in virtual time: they expire when they should, once, and cost at most one timer."""
 
 import asyncio
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -80,16 +81,35 @@ async def test_it_can_be_set_again_when_it_expires() -> None:
 
 
 @pytest.mark.parametrize("closes_twice", [False, True])
-async def test_closed_it_leaves_nothing_in_the_loop(closes_twice: bool) -> None:
+async def test_closed_it_leaves_nothing_in_the_loop_and_is_not_set_again(closes_twice: bool) -> None:
     watched = Watched()
-    watched.deadline.close()
     watched.deadline.after(5)
     watched.deadline.close()
     if closes_twice:
         watched.deadline.close()
     assert not watched.deadline.is_set
+    watched.deadline.after(5)
     await asyncio.sleep(10)
     assert watched.expired_at == []
+
+
+@pytest.mark.parametrize("kind", [Deadline, Silence])
+async def test_closed_it_holds_nobody(kind: type[Deadline] | type[Silence]) -> None:
+    """Whoever has a deadline is called by it: together they would be garbage that only a collection finds."""
+
+    class Owner:
+        def __init__(self) -> None:
+            self.limit = kind(asyncio.get_running_loop(), self.told)
+
+        def told(self) -> None:
+            """Not called here."""
+
+    owner = Owner()
+    gone = weakref.ref(owner)
+    limit = owner.limit
+    limit.close()
+    del owner
+    assert gone() is None
 
 
 async def test_closed_when_it_expires() -> None:
@@ -119,13 +139,14 @@ def on(loop: AutojumpLoop, steps: list[tuple[float, str, float]]) -> list[float]
 
 def expected(steps: list[tuple[float, str, float]]) -> list[float]:
     """The same with nothing but arithmetic. At the same moment the deadline comes before the step."""
-    now, at, expired = 0.0, float("inf"), []
+    now, at, expired, closed = 0.0, float("inf"), [], False
     for pause_s, what, seconds in [*steps, (1000.0, "clear", 0.0)]:
         now += pause_s
         if at <= now:
             expired.append(at)
             at = float("inf")
-        at = now + seconds if what == "after" else float("inf")
+        closed = closed or what == "close"
+        at = now + seconds if what == "after" and not closed else float("inf")
     return expired
 
 
@@ -133,7 +154,7 @@ def expected(steps: list[tuple[float, str, float]]) -> list[float]:
 STEPS = st.lists(
     st.tuples(
         st.integers(0, 6).map(float),
-        st.sampled_from(["after", "after", "after", "clear", "close"]),
+        st.sampled_from(["after"] * 6 + ["clear"] * 2 + ["close"]),
         st.integers(0, 9).map(lambda n: n + 0.5),
     ),
     max_size=12,

@@ -1,0 +1,49 @@
+"""What requests were made of is gone with them: none of it waits for the garbage collector, which
+`vastproxy serve` lets run seldom."""
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from tests.helpers.exchanging import Scene, settle
+from vastproxy.api.attempts import Attempts
+from vastproxy.api.exchange import Exchange
+from vastproxy.api.upload import Upload
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.fixture(autouse=True)
+def no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def left(*kinds: type) -> list[object]:
+    return [thing for thing in gc.get_objects() if isinstance(thing, kinds)]
+
+
+async def end(scene: Scene, how: str) -> None:
+    asked = await scene.ask(body=b"hello")
+    if how == "answered":
+        asked.stream.feed(ANSWER)
+    elif how == "answered in pieces":
+        asked.stream.feed(ANSWER[:-1])
+        asked.stream.feed(ANSWER[-1:])
+    elif how == "broken off":
+        asked.stream.feed(ANSWER[:-1])
+        asked.stream.lose()
+    elif how == "not answered":
+        asked.stream.lose()
+    else:
+        asked.exchange.client_left()
+    await settle()
+
+
+@pytest.mark.parametrize("how", ["answered", "answered in pieces", "broken off", "not answered", "left"])
+async def test_a_request_that_has_ended(scene: Scene, how: str) -> None:
+    await end(scene, how)
+    assert left(Exchange, Attempts, Upload) == []
