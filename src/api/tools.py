@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Set
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from vastproxy.api.access import AccessLog
@@ -12,7 +12,7 @@ from vastproxy.api.forwarded import Forwarding
 from vastproxy.api.http.request import Request
 from vastproxy.api.upload import Upload
 from vastproxy.services.backends.abort import Aborter
-from vastproxy.services.backends.backend import Backend, Lease
+from vastproxy.services.backends.backend import Backend
 from vastproxy.services.backends.engines import EngineKind
 from vastproxy.services.backends.rids import may_carry
 from vastproxy.services.backends.tunnel_fetch import TunnelFetch
@@ -29,7 +29,7 @@ class ProxyTools:
 
     def __init__(self, fleet: Fleet, *, access_log: AccessLog) -> None:
         server = fleet.settings.server
-        self._fleet = fleet
+        self.lease = fleet.lease
         self._allow_paths = frozenset(server.allow_paths)
         self._forwarding = Forwarding(server.forwarded)
         self._tasks = Tasks("proxy")
@@ -54,10 +54,6 @@ class ProxyTools:
             method = request.method.decode("latin-1")
             facts.is_proxied = not is_denied(request.path, self._allow_paths, method=method)
         return None if facts.is_proxied else denied_path(request.path.decode("latin-1"))
-
-    def lease(self, pin: int | None, tried: Set[int]) -> Lease:
-        """See `Fleet.lease`."""
-        return self._fleet.lease(pin=pin, exclude=tried)
 
     def compose(
         self,

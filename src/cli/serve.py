@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 
 from vastproxy.api.access import AccessLog
 from vastproxy.api.app import build_fleet, create_app, running
+from vastproxy.api.http.departures import Departures
 from vastproxy.api.http.protocol import HttpProtocol
 from vastproxy.cli.descriptors import raise_open_files
 from vastproxy.cli.logs import set_up_logging
@@ -143,7 +144,11 @@ async def run_server(
 def server_config(app: Starlette, settings: ServerSettings) -> uvicorn.Config:
     """How the HTTP server is set up: with our protocol, and silent. `app` is what `create_app` made."""
     protocol = functools.partial(
-        HttpProtocol, entrance=app.state.entrance, limits=settings, fields=request_fields()
+        HttpProtocol,
+        entrance=app.state.entrance,
+        limits=settings,
+        fields=request_fields(),
+        departures=Departures(),
     )
     return uvicorn.Config(
         app,

@@ -37,8 +37,6 @@ class Deadline:
         """It expires this long from now, whatever it was before – unless it was closed."""
         self._at = at = self._loop.time() + seconds
         if at < self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
             self._set_timer(at)
 
     def clear(self) -> None:
@@ -56,6 +54,8 @@ class Deadline:
         self._on_expired = _nobody
 
     def _set_timer(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer = self._loop.call_at(at, self._fire)
         self._timer_at = at
 
@@ -66,47 +66,43 @@ class Deadline:
             return
         if self._at > self._loop.time():
             self._set_timer(self._at)
-            return
+        else:
+            self._expire()
+
+    def _expire(self) -> None:
         self._at = _NEVER
         self._on_expired()
 
 
-class Silence:
-    """Calls `on_silent` once when `heard` was not set to True for the limit; up to an eighth of it later, if it was."""
+class Silence(Deadline):
+    """Calls `on_expired` once when `heard` was not set to True for the limit; else up to an eighth of it later."""
 
-    __slots__ = ("_deadline", "_looks", "_on_silent", "_step_s", "heard")
+    __slots__ = ("_looks", "_step_s", "heard")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_silent: Callable[[], None]) -> None:
-        self._deadline = Deadline(loop, self._look)
-        self._on_silent = on_silent
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_expired: Callable[[], None]) -> None:
+        super().__init__(loop, on_expired)
         self._step_s = 0.0
         self._looks = 0
         self.heard = False
         """Set by whoever hears something."""
 
-    def limit(self, seconds: float) -> None:
-        """From now on so long a silence is too long."""
-        self._step_s = seconds / _LOOKS
+    def after(self, seconds: float) -> None:
+        """From now on so long a silence is too long – unless it was closed."""
+        self._step_s = step_s = seconds / _LOOKS
         self._looks = 0
         self.heard = False
-        self._deadline.after(self._step_s)
+        self._at = at = self._loop.time() + step_s
+        if at < self._timer_at:
+            self._set_timer(at)
 
-    def clear(self) -> None:
-        """No silence is too long."""
-        self._deadline.clear()
-
-    def close(self) -> None:
-        """See `Deadline.close`."""
-        self._deadline.close()
-        self._on_silent = _nobody
-
-    def _look(self) -> None:
+    def _expire(self) -> None:
         if self.heard:
             self.heard = False
             self._looks = 0
         else:
             self._looks += 1
         if self._looks == _LOOKS:
-            self._on_silent()
+            super()._expire()
         else:
-            self._deadline.after(self._step_s)
+            self._at = self._loop.time() + self._step_s
+            self._set_timer(self._at)

@@ -119,7 +119,7 @@ class Fleet:
 
     # ── requests ───────────────────────────────────────────────────────────────────────────────
 
-    def lease(self, *, pin: int | None = None, exclude: Collection[int] = ()) -> Lease:
+    def lease(self, pin: int | None = None, exclude: Collection[int] = ()) -> Lease:
         """The right to send one request to the backend whose turn it is; `release` it whatever happens.
 
         `pin` names the instance that should serve, if it can. Raises NoBackendAvailable.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vastproxy.services.backends.backend import Backend
+from vastproxy.services.backends.gpus import Gpu
 from vastproxy.services.backends.state import State
 
 Status = Literal["healthy", "degraded", "unhealthy"]
@@ -28,7 +29,7 @@ class BackendSnapshot:
     models: tuple[str, ...]
     gpu_name: str
     num_gpus: int
-    gpus: tuple[dict[str, Any], ...]
+    gpus: tuple[Gpu, ...]
     gpu_error: str | None
     in_flight: int
     requests: int
@@ -39,7 +40,8 @@ class BackendSnapshot:
 
     def to_json(self) -> dict[str, Any]:
         """Its fields by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        fields: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        return fields | {"gpus": [gpu.to_json() for gpu in self.gpus]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def snapshot_backend(backend: Backend, now: float) -> BackendSnapshot:
         models=backend.models,
         gpu_name=backend.instance.gpu_name or "",
         num_gpus=backend.instance.num_gpus or 0,
-        gpus=tuple(gpu.to_json() for gpu in reading.gpus) if reading else (),
+        gpus=reading.gpus if reading else (),
         gpu_error=reading.error if reading else None,
         in_flight=backend.in_flight,
         requests=backend.requests,

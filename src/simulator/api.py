@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -51,7 +51,10 @@ def create_api(account: Account) -> Starlette:
         api.route("/api/v0/gpu_names/unique/", "GET", Endpoint.OPEN, api.gpu_names),
         Route("/results/{name}", api.result, methods=["GET"]),
     ]
-    app = Starlette(routes=routes, exception_handlers={404: _unknown_path, 405: _unknown_path})
+    app = Starlette(
+        routes=routes,
+        exception_handlers={404: _unknown_path, 405: _unknown_path, ClientDisconnect: _caller_left},
+    )
     app.router.redirect_slashes = False
     return app
 
@@ -59,6 +62,11 @@ def create_api(account: Account) -> Starlette:
 async def _unknown_path(request: Request, exc: Exception) -> Response:
     status = getattr(exc, "status_code", 404)
     return JSONResponse({"success": False, "error": "not_found", "msg": "No such route."}, status)
+
+
+async def _caller_left(request: Request, exc: Exception) -> Response:
+    """Nobody reads this; but nobody did anything wrong either."""
+    return Response(status_code=400)
 
 
 class _Api:

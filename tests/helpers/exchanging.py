@@ -123,7 +123,7 @@ class _Fleet:
         self.clock = asyncio.get_running_loop().time
         self._backends = backends
 
-    def lease(self, *, pin: int | None = None, exclude: Collection[int] = ()) -> Lease:
+    def lease(self, pin: int | None = None, exclude: Collection[int] = ()) -> Lease:
         left = [backend for backend in self._backends if backend.id not in exclude]
         if not left:
             raise NoBackendAvailable("no backend can serve now")

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Sequence
 
 from vastproxy.api.errors import ApiError
+from vastproxy.api.http.departures import Departures
 from vastproxy.api.http.link import Link
 from vastproxy.api.http.request import Request
 from vastproxy.services.http1.grammar import Header
-from vastproxy.services.http1.headers import chunk, last_chunk, status_line
+from vastproxy.services.http1.headers import STATUS_LINES, chunk, last_chunk
 
 #: Above this many bytes a piece of a body is not copied together with its frame.
 _COPY_LIMIT_BYTES = 16 * 1024
@@ -18,8 +19,11 @@ class AnswerWriter(Link):
 
     __slots__ = ("_framed", "_keep_alive", "_request", "_responded")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, write_timeout_s: float) -> None:
-        super().__init__(loop, write_timeout_s=write_timeout_s)
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, write_timeout_s: float, departures: Departures | None = None
+    ) -> None:
+        """See `Link`."""
+        super().__init__(loop, write_timeout_s=write_timeout_s, departures=departures)
         self._request: Request | None = None
         self._responded = False
         self._framed = False
@@ -28,7 +32,7 @@ class AnswerWriter(Link):
     def interim(self, status: int, lines: bytes) -> None:
         """See `Client.interim`."""
         if self._request is not None and self._request.minor and not self._responded:
-            self._write(b"%b%b\r\n" % (status_line(status), lines))
+            self._write(b"%b%b\r\n" % (STATUS_LINES[status], lines))
 
     @property
     def _ends_with_connection(self) -> bool:
@@ -61,7 +65,7 @@ class AnswerWriter(Link):
         request = self._request
         assert request is not None
         self._responded = True
-        parts = [status_line(status), lines]
+        parts = [STATUS_LINES[status], lines]
         keep = self._keep_alive and request.keep_alive and whole_request
         if unknown_length:
             if request.minor:
@@ -104,7 +108,7 @@ class AnswerWriter(Link):
         self._responded = True
         self._framed = False
         self._keep_alive = False
-        self._write(b"%b%b\r\n" % (status_line(101), lines))
+        self._write(b"%b%b\r\n" % (STATUS_LINES[101], lines))
 
     def _write_error(self, error: ApiError, *, head_only: bool) -> None:
         """The answer to what was no request."""
@@ -112,4 +116,4 @@ class AnswerWriter(Link):
         lines = error.lines(len(body))
         if head_only:
             body = b""
-        self._write(b"%b%bconnection: close\r\n\r\n%b" % (status_line(error.status), lines, body))
+        self._write(b"%b%bconnection: close\r\n\r\n%b" % (STATUS_LINES[error.status], lines, body))

@@ -5,6 +5,7 @@ import socket
 import struct
 from typing import Any, cast
 
+from vastproxy.api.http.departures import Departures
 from vastproxy.services.deadline import Deadline
 
 #: How long a closing connection waits for the client's end, in all and without a byte (nginx's lingering_time and
@@ -19,11 +20,13 @@ class Link(asyncio.Protocol):
 
     __slots__ = (
         "_deadline",
+        "_departures",
         "_linger_until",
         "_loop",
         "_reading_paused",
         "_transport",
         "_unsent_bytes",
+        "_watched",
         "_write_deadline",
         "_write_timeout_s",
         "peer",
@@ -31,13 +34,18 @@ class Link(asyncio.Protocol):
         "write_paused",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, write_timeout_s: float) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, write_timeout_s: float, departures: Departures | None = None
+    ) -> None:
+        """`departures`: who notices that the client leaves while it is not read from."""
         self._loop = loop
         self._write_timeout_s = write_timeout_s
         self._deadline = Deadline(loop, self._on_expired)
         self._write_deadline: Deadline | None = None
         self._transport: asyncio.Transport | None = None
         self._reading_paused = False
+        self._departures = departures
+        self._watched: int | None = None
         self._linger_until = 0.0
         self._unsent_bytes = 0
         self.peer = ""
@@ -71,7 +79,8 @@ class Link(asyncio.Protocol):
     def _on_expired(self) -> None:
         raise NotImplementedError
 
-    def _stop_clocks(self) -> None:
+    def _stop_watching(self) -> None:
+        self._forget_departure()
         self._deadline.close()
         if self._write_deadline is not None:
             self._write_deadline.close()
@@ -84,12 +93,35 @@ class Link(asyncio.Protocol):
         if not self._reading_paused and self._transport is not None and not self._transport.is_closing():
             self._reading_paused = True
             self._transport.pause_reading()
+            self._watch_departure()
 
     def _resume(self) -> None:
         if self._reading_paused and self._transport is not None:
             self._reading_paused = False
+            self._forget_departure()
             if not self._transport.is_closing():
                 self._transport.resume_reading()
+
+    # ── a client that leaves unread ────────────────────────────────────────────────────────────
+
+    @property
+    def _half_is_all(self) -> bool:
+        """Has a client that ends its half of the connection left?"""
+        return True
+
+    def _on_departed(self) -> None:
+        raise NotImplementedError
+
+    def _watch_departure(self) -> None:
+        sock: socket.socket | None = self._transport.get_extra_info("socket") if self._transport else None
+        if self._departures is not None and sock is not None:
+            self._watched = sock.fileno()
+            self._departures.watch(self._watched, self._on_departed, halfway=self._half_is_all)
+
+    def _forget_departure(self) -> None:
+        if self._watched is not None and self._departures is not None:
+            self._departures.forget(self._watched, self._on_departed)
+            self._watched = None
 
     # ── ends ───────────────────────────────────────────────────────────────────────────────────
 
@@ -122,6 +154,7 @@ class Link(asyncio.Protocol):
     def _end(self) -> None:
         """What was written still goes out, for as long as the client takes it."""
         self._deadline.clear()
+        self._forget_departure()
         if self._transport is not None:
             self._transport.close()
             if self._transport.get_write_buffer_size():
@@ -130,6 +163,7 @@ class Link(asyncio.Protocol):
     def _reset(self) -> None:
         """End so that the client cannot take it for the end of an answer."""
         self._deadline.clear()
+        self._forget_departure()
         if self._transport is not None:
             sock: socket.socket | None = self._transport.get_extra_info("socket")
             if sock is not None:

@@ -11,6 +11,7 @@ from typing import Any
 from vastproxy.api.client import Handler
 from vastproxy.api.errors import ApiError, bad_request, request_timeout
 from vastproxy.api.http.answer import AnswerWriter
+from vastproxy.api.http.departures import Departures
 from vastproxy.api.http.entrance import Entrance
 from vastproxy.api.http.places import ANSWER, BODY, CLOSED, HEAD, LINGER, PIPE
 from vastproxy.api.http.request import BadRequest, Request, RequestReader
@@ -29,6 +30,7 @@ class HttpProtocol(AnswerWriter):
     __slots__ = (
         "_entrance",
         "_handler",
+        "_head_begun",
         "_limits",
         "_place",
         "_reader",
@@ -45,10 +47,15 @@ class HttpProtocol(AnswerWriter):
         entrance: Entrance,
         limits: ServerSettings,
         fields: FieldTable | None = None,
+        departures: Departures | None = None,
     ) -> None:
         """The first four are uvicorn's (0.5x, `Server._serve`). `fields`: what all connections read header lines
-        with."""
-        super().__init__(_loop or asyncio.get_running_loop(), write_timeout_s=limits.client_write_timeout_s)
+        with; `departures`: what watches those that are not read from."""
+        super().__init__(
+            _loop or asyncio.get_running_loop(),
+            write_timeout_s=limits.client_write_timeout_s,
+            departures=departures,
+        )
         self._server_state = server_state
         self._entrance = entrance
         self._limits = limits
@@ -57,6 +64,7 @@ class HttpProtocol(AnswerWriter):
         )
         self._place = HEAD
         self._handler: Handler | None = None
+        self._head_begun = False
 
     # ── what the transport calls ───────────────────────────────────────────────────────────────
 
@@ -84,14 +92,13 @@ class HttpProtocol(AnswerWriter):
             self._handler.client_data(b"", complete=True)
             return True
         # A client that closes its half has left, as nginx sees it: there is no other sign of leaving.
-        self._leave()
-        self._end()  # it may have to read first what it was sent, within the limit for that
+        self._on_departed()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server_state.connections.discard(self)
         self._leave()
-        self._stop_clocks()
+        self._stop_watching()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -117,7 +124,6 @@ class HttpProtocol(AnswerWriter):
 
     def _read(self, data: bytes) -> None:
         reader = self._reader
-        was_idle = reader.idle
         try:
             body = reader.feed(data)
         except BadRequest as error:
@@ -127,10 +133,12 @@ class HttpProtocol(AnswerWriter):
             self._read_on(self._handler, body)
         elif reader.request is not None:
             self._begin(reader.request, body)
-        elif was_idle and not reader.idle:
+        elif not self._head_begun and not reader.idle:
+            self._head_begun = True
             self._deadline.after(self._limits.client_header_timeout_s)
 
     def _begin(self, request: Request, body: bytes) -> None:
+        self._head_begun = False
         self._expect_answer(request)
         self._place = ANSWER if self._reader.complete else BODY
         if self._reader.complete or request.expects_continue:  # then the client waits for us
@@ -166,6 +174,14 @@ class HttpProtocol(AnswerWriter):
         self._place = CLOSED
         if handler is not None:
             handler.client_left()
+
+    @property
+    def _half_is_all(self) -> bool:
+        return self._place is not PIPE
+
+    def _on_departed(self) -> None:
+        self._leave()
+        self._end()  # it may have to read first what it was sent, within the limit for that
 
     def _on_expired(self) -> None:
         if self._place is BODY:

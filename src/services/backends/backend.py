@@ -5,7 +5,6 @@ fleet asks `available`, which is the only question that choosing a backend needs
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from vastproxy.services.backends.engines import EngineTarget
 from vastproxy.services.backends.gpus import GpuReading
@@ -66,6 +65,7 @@ class Backend:
         last_seen: int,
         on_event: Watcher,
     ) -> None:
+        self.id = instance.id
         self.instance = instance
         self.last_seen = last_seen
         """Number of the last instance list it was in."""
@@ -99,10 +99,6 @@ class Backend:
 
     def __repr__(self) -> str:
         return f"<Backend {self.id} {self.instance.gpu_name} {self.state.name} in_flight={self.in_flight}>"
-
-    @property
-    def id(self) -> int:
-        return self.instance.id
 
     @property
     def tunnel(self) -> Tunnel | None:
@@ -172,16 +168,16 @@ class Backend:
         return await self.carrier.open(factory, self.target.port)
 
 
-@dataclass(slots=True, eq=False)
 class Lease:
     """The right to send one request to one backend, counted from before the request is sent until `release`."""
 
-    backend: Backend
-    released: bool = False
+    __slots__ = ("backend", "released")
 
-    def __post_init__(self) -> None:
-        self.backend.in_flight += 1
-        self.backend.requests += 1
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.released = False
+        backend.in_flight += 1
+        backend.requests += 1
 
     def failed(self) -> None:
         """The backend, not the client, is to blame for how this request ended."""

@@ -127,11 +127,6 @@ def returned_trailers(trailers: Sequence[Header]) -> list[Header]:
     return [pair for pair in trailers if pair[0] not in _NEVER_TRAILING]
 
 
-def status_line(status: int) -> bytes:
-    """`HTTP/1.1 <status> <its usual reason>` and the line's end. `status`: 100 to 599."""
-    return _STATUS_LINES[status]
-
-
 def _status_line(status: int) -> bytes:
     try:
         reason = HTTPStatus(status).phrase
@@ -140,7 +135,8 @@ def _status_line(status: int) -> bytes:
     return f"HTTP/1.1 {status} {reason}\r\n".encode("ascii")
 
 
-_STATUS_LINES = {status: _status_line(status) for status in range(100, 600)}
+#: `HTTP/1.1 <status> <its usual reason>` and the line's end, for 100 to 599.
+STATUS_LINES = {status: _status_line(status) for status in range(100, 600)}
 
 
 def chunk(data: bytes) -> bytes:

@@ -55,6 +55,8 @@ class FastConnection(asyncssh.SSHClientConnection):
         #: What is written in one system call once all that has happened by now has been dealt with.
         self._outbound: list[bytes] = []
         self._outbound_bytes = 0
+        #: How often something was to be written since something came, and between that and what came before.
+        self._writes = self._usual_writes = 0
         #: The beginning of a packet that has not come whole, in parts; how much of it is there, and the whole.
         self._parts: list[bytes] = []
         self._parts_bytes = self._parts_needed = 0
@@ -64,6 +66,7 @@ class FastConnection(asyncssh.SSHClientConnection):
     # Received.
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
+        self._usual_writes, self._writes = self._writes, 0
         if self._parts:
             self._parts.append(data)
             self._parts_bytes += len(data)
@@ -187,7 +190,9 @@ class FastConnection(asyncssh.SSHClientConnection):
         sizes, fillings = self._padding
         header = (size + padding).to_bytes(4, "big")
         plain = b"".join((sizes[padding], head, data, fillings[padding]))
-        sealed = cipher.encrypt(cipher.next_nonce(), plain, header)
+        counter = cipher.counter
+        cipher.counter = (counter + 1) & COUNTER_WRAP
+        sealed = cipher.encrypt(NONCE(cipher.fixed, counter), plain, header)
         self._write_soon((header, sealed), 4 + len(sealed))
         self._send_seq = (self._send_seq + 1) & _SEQUENCE_WRAP
         self._rekey_bytes_sent += size + padding
@@ -197,12 +202,15 @@ class FastConnection(asyncssh.SSHClientConnection):
             self._write_soon((data,), len(data))
 
     def _write_soon(self, parts: tuple[bytes, ...], size: int) -> None:
-        """Write with everything else that is sent before the loop has dealt with all that happened by now."""
-        if not self._outbound:
+        """Write with everything else that is sent before the loop has dealt with all that happened by now; at once
+        where nothing else was to be expected."""
+        self._writes += 1
+        is_lone = self._writes == 1 and self._usual_writes <= 1
+        if not (is_lone or self._outbound):
             self._loop.call_soon(self._write_out)
         self._outbound += parts
         self._outbound_bytes += size
-        if self._outbound_bytes >= _HIGH_WATER:
+        if is_lone or self._outbound_bytes >= _HIGH_WATER:
             self._write_out()
 
     def _write_out(self) -> None:

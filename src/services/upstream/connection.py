@@ -114,7 +114,7 @@ class UpstreamConnection:
         self._sink = sink
         self._timeout_s = headers_timeout_s
         self._idle_timeout_s = idle_timeout_s
-        self._silence.limit(headers_timeout_s)
+        self._silence.after(headers_timeout_s)
         self.requests += 1
         if self._eof or self._lost:  # it ended while nobody was looking, and nothing will come that says so
             asyncio.get_running_loop().call_soon(self._end, None)
@@ -144,7 +144,7 @@ class UpstreamConnection:
         if self._paused and self._stream is not None:
             self._paused = False
             if self._sink is not None:
-                self._silence.limit(self._timeout_s)
+                self._silence.after(self._timeout_s)
             if not self._lost:
                 self._stream.resume_reading()
 
@@ -233,13 +233,13 @@ class UpstreamConnection:
         assert head is not None
         self._timeout_s = self._idle_timeout_s
         if phase is SWITCHED:
-            self._silence.limit(self._timeout_s)
+            self._silence.after(self._timeout_s)
             sink.engine_switched(head, data)
         elif phase is DONE and not self._reader.trailers:
             self._finish()
             sink.engine_answered(head, data, True)
         else:
-            self._silence.limit(self._timeout_s)
+            self._silence.after(self._timeout_s)
             sink.engine_answered(head, data, False)
             if phase is DONE and self._sink is sink:  # trailers come with the end, behind the body
                 self._finish()
@@ -247,7 +247,8 @@ class UpstreamConnection:
 
     def _finish(self) -> None:
         self._sink = None
-        self.resume_reading()
+        if self._paused:
+            self.resume_reading()
         self._silence.clear()
 
     def _end(self, exc: Exception | None) -> None:

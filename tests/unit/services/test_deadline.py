@@ -190,7 +190,7 @@ class Listening:
 
 async def test_silence_from_the_beginning_is_met_on_time_and_once() -> None:
     listening = Listening()
-    listening.silence.limit(8)
+    listening.silence.after(8)
     await asyncio.sleep(100)
     assert listening.silent_at == [8]
 
@@ -200,7 +200,7 @@ async def test_silence_from_the_beginning_is_met_on_time_and_once() -> None:
 def test_silence_is_met_after_the_limit_and_at_most_an_eighth_later(pauses: list[float]) -> None:
     async def scene() -> None:
         listening = Listening()
-        listening.silence.limit(8)
+        listening.silence.after(8)
         for pause in pauses:
             await asyncio.sleep(pause)
             listening.silence.heard = True
@@ -217,7 +217,7 @@ def test_silence_is_met_after_the_limit_and_at_most_an_eighth_later(pauses: list
 @pytest.mark.parametrize("how", ["clear", "close"])
 async def test_no_limit_is_met_after_the_end(how: str) -> None:
     listening = Listening()
-    listening.silence.limit(8)
+    listening.silence.after(8)
     await asyncio.sleep(4)
     getattr(listening.silence, how)()
     await asyncio.sleep(100)
@@ -226,8 +226,8 @@ async def test_no_limit_is_met_after_the_end(how: str) -> None:
 
 async def test_a_new_limit_forgets_what_was_heard_before() -> None:
     listening = Listening()
-    listening.silence.limit(8)
+    listening.silence.after(8)
     listening.silence.heard = True
-    listening.silence.limit(16)
+    listening.silence.after(16)
     await asyncio.sleep(100)
     assert listening.silent_at == [16]

@@ -11,13 +11,13 @@ from vastproxy.services.http1.headers import (
     LAST_CHUNK,
     REQUEST_OURS,
     RESPONSE_OURS,
+    STATUS_LINES,
     chunk,
     dropped_names,
     headers_of,
     last_chunk,
     lines_of,
     returned_trailers,
-    status_line,
 )
 
 NONE: frozenset[bytes] = frozenset()
@@ -141,12 +141,12 @@ def test_fields_that_change_how_a_message_is_read_are_no_trailers() -> None:
 
 
 def test_status_lines() -> None:
-    assert status_line(200) == b"HTTP/1.1 200 OK\r\n"
-    assert status_line(404) == b"HTTP/1.1 404 Not Found\r\n"
-    assert status_line(599) == b"HTTP/1.1 599 \r\n"
+    assert STATUS_LINES[200] == b"HTTP/1.1 200 OK\r\n"
+    assert STATUS_LINES[404] == b"HTTP/1.1 404 Not Found\r\n"
+    assert STATUS_LINES[599] == b"HTTP/1.1 599 \r\n"
     for status in (99, 600):
         with pytest.raises(KeyError):
-            status_line(status)
+            STATUS_LINES[status]
 
 
 def test_chunks() -> None:

@@ -1,0 +1,88 @@
+"""What the admin API writes is one JSON document, whatever the size of the fleet, and no long work for the loop."""
+
+import asyncio
+import json
+from typing import cast
+
+import pytest
+
+from tests.helpers.builders import make_instance
+from vastproxy.api.admin import ROWS_IN_A_ROW, AdminEndpoints
+from vastproxy.services.backends.backend import Backend
+from vastproxy.services.backends.gpus import Gpu, GpuReading
+from vastproxy.services.fleet import Fleet
+from vastproxy.services.snapshot import BackendSnapshot, snapshot_backend
+from vastproxy.settings.model import UpstreamSettings
+
+
+def rows(count: int) -> tuple[BackendSnapshot, ...]:
+    found = []
+    for number in range(count):
+        backend = Backend(
+            make_instance(id=number + 1, gpu_name="RTX 4090 ü"),
+            upstream=UpstreamSettings(),
+            token="secret",
+            now=0.0,
+            last_seen=0,
+            on_event=lambda *_: None,
+        )
+        backend.gpus = GpuReading((Gpu(0, name="A"), Gpu(1, name="B")))
+        found.append(snapshot_backend(backend, 1.0))
+    return tuple(found)
+
+
+class _Snapshot:
+    def __init__(self, backends: tuple[BackendSnapshot, ...]) -> None:
+        self.backends = backends
+
+
+class _Fleet:
+    def __init__(self, backends: tuple[BackendSnapshot, ...]) -> None:
+        self._backends = backends
+
+    def snapshot(self) -> _Snapshot:
+        return _Snapshot(self._backends)
+
+
+async def told(backends: tuple[BackendSnapshot, ...]) -> list[bytes]:
+    """The pieces of the answer. Each second turn of the loop is somebody else's."""
+    endpoints = AdminEndpoints(cast(Fleet, _Fleet(backends)))
+    answer = await endpoints.backends(None)  # type: ignore[arg-type]
+    pieces: list[bytes] = []
+
+    async def send(message: dict[str, object]) -> None:
+        body = message.get("body", b"")
+        assert isinstance(body, bytes)
+        pieces.append(body)
+
+    async def receive() -> dict[str, object]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    scope = {"type": "http", "asgi": {"spec_version": "2.4"}}
+    await answer(scope, receive, send)  # type: ignore[arg-type]
+    return pieces
+
+
+@pytest.mark.parametrize("count", [0, 1, ROWS_IN_A_ROW, ROWS_IN_A_ROW + 1, 5 * ROWS_IN_A_ROW])
+async def test_all_backends_are_one_document(count: int) -> None:
+    backends = rows(count)
+    document = json.loads(b"".join(await told(backends)))
+    assert document == {"backends": json.loads(json.dumps([each.to_json() for each in backends]))}
+
+
+async def test_a_large_fleet_does_not_hold_up_others() -> None:
+    """Somebody else has his turn between any two pieces."""
+    turns = 0
+
+    async def somebody_else() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.get_running_loop().create_task(somebody_else())
+    pieces = await told(rows(8 * ROWS_IN_A_ROW))
+    task.cancel()
+    assert len(pieces) >= 8
+    assert turns >= 8
