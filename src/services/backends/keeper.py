@@ -14,7 +14,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vastproxy.services.backends.backend import Backend, Carrier
 from vastproxy.services.backends.engines import (
@@ -36,6 +36,8 @@ from vastproxy.services.errors import (
     TunnelLost,
     TunnelRefused,
 )
+from vastproxy.services.http1.fields import FieldTable
+from vastproxy.services.http1.headers import response_fields
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.tunnels.addresses import target_of
 from vastproxy.services.tunnels.backoff import Backoff
@@ -51,7 +53,7 @@ MODELS_EVERY = 6
 
 #: Rounds between two readings of the GPUs. People and graphs look at them, nothing is decided by them, and over
 #: SSH one reading costs as much as two health checks (see docs/PERFORMANCE.md).
-GPUS_EVERY = 3
+GPUS_EVERY = 6
 
 #: Rounds without nvidia-smi after it hung: a round waits for it, and the next health check for the round.
 GPU_RESTS = 12
@@ -67,6 +69,7 @@ class KeeperTools:
     clock: Callable[[], float]
     rng: random.Random
     path_changed: Callable[[Backend, Path | None, str], None]
+    fields: FieldTable = field(default_factory=response_fields)
 
 
 class Keeper:
@@ -145,9 +148,8 @@ class Keeper:
             now = self._tools.clock()
             self._next_dial_at = now + self._backoff.next(self._failures, self._tools.rng)
             level = logging.WARNING if isinstance(error, TunnelRefused) else logging.INFO
-            logger.log(
-                level, "[backend=%d] no tunnel (attempt %d): %s", self.backend.id, self._failures, error
-            )
+            text = "[backend=%d] no tunnel (attempt %d): %s"
+            logger.log(level, text, self.backend.id, self._failures, error)
             if not self.backend.leaving:
                 self.backend.step(Event.TUNNEL_LOST, now, str(error))
             return None
@@ -204,7 +206,7 @@ class Keeper:
     # ── what runs inside ───────────────────────────────────────────────────────────────────────
 
     async def _probe(self, tunnel: Tunnel) -> None:
-        fetch = TunnelFetch(tunnel)
+        fetch = TunnelFetch(tunnel, fields=self._tools.fields)
         try:
             seen, detail = await self._look(fetch)
         except ChannelRefused:

@@ -1,11 +1,13 @@
 """Short HTTP requests of our own to what runs inside an instance: one new connection each, a bounded answer."""
 
 import asyncio
+import functools
 from collections.abc import Mapping
 
 from vastproxy import __version__
 from vastproxy.services.backends.engines import ProbeResponse
 from vastproxy.services.errors import BackendError, BackendProtocolError, BackendTimeout
+from vastproxy.services.http1.fields import FieldTable
 from vastproxy.services.tunnels.base import Tunnel
 from vastproxy.services.upstream.connection import UpstreamConnection
 from vastproxy.services.upstream.response import ResponseHead
@@ -19,8 +21,10 @@ _USER_AGENT = f"vastproxy/{__version__}"
 class TunnelFetch:
     """The `Fetch` of `engines.py`, over a tunnel."""
 
-    def __init__(self, tunnel: Tunnel) -> None:
+    def __init__(self, tunnel: Tunnel, *, fields: FieldTable | None = None) -> None:
+        """`fields`: header lines that others have read already; a thousand probes get the same ones."""
         self._tunnel = tunnel
+        self._make = functools.partial(UpstreamConnection, fields)
 
     async def __call__(
         self,
@@ -56,7 +60,7 @@ class TunnelFetch:
             ) from None
 
     async def _exchange(self, port: int, data: bytes, timeout_s: float, *, head_only: bool) -> ProbeResponse:
-        connection = await self._tunnel.open(UpstreamConnection, port)
+        connection = await self._tunnel.open(self._make, port)
         answer = _Answer(port)
         try:
             connection.send(

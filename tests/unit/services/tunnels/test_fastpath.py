@@ -410,7 +410,14 @@ async def test_the_cipher_is_asyncsshs_cipher(key_bytes: int) -> None:
 async def test_our_names_hide_none_of_asyncsshs() -> None:
     """What we add to its connection is not something that it has itself."""
     meant = {"data_received", "send_packet", "send_newkeys", "_send", "connection_made"}
-    meant |= {"pause_writing", "resume_writing", "disconnect", "__init__"}
+    meant |= {
+        "pause_writing",
+        "resume_writing",
+        "disconnect",
+        "log_sent_packet",
+        "log_received_packet",
+        "__init__",
+    }
     stock, _ = await logged_in(asyncssh.SSHClientConnection)
     ours, _ = await logged_in(FastConnection)
     taken = set(vars(stock)) | set(dir(asyncssh.SSHClientConnection))
