@@ -25,6 +25,7 @@ from tests.helpers.sshd import Sshd
 from vastproxy.services.tunnels.asyncssh_engine import AsyncsshEngine
 from vastproxy.services.tunnels.base import Path as SshPath
 from vastproxy.services.tunnels.base import SshAddress, Stream, Tunnel, TunnelTarget
+from vastproxy.services.tunnels.hostcheck import PinnedHostKeys
 from vastproxy.services.tunnels.hostkeys import HostKeyPins
 from vastproxy.services.tunnels.keys import load_client_keys
 from vastproxy.settings.model import TunnelSettings
@@ -288,7 +289,11 @@ async def connection(*, plain: bool, stock: bool) -> AsyncIterator[tuple[Tunnel 
         keys = load_client_keys(settings, home=None)
         options = {"fast": False} if stock else {}
         engine = AsyncsshEngine(
-            settings, keys=keys, pins=HostKeyPins(None), username=sshd.username, **options
+            settings,
+            keys=keys,
+            host_keys=PinnedHostKeys(HostKeyPins(None)),
+            username=sshd.username,
+            **options,
         )
         address = SshAddress("127.0.0.1", sshd.port, SshPath.DIRECT)
         tunnel = await engine.connect(TunnelTarget(1, "1@1", (address,)), address)

@@ -28,15 +28,20 @@ from vastproxy.services.cache import make_cache
 from vastproxy.services.events import log_event
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.tasks import Tasks
+from vastproxy.services.tunnels.base import TunnelEngine
 from vastproxy.services.tunnels.factory import make_engine
 from vastproxy.settings import Settings, effective_environ, load_settings, resolve_secret
 from vastproxy.vastai import VastClient, VastConfig, get_client
 
 
 def build_fleet(
-    settings: Settings, *, client: VastClient | None = None, environ: Mapping[str, str] | None = None
+    settings: Settings,
+    *,
+    client: VastClient | None = None,
+    engine: TunnelEngine | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Fleet:
-    """A fleet for these settings, not started. Reads the SSH key and, without `client`, the API key.
+    """A fleet for these settings, not started. Without `engine` it reads the SSH key, without `client` the API key.
 
     `environ` is where references to secrets lead; the process's environment with `.env` below it unless given.
     Raises SettingsError when a key cannot be found or used.
@@ -52,7 +57,7 @@ def build_fleet(
     return Fleet(
         settings,
         client,
-        make_engine(settings.tunnels),
+        make_engine(settings.tunnels, environ=environ) if engine is None else engine,
         engine_token=token.get_secret_value() if token is not None else None,
     )
 

@@ -10,11 +10,14 @@ from pydantic import SecretStr
 from vastproxy.api.app import inbound_keys
 from vastproxy.cli import render
 from vastproxy.cli.options import AsJson, ConfigFile
+from vastproxy.services.tunnels.factory import host_key_rules, key_access
 from vastproxy.services.tunnels.keys import load_client_keys
+from vastproxy.services.tunnels.passphrase import terminal_prompt
 from vastproxy.settings import Loaded, load, resolve_secret
 from vastproxy.settings.document import schema_text
 from vastproxy.settings.fields import Leaf, leaves
 from vastproxy.settings.listen import require_keys
+from vastproxy.settings.model import TunnelSettings
 from vastproxy.settings.paths import home
 from vastproxy.vastai import VastConfig
 
@@ -74,7 +77,9 @@ def findings(loaded: Loaded) -> list[tuple[str, str]]:
     inbound_keys(settings, environ=loaded.environ)
     resolve_secret(settings.engines.api_key, environ=loaded.environ, name="engines.api_key")
     vast = VastConfig.from_settings(loaded.settings.vast, loaded.environ)
-    ssh_keys = load_client_keys(settings.tunnels, home=home(loaded.environ))
+    access = key_access(settings.tunnels, loaded.environ, prompt=terminal_prompt())
+    ssh_keys = load_client_keys(settings.tunnels, home=home(loaded.environ), access=access)
+    host_key_rules(settings.tunnels, loaded.environ)
     keys = settings.server.api_keys
     address = require_keys(settings.server.listen, has_keys=bool(keys), insecure=settings.server.insecure)
     given = sum(source != "built-in default" for source in loaded.provenance.values())
@@ -86,9 +91,16 @@ def findings(loaded: Loaded) -> list[tuple[str, str]]:
         ),
         ("settings", f"{given} given, {len(loaded.provenance) - given} built-in defaults"),
         ("vast.ai", f"{vast.url}, key found in {vast.key_source}"),
-        ("SSH key", str(ssh_keys)),
+        ("SSH key", " or ".join(f"{key} {key.fingerprint}" for key in ssh_keys.keys)),
+        ("host keys", _host_keys(settings.tunnels)),
         ("listens on", f"{address}, {_inbound(len(keys))}"),
     ]
+
+
+def _host_keys(tunnels: TunnelSettings) -> str:
+    if tunnels.host_keys == "strict":
+        return f"only those listed in {tunnels.known_hosts}"
+    return "pinned at first sight"
 
 
 def _inbound(keys: int) -> str:

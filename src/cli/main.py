@@ -13,12 +13,13 @@ from vastproxy.cli.demo import demo
 from vastproxy.cli.instances import instances
 from vastproxy.cli.serve import serve
 from vastproxy.cli.status import status
+from vastproxy.cli.trust import trust
 from vastproxy.errors import VastproxyError
 
 INTERRUPTED = 130
 
 #: What can be typed, in the order of the help.
-COMMANDS: tuple[Callable[..., Any], ...] = (serve, demo, status, instances)
+COMMANDS: tuple[Callable[..., Any], ...] = (serve, demo, status, instances, trust)
 
 ABOUT = """One OpenAI-compatible endpoint in front of every GPU you rent on vast.ai.
 
@@ -34,6 +35,7 @@ EXAMPLES = """Examples:
   vastproxy serve                     proxy on http://127.0.0.1:8080/v1
   vastproxy status                    how a running proxy and its backends are
   vastproxy status http://gpu-gw:8080 --json
+  vastproxy trust 1234567             accept the changed host key of an instance
   vastproxy config check              is everything set that is needed?
   vastproxy config show --sources     every setting, and where its value comes from
 """

@@ -24,7 +24,10 @@ from vastproxy.cli.logs import set_up_logging
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.http1.headers import request_fields
 from vastproxy.services.tasks import Tasks
-from vastproxy.settings import Settings, SettingsError, load
+from vastproxy.services.tunnels.base import TunnelEngine
+from vastproxy.services.tunnels.factory import make_engine
+from vastproxy.services.tunnels.passphrase import terminal_prompt
+from vastproxy.settings import Settings, SettingsError, effective_environ, load
 from vastproxy.settings.listen import ListenAddress, require_keys
 from vastproxy.settings.model import ServerSettings
 from vastproxy.vastai import VastClient
@@ -86,8 +89,10 @@ def _spare_garbage_collection() -> None:
 
 def run(settings: Settings, *, access_log: AccessLog | None = None) -> int:
     """Serve until a signal ends it, on uvloop. Returns the exit code."""
+    # Before there is a loop: a person may be asked for a passphrase, and a signal shall end the question.
+    engine = make_engine(settings.tunnels, environ=effective_environ(), prompt=terminal_prompt())
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(run_server(settings, access_log=access_log))
+        return runner.run(run_server(settings, engine=engine, access_log=access_log))
 
 
 class RunningServer:
@@ -108,6 +113,7 @@ async def run_server(
     settings: Settings,
     *,
     client: VastClient | None = None,
+    engine: TunnelEngine | None = None,
     access_log: AccessLog | None = None,
     ready: Callable[[RunningServer], Awaitable[None]] | None = None,
 ) -> int:
@@ -121,7 +127,7 @@ async def run_server(
         has_keys=bool(settings.server.api_keys),
         insecure=settings.server.insecure,
     )
-    fleet = build_fleet(settings, client=client)
+    fleet = build_fleet(settings, client=client, engine=engine)
     app = create_app(settings, fleet=fleet, access_log=access_log)
     with _bound(address) as listener:
         server = _Server(server_config(app, settings.server))

@@ -177,11 +177,22 @@ class EngineSettings(Section):
 class TunnelSettings(Section):
     """SSH connections."""
 
-    engine: Literal["asyncssh"] = "asyncssh"
+    engine: Literal["asyncssh", "sshtunnel"] = "asyncssh"
     """The SSH implementation."""
     key_path: str | None = None
     """Private key (SSH_KEY_PATH). Without it ~/.ssh/id_ed25519, id_ecdsa and id_rsa are tried in that
     order."""
+    key_passphrase: Secret | None = None
+    """Passphrase of the private key (VASTPROXY_TUNNELS__KEY_PASSPHRASE); in a file as a reference (`env:NAME`,
+    `file:PATH`). Without it `serve` asks for it on a terminal."""
+    agent: Literal["auto", "on", "off"] = "auto"
+    """Keys held by an ssh-agent ($SSH_AUTH_SOCK): used when no key file can be used (auto), used instead of key
+    files (on), or never (off)."""
+    host_keys: Literal["pin", "strict"] = "pin"
+    """Which host keys are accepted: the one seen first, until a person accepts another (pin), or those listed in
+    tunnels.known_hosts alone (strict)."""
+    known_hosts: str | None = None
+    """The known_hosts file for host_keys: strict. Lists `[host]:port` and key, hashed names and @revoked too."""
     state_dir: str | None = None
     """Where pinned host keys are kept. Default: $XDG_STATE_HOME/vastproxy or ~/.local/state/vastproxy."""
     connect_timeout_s: Seconds = 10.0
@@ -201,6 +212,12 @@ class TunnelSettings(Section):
     max_handshakes: Annotated[int, Field(ge=1)] = 16
     """SSH handshakes at the same time; each costs milliseconds of CPU and many instances can start at
     once."""
+
+    @model_validator(mode="after")
+    def _strict_needs_a_file(self) -> Self:
+        if self.host_keys == "strict" and self.known_hosts is None:
+            raise ValueError("expected known_hosts (a file) where host_keys is strict")
+        return self
 
     @model_validator(mode="after")
     def _pauses_grow(self) -> Self:

@@ -10,6 +10,7 @@ from typing import Any
 from tests.helpers.sshd import Sshd
 from vastproxy.services.tunnels.asyncssh_engine import WINDOW_BYTES, AsyncsshEngine
 from vastproxy.services.tunnels.base import Path, SshAddress, Stream, TunnelTarget
+from vastproxy.services.tunnels.hostcheck import PinnedHostKeys
 from vastproxy.services.tunnels.hostkeys import HostKeyPins
 from vastproxy.services.tunnels.keys import ClientKeys, load_client_keys
 from vastproxy.services.tunnels.tunnel import AsyncsshTunnel
@@ -131,7 +132,7 @@ def engine_for(
     return AsyncsshEngine(
         TunnelSettings.model_validate(overrides),
         keys=keys_of(sshd.client_key_path),
-        pins=pins or HostKeyPins(None),
+        host_keys=PinnedHostKeys(pins or HostKeyPins(None)),
         username=sshd.username,
         fast=fast,
         window_bytes=window_bytes,

@@ -18,6 +18,7 @@ from tests.helpers.tunnelling import (
     direct,
     echo,
     engine_for,
+    keys_of,
     target_for,
     unused_port,
 )
@@ -358,7 +359,9 @@ async def test_many_streams_survive_pauses_and_new_keys(
 async def test_streams_survive_new_keys_that_we_ask_for(sshd: Sshd) -> None:
     """After each hundred kilobytes that we send, while data goes both ways."""
     engine = engine_for(sshd)
-    options = asyncssh.SSHClientConnectionOptions(engine._options(HOST_KEY_ALGORITHMS), rekey_bytes=100_000)
+    async with keys_of(sshd.client_key_path).offer() as offer:
+        usual = engine._options(offer.keys, HOST_KEY_ALGORITHMS)
+    options = asyncssh.SSHClientConnectionOptions(usual, rekey_bytes=100_000)
 
     class Trusting(asyncssh.SSHClient):
         def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:

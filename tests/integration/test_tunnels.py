@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.processes import is_running, wait_until
+from tests.helpers.ssh_agent import SshAgent
 from tests.helpers.sshd import Sshd, make_key
 from tests.helpers.tunnelling import (
     Peer,
@@ -26,7 +27,10 @@ from vastproxy.services.errors import ChannelRefused, TunnelLost, TunnelRefused
 from vastproxy.services.tunnels.asyncssh_engine import AsyncsshEngine
 from vastproxy.services.tunnels.base import Path
 from vastproxy.services.tunnels.dial import dial
+from vastproxy.services.tunnels.hostcheck import PinnedHostKeys
 from vastproxy.services.tunnels.hostkeys import HostKeyPins
+from vastproxy.services.tunnels.keyaccess import KeyAccess
+from vastproxy.services.tunnels.keys import load_client_keys
 from vastproxy.settings.model import TunnelSettings
 
 FIXTURES = FilePath(__file__).parent.parent / "fixtures"
@@ -249,7 +253,10 @@ async def test_every_kind_of_client_key_logs_in(sshd: Sshd, tmp_path: FilePath, 
     path = make_key(tmp_path / "key", kind=kind)
     sshd.authorize(path)
     engine = AsyncsshEngine(
-        TunnelSettings(), keys=keys_of(path), pins=HostKeyPins(None), username=sshd.username
+        TunnelSettings(),
+        keys=keys_of(path),
+        host_keys=PinnedHostKeys(HostKeyPins(None)),
+        username=sshd.username,
     )
     address = direct(sshd.port)
     tunnel = await engine.connect(target_for(address), address)
@@ -268,9 +275,7 @@ async def test_a_changed_host_key_is_refused_loudly_until_it_is_forgotten(
     await asyncio.to_thread(sshd.start)
     pins = HostKeyPins(file)
     engine = engine_for(sshd, pins=pins)
-    with pytest.raises(
-        TunnelRefused, match=r"^HOST KEY CHANGED: instance 7 .*SHA256:.* forget the pins of instance 7"
-    ):
+    with pytest.raises(TunnelRefused, match=r"^HOST KEY CHANGED: instance 7 .*SHA256:.* vastproxy trust 7$"):
         await engine.connect(target_for(address), address)
     over_relay = relay(sshd.port)
     await (await engine.connect(target_for(over_relay), over_relay)).close()
@@ -431,3 +436,29 @@ async def test_the_logger_of_asyncssh_is_quiet(sshd: Sshd, caplog: pytest.LogCap
             await tunnel.run("echo secret-argument", timeout_s=10)
     assert "secret-argument" not in caplog.text
     assert not [record for record in caplog.records if record.name.startswith("asyncssh")]
+
+
+async def test_a_key_of_an_agent_opens_tunnels_and_an_agent_that_will_not_sign_is_named(
+    sshd: Sshd, tmp_path: FilePath
+) -> None:
+    address = direct(sshd.port)
+    for options in ((), ("-c",)):
+        with SshAgent(tmp_path) as agent:
+            agent.add(sshd.client_key_path, options=options)
+            access = KeyAccess(agent="on", agent_socket=agent.socket)
+            keys = load_client_keys(TunnelSettings(), home=None, access=access)
+            engine = AsyncsshEngine(
+                TunnelSettings(),
+                keys=keys,
+                host_keys=PinnedHostKeys(HostKeyPins(None)),
+                username=sshd.username,
+            )
+            if options:
+                with pytest.raises(
+                    TunnelRefused, match=r"was not shown a key: the ssh-agent .* refuses to sign"
+                ):
+                    await engine.connect(target_for(address), address)
+                continue
+            tunnel = await engine.connect(target_for(address), address)
+            assert (await tunnel.run("echo in", timeout_s=5)).stdout == "in\n"
+            await tunnel.close()

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 
 import asyncssh
 
+from vastproxy.services.errors import TunnelError
 from vastproxy.services.tunnels import fastpath
+from vastproxy.services.tunnels.agent import AgentUnusable
 from vastproxy.services.tunnels.base import SshAddress, TunnelTarget
-from vastproxy.services.tunnels.border import HostKeyChanged, connect_error, host_key_line, peer
-from vastproxy.services.tunnels.hostkeys import HostKeyPins
+from vastproxy.services.tunnels.border import connect_error, host_key_line
+from vastproxy.services.tunnels.hostcheck import HostKeyCheck, HostKeyRules
 from vastproxy.services.tunnels.keys import ClientKeys
-from vastproxy.services.tunnels.pins import Verdict
 from vastproxy.services.tunnels.shape import reason_not_to
 from vastproxy.services.tunnels.tunnel import AsyncsshTunnel, Ending
 from vastproxy.settings.model import TunnelSettings
@@ -51,28 +52,15 @@ WINDOW_BYTES = 512 * 1024
 class _Login(asyncssh.SSHClient):
     """What asyncssh asks and tells while one connection is made, and that it has ended."""
 
-    def __init__(self, pins: HostKeyPins, target: TunnelTarget, address: SshAddress, ending: Ending) -> None:
-        self._pins = pins
-        self._target = target
-        self._address = address
+    def __init__(self, check: HostKeyCheck, ending: Ending) -> None:
+        self._check = check
         self._ending = ending
-        self.host_key = ""
-        self.verdict = Verdict.CHANGED
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        self.host_key = host_key_line(key)
-        self.verdict = self._pins.check(self._target.identity, self._address.path, self.host_key)
-        return self.verdict is not Verdict.CHANGED
+        return self._check.accepts(host_key_line(key))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ending.happened(exc)
-
-    def change(self) -> HostKeyChanged | None:
-        """The reason for a failure, if it was a host key other than the pinned one."""
-        pinned = self._pins.pinned(self._target.identity, self._address.path)
-        if self.verdict is Verdict.CHANGED and self.host_key and pinned:
-            return HostKeyChanged(pinned, self.host_key)
-        return None
 
 
 class AsyncsshEngine:
@@ -83,7 +71,7 @@ class AsyncsshEngine:
         settings: TunnelSettings,
         *,
         keys: ClientKeys,
-        pins: HostKeyPins,
+        host_keys: HostKeyRules,
         username: str = "root",
         window_bytes: int = WINDOW_BYTES,
         fast: bool | None = None,
@@ -93,7 +81,7 @@ class AsyncsshEngine:
         """
         self._settings = settings
         self._keys = keys
-        self._pins = pins
+        self._host_keys = host_keys
         self._username = username
         self._window_bytes = window_bytes
         self._fast = may_be_fast(reason_not_to()) if fast is None else fast
@@ -106,33 +94,27 @@ class AsyncsshEngine:
         """See `TunnelEngine.connect`. Waiting for other handshakes to end does not count as connect time."""
         limit_s = self._settings.connect_timeout_s
         async with self._handshakes:
-            await self._pins.refresh()
+            check = await self._host_keys.begin(target, address)
             ending = Ending(target, address)
-            login = _Login(self._pins, target, address, ending)
             try:
                 async with asyncio.timeout(limit_s):
-                    return await self._log_in(login, ending, target, address)
+                    return await self._log_in(check, ending, target, address)
+            except TunnelError:
+                raise
             except Exception as exc:  # asyncssh hands on whatever a malformed packet made it raise
-                raise connect_error(
-                    login.change() or exc, target, address, self._keys, user=self._username, limit_s=limit_s
+                raise await check.refusal() or connect_error(
+                    exc, target, address, self._keys, user=self._username, limit_s=limit_s
                 ) from exc
 
     async def close(self) -> None:
         """Nothing is held: tunnels belong to their owners, pins are written when they are made."""
 
     async def _log_in(
-        self, login: _Login, ending: Ending, target: TunnelTarget, address: SshAddress
+        self, check: HostKeyCheck, ending: Ending, target: TunnelTarget, address: SshAddress
     ) -> AsyncsshTunnel:
-        pinned = self._pins.pinned(target.identity, address.path)
-        options = self._options(host_key_algorithms(pinned))
-        connect = fastpath.connect if self._fast else stock_connect
-        conn = await connect(address.host, address.port, options, lambda: login)
+        conn = await self._authenticated(check, ending, address)
         try:
-            if login.verdict is Verdict.NEW:
-                login.verdict = await self._pins.trust(target.identity, address.path, login.host_key)
-                if login.verdict is Verdict.CHANGED:  # another process was first, and saw another key
-                    raise asyncssh.HostKeyNotVerifiable("another key was pinned meanwhile")
-                logger.info("%s: host key pinned at first sight", peer(target, address))
+            await check.confirm()
             tunnel = AsyncsshTunnel(conn, ending, target, address, window_bytes=self._window_bytes)
             await tunnel.run_first_command()
         except BaseException:
@@ -140,11 +122,26 @@ class AsyncsshEngine:
             raise
         return tunnel
 
-    def _options(self, algorithms: Sequence[str]) -> asyncssh.SSHClientConnectionOptions:
+    async def _authenticated(
+        self, check: HostKeyCheck, ending: Ending, address: SshAddress
+    ) -> asyncssh.SSHClientConnection:
+        connect = fastpath.connect if self._fast else stock_connect
+        async with self._keys.offer() as offer:
+            options = self._options(offer.keys, host_key_algorithms(check.kinds))
+            try:
+                return await connect(address.host, address.port, options, lambda: _Login(check, ending))
+            except asyncssh.PermissionDenied as exc:
+                if offer.trouble:
+                    raise AgentUnusable(offer.trouble) from exc
+                raise
+
+    def _options(
+        self, keys: "Sequence[asyncssh.SSHKey | asyncssh.SSHKeyPair]", algorithms: Sequence[str]
+    ) -> asyncssh.SSHClientConnectionOptions:
         return asyncssh.SSHClientConnectionOptions(
             config=None,
             username=self._username,
-            client_keys=[key.private for key in self._keys.keys],
+            client_keys=list(keys),
             agent_path=None,
             preferred_auth=["publickey"],
             known_hosts=([], [], []),  # trusts nothing, so that every key is shown to the callback
@@ -182,9 +179,8 @@ async def stock_connect(
     return await asyncssh.connect(host, port, client_factory=client_factory, options=options)
 
 
-def host_key_algorithms(pinned: str | None) -> tuple[str, ...]:
-    """What to ask for: the pinned key's algorithms first, as another key of the server would be a change."""
-    kind = pinned.partition(" ")[0] if pinned else ""
-    wanted = ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)
-    first = [name for name in HOST_KEY_ALGORITHMS if name in wanted]
-    return (*first, *(name for name in HOST_KEY_ALGORITHMS if name not in wanted))
+def host_key_algorithms(kinds: Sequence[str]) -> tuple[str, ...]:
+    """What to ask for: the algorithms of these kinds of key first, as another key of the server would be a change."""
+    wanted = {"rsa-sha2-512", "rsa-sha2-256"} if "ssh-rsa" in kinds else set()
+    wanted.update(kinds)
+    return tuple(sorted(HOST_KEY_ALGORITHMS, key=lambda name: name not in wanted))

@@ -9,19 +9,11 @@ import asyncssh
 from asyncssh.constants import OPEN_ADMINISTRATIVELY_PROHIBITED
 
 from vastproxy.services.errors import ChannelRefused, TunnelError, TunnelLost, TunnelRefused
+from vastproxy.services.tunnels.agent import AgentUnusable
 from vastproxy.services.tunnels.base import Path, SshAddress, TunnelTarget
 from vastproxy.services.tunnels.keys import ClientKeys
 
 _MAX_REASON = 200
-
-
-class HostKeyChanged(Exception):
-    """The other side presented another host key than the pinned one; both as in authorized_keys."""
-
-    def __init__(self, pinned: str, presented: str) -> None:
-        super().__init__(f"{pinned} was pinned, {presented} was presented")
-        self.pinned = pinned
-        self.presented = presented
 
 
 def host_key_line(key: asyncssh.SSHKey) -> str:
@@ -46,8 +38,8 @@ def connect_error(
     """What it means that connecting failed with `exc`, and what to do about it."""
     who = peer(target, address)
     match exc:
-        case HostKeyChanged():
-            return TunnelRefused(_host_key_changed(exc, who, target, address))
+        case AgentUnusable():
+            return TunnelRefused(f"{who} was not shown a key: {exc}")
         case asyncssh.PermissionDenied():
             return TunnelRefused(_permission_denied(who, target, address, keys, user=user))
         case asyncssh.HostKeyNotVerifiable():
@@ -104,24 +96,6 @@ def _permission_denied(
             f"half at https://console.vast.ai/manage-keys/ or attach it with: {keys.attach_hint(target)}"
         )
     return f"{who} does not accept the key {keys}{login}; attach it with: {keys.attach_hint(target)}"
-
-
-def _host_key_changed(exc: HostKeyChanged, who: str, target: TunnelTarget, address: SshAddress) -> str:
-    presented, pinned = _shown_key(exc.presented), _shown_key(exc.pinned)
-    return (
-        f"HOST KEY CHANGED: {who} presented {presented}, but {pinned} was pinned at first sight on its "
-        f"{address.path} path. Somebody may be between you and the instance, so no login was tried. If its "
-        f"container was recreated, forget the pins of instance {target.instance_id} and connect again"
-    )
-
-
-def _shown_key(line: str) -> str:
-    """A pinned key as OpenSSH shows one: type and fingerprint."""
-    try:
-        key = asyncssh.import_public_key(line)
-    except ValueError:  # somebody edited the file
-        return _line(line)
-    return f"{key.get_algorithm()} {key.get_fingerprint()}"
 
 
 def _reason(exc: BaseException) -> str:

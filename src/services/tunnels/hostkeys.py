@@ -1,34 +1,33 @@
-"""Host keys pinned at first sight, kept in a file that several proxies may share.
+"""Host keys pinned at first sight, kept in a file that several proxies and the command line may share.
 
-`refresh` and `trust` do the file's input and output in a thread; `check` and `pinned` only look at
-memory, because an SSH library asks about a key in the middle of a handshake. Writing re-reads the file
-under a lock (flock on `<file>.lock`) and adds to it, so that two proxies never lose each other's pins.
-Where the file cannot be used, pins live in memory and a warning says so once.
+`refresh` and what changes pins do the file's input and output in a thread; `check` and `pinned` only look
+at memory, because an SSH library asks about a key in the middle of a handshake. Where the file cannot be
+used, pins live in memory and a warning says so once.
 """
 
 import asyncio
-import contextlib
-import fcntl
 import logging
-import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
 
+from vastproxy.services.errors import ServiceError
 from vastproxy.services.tunnels.base import Path
-from vastproxy.services.tunnels.pins import PinBook, UnreadablePins, Verdict, load_pins
+from vastproxy.services.tunnels.pinfile import edit_book, read_book
+from vastproxy.services.tunnels.pins import Change, Pin, PinBook, Sibling, UnreadablePins, Verdict
 from vastproxy.settings.model import TunnelSettings
 from vastproxy.settings.paths import expand_home, xdg_directory
 
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "host_keys.json"
-#: A file beyond this is not ours: a full book of 4,096 pins has about 1.2 MB, with RSA keys 3 MB.
-MAX_FILE_BYTES = 16 << 20
 #: How long another process may hold the lock. It holds it for milliseconds, unless it is stopped.
 LOCK_LIMIT_S = 2.0
 _LOCK_RETRY_S = 0.02
+
+
+class PinsNotStored(ServiceError):
+    """The file of pinned host keys cannot be written."""
 
 
 def pins_path(settings: TunnelSettings, environ: Mapping[str, str]) -> FilePath | None:
@@ -56,7 +55,7 @@ class HostKeyPins:
         self._clock = clock
         self._lock_limit_s = lock_limit_s
         self._book = PinBook()
-        #: What was trusted but could not be written.
+        #: What was pinned or refused but could not be written.
         self._unsaved = PinBook()
         self._writing = asyncio.Lock()
         self._warned = False
@@ -68,60 +67,116 @@ class HostKeyPins:
         """The key pinned for this identity on this path, as of the last `refresh`."""
         return self._book.pinned(identity, path)
 
+    def pin(self, identity: str, path: Path) -> Pin | None:
+        """The same with the time since when it is pinned."""
+        return self._book.pins.get((identity, path))
+
     def check(self, identity: str, path: Path, key: str) -> Verdict:
         """What a key presented now is to us, as of the last `refresh`."""
         return self._book.check(identity, path, key)
 
+    def sibling(self, identity: str, path: Path, key: str) -> Sibling:
+        """What the other path says about a key presented on this one, as of the last `refresh`."""
+        return self._book.sibling(identity, path, key)
+
+    def changes(self, instance_id: int) -> tuple[Change, ...]:
+        """The changed keys of an instance that wait for somebody to accept them, as of the last `refresh`."""
+        return self._book.changes(instance_id)
+
     async def refresh(self) -> None:
-        """Read what other processes pinned or forgot. Never raises: an unusable file is a warning."""
+        """Read what other processes pinned, accepted or forgot. Never raises: an unusable file is a warning."""
         if self._path is None:
             return
         try:
-            book = await asyncio.to_thread(_read, self._path)
+            book = await asyncio.to_thread(read_book, self._path)
         except OSError as exc:
             self._warn(exc)
             return
         except UnreadablePins:
-            await self._change(
-                lambda stored: stored
-            )  # under the lock it is moved aside, and only if still unreadable
+            # Under the lock it is moved aside, and only if it is still unreadable.
+            await self._change(lambda stored: stored)
             return
         self._book = book.merged(self._unsaved)
 
     async def trust(self, identity: str, path: Path, key: str) -> Verdict:
-        """Pin `key` unless another one is pinned. CHANGED means that the other one stays."""
+        """Pin `key` unless another one is pinned. CHANGED means that the other one stays.
+
+        With the first key of an identity, what was pinned for its predecessors of the same id is dropped.
+        """
         verdict = Verdict.NEW
 
         def add(stored: PinBook) -> PinBook:
             nonlocal verdict
             verdict = stored.check(identity, path, key)
-            return (
-                stored.with_pin(identity, path, key, now=self._clock()) if verdict is Verdict.NEW else stored
-            )
+            if verdict is not Verdict.NEW:
+                return stored
+            return stored.without_predecessors(identity).with_pin(identity, path, key, now=self._clock())
 
-        before = self._book
-        if not await self._change(add) and verdict is not Verdict.CHANGED:
-            self._unsaved = self._unsaved.with_pin(identity, path, key, now=self._clock())
-            self._book = before.merged(self._unsaved)
+        await self._change(add)
         return verdict
 
+    async def refuse(self, identity: str, path: Path, key: str, *, address: str) -> None:
+        """Remember a changed key, so that a person can look at it and accept it, also from another process.
+
+        `address` is the `host:port` that presented it.
+        """
+
+        def remember(stored: PinBook) -> PinBook:
+            return stored.with_refused(identity, path, key, address=address, now=self._clock())
+
+        if remember(self._book) is not self._book:
+            await self._change(remember)
+
+    async def accept(self, change: Change) -> bool:
+        """Pin the key that was refused in place of the pinned one, for a person who has looked at both.
+
+        False, and nothing is done, when either has changed since. Raises PinsNotStored where the decision
+        cannot be written.
+        """
+        accepted = False
+
+        def replace(stored: PinBook) -> PinBook:
+            nonlocal accepted
+            at = (change.identity, change.path)
+            now = stored.refused.get(at)
+            accepted = (
+                stored.pins.get(at) == change.pinned and now is not None and now.key == change.refused.key
+            )
+            if not accepted:
+                return stored
+            return stored.with_pin(change.identity, change.path, change.refused.key, now=self._clock())
+
+        if not await self._change(replace):
+            raise PinsNotStored(
+                f"the decision cannot be written to {self._path}; make the file writable or set tunnels.state_dir"
+            )
+        return accepted
+
     async def forget(self, instance_id: int) -> int:
-        """Drop the pins of an instance that was recycled or destroyed. Returns how many there were."""
+        """Drop what is known of an instance that was recycled or destroyed. Returns how many pins there were."""
+        return await self._drop(lambda book: book.without(instance_id))
+
+    async def recycled(self, identity: str) -> int:
+        """Drop what is known of the predecessors of `identity`, once the API shows that it took their place.
+
+        Returns how many pins there were.
+        """
+        return await self._drop(lambda book: book.without_predecessors(identity))
+
+    async def _drop(self, edit: Callable[[PinBook], PinBook]) -> int:
         gone = 0
 
         def drop(stored: PinBook) -> PinBook:
             nonlocal gone
-            rest = stored.without(instance_id)
+            rest = edit(stored)
             gone = len(stored) - len(rest)
             return rest
 
-        self._unsaved = self._unsaved.without(instance_id)
-        if not await self._change(drop):
-            self._book = self._book.without(instance_id)
+        await self._change(drop)
         return gone
 
     async def _change(self, edit: Callable[[PinBook], PinBook]) -> bool:
-        """Apply `edit` to what is stored now and store the outcome. False: kept in memory only."""
+        """Apply `edit` to what is stored now and store the outcome. False: it is kept in memory only."""
         if self._path is None:
             self._book = edit(self._book)
             return True
@@ -130,7 +185,8 @@ class HostKeyPins:
                 self._book = await self._store(self._path, lambda stored: edit(stored.merged(self._unsaved)))
             except OSError as exc:
                 self._warn(exc)
-                edit(self._book)
+                before, self._book = self._book, edit(self._book)
+                self._unsaved = self._unsaved.common(self._book).merged(self._book.news(before))
                 return False
             self._unsaved = PinBook()
             return True
@@ -141,7 +197,7 @@ class HostKeyPins:
         give_up = loop.time() + self._lock_limit_s
         while True:
             try:
-                return await asyncio.to_thread(_edit_file, path, edit)
+                return await asyncio.to_thread(edit_book, path, edit)
             except BlockingIOError:
                 if loop.time() >= give_up:
                     raise TimeoutError("another process holds its lock") from None
@@ -156,68 +212,3 @@ class HostKeyPins:
                 self._path,
                 exc.strerror or exc,
             )
-
-
-def _read(path: FilePath) -> PinBook:
-    """What is stored; nothing where there is no file. Raises OSError or UnreadablePins."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except FileNotFoundError:
-        return PinBook()
-    if len(content) > MAX_FILE_BYTES:
-        raise UnreadablePins(f"it has more than {MAX_FILE_BYTES} bytes")
-    try:
-        return load_pins(content.decode())
-    except UnicodeDecodeError as exc:
-        raise UnreadablePins(str(exc)) from exc
-
-
-def _edit_file(path: FilePath, edit: Callable[[PinBook], PinBook]) -> PinBook:
-    """Read, edit and replace the file under its lock. Raises BlockingIOError where the lock is taken."""
-    if not path.parent.is_dir():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(path.with_name(path.name + ".lock")):
-        try:
-            stored = _read(path)
-        except UnreadablePins as exc:
-            aside = path.with_name(path.name + ".unreadable")
-            os.replace(path, aside)
-            logger.warning(
-                "%s does not hold pinned host keys (%s); it was moved to %s and host keys are trusted anew "
-                "at the next connection to each instance",
-                path,
-                exc,
-                aside,
-            )
-            stored = PinBook()
-        edited = edit(stored)
-        if edited != stored:
-            _replace(path, edited.dump().encode())
-        return edited
-
-
-@contextlib.contextmanager
-def _locked(path: FilePath) -> Iterator[None]:
-    """Hold the lock file; the kernel releases it with the descriptor, also when we are killed."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _replace(path: FilePath, content: bytes) -> None:
-    """Write a new file beside the old one (mode 0600) and put it in its place."""
-    descriptor, name = tempfile.mkstemp(prefix=path.name + ".", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise

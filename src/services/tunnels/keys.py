@@ -1,20 +1,24 @@
-"""The private keys that vastproxy logs in with.
+"""The private keys that vastproxy logs in with: from files, or held by an ssh-agent.
 
-Rules are those of OpenSSH's client where it has one: a key file that others can read is refused
-(sshkey_perm_ok in OpenSSH 9), an encrypted key needs its passphrase, which a server cannot ask for.
+Which they are is decided once at the start, so that a person learns at once what is wrong. Every login then asks for
+an offer; keys of an agent are borrowed from it each time, as it may have been started anew.
 """
 
-import errno
 import logging
-import os
 import shlex
-import stat
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
 
 import asyncssh
 
+from vastproxy.services.tunnels.agent import AgentKey, AgentSession
 from vastproxy.services.tunnels.base import TunnelTarget
+from vastproxy.services.tunnels.keyaccess import KeyAccess
+from vastproxy.services.tunnels.keyfile import KeyElsewhere, KeyLocked, PrivateKey, WrongPassphrase
+from vastproxy.services.tunnels.publickey import parse_line
 from vastproxy.settings.errors import SettingsError
 from vastproxy.settings.model import TunnelSettings
 from vastproxy.settings.paths import expand_home
@@ -23,30 +27,60 @@ logger = logging.getLogger(__name__)
 
 #: Tried in this order where no key is named; all that can be used are offered.
 DEFAULT_CANDIDATES = ("id_ed25519", "id_ecdsa", "id_rsa")
-#: An RSA key of 16,384 bits has 13 KB; a larger file is something else.
-MAX_KEY_BYTES = 64 * 1024
-
-_SUPPORTED = ("ssh-ed25519", "ecdsa-sha2-", "ssh-rsa")
+_NAMED, _DEFAULT = "tunnels.key_path (SSH_KEY_PATH)", "SSH key"
+#: Enough of a key's text to find it among the others of an agent.
+_TELLTALE_CHARS = 24
 
 
 @dataclass(frozen=True, slots=True)
 class ClientKey:
-    """One private key. Its `repr` shows where it is and its fingerprint, never the key."""
+    """One key. Its `repr` shows where it is and its fingerprint, never the private half."""
 
-    path: Path
-    #: The path as a person types it in a shell, such as `~/.ssh/id_ed25519`.
+    #: None for a key that an agent holds.
+    path: Path | None
+    #: The path as a person types it in a shell, such as `~/.ssh/id_ed25519`; of an agent's key what it is called.
     name: str = field(repr=False)
     fingerprint: str
     #: The public half as one line of authorized_keys, without comment.
     public: str
-    private: asyncssh.SSHKey = field(repr=False, compare=False)
+    local: asyncssh.SSHKey | None = field(repr=False, compare=False)
+    comment: str = ""
+
+    @property
+    def private(self) -> asyncssh.SSHKey:
+        """The private half. Raises LookupError for a key that an agent holds, see `ClientKeys.offer`."""
+        if self.local is None:
+            raise LookupError(f"the private half of {self.name} is with the ssh-agent")
+        return self.local
+
+    @property
+    def source(self) -> Literal["file", "agent"]:
+        """Who has the private half."""
+        return "agent" if self.path is None else "file"
+
+    def to_json(self) -> dict[str, Any]:
+        """What may be told of it: name, source, type, bits, fingerprint, comment."""
+        public = parse_line(self.public)[0]
+        return {
+            "name": self.name,
+            "source": self.source,
+            "type": public.kind,
+            "bits": public.bits,
+            "fingerprint": self.fingerprint,
+            "comment": self.comment,
+        }
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True, slots=True)
 class ClientKeys:
-    """The keys that are offered to every instance, in this order; at least one."""
+    """The keys that are offered to every instance, in this order; at least one. All are files, or all an agent's."""
 
     keys: tuple[ClientKey, ...]
+    #: Where the agent listens that holds them, None for files.
+    agent_socket: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.keys:
@@ -57,98 +91,149 @@ class ClientKeys:
 
     def attach_hint(self, target: TunnelTarget) -> str:
         """The official CLI's command that makes an instance accept the first key (vastai 1.9)."""
-        return f'vastai attach ssh {target.instance_id} "$(cat {self.keys[0].name}.pub)"'
+        first = self.keys[0]
+        if first.path is None:
+            telltale = first.public.rstrip("=")[-_TELLTALE_CHARS:]
+            return f'vastai attach ssh {target.instance_id} "$(ssh-add -L | grep -F {telltale})"'
+        return f'vastai attach ssh {target.instance_id} "$(cat {first.name}.pub)"'
+
+    def offer(self) -> "KeyOffer":
+        """The keys for one login, as a context manager that is held until the login has ended."""
+        return KeyOffer(self)
 
 
-def load_client_keys(settings: TunnelSettings, *, home: Path | None) -> ClientKeys:
-    """Read the key named by `tunnels.key_path`, or every usable default key below `home`/.ssh.
+class KeyOffer:
+    """The keys of one login in the form that asyncssh takes as `client_keys`."""
 
-    Blocking: reads small files. Raises SettingsError, one line that says what to do, when the named key
-    or every default key cannot be used; a default key that cannot be used while another one can is a warning.
+    def __init__(self, keys: ClientKeys) -> None:
+        self._keys = keys
+        self._session: AgentSession | None = None
+        self.keys: Sequence[asyncssh.SSHKey | asyncssh.SSHKeyPair] = ()
+
+    async def __aenter__(self) -> Self:
+        """Raises AgentUnusable when the agent is gone or has lost the keys. The caller bounds the time."""
+        if self._keys.agent_socket is None:
+            self.keys = [key.private for key in self._keys.keys]
+        else:
+            wanted = [parse_line(key.public)[0] for key in self._keys.keys]
+            self._session = AgentSession(self._keys.agent_socket, wanted)
+            self.keys = (await self._session.__aenter__()).keys
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.__aexit__(kind, error, trace)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why a login failed, if the agent is to blame: it would not sign, or not in time."""
+        return None if self._session is None else self._session.trouble
+
+
+def load_client_keys(
+    settings: TunnelSettings, *, home: Path | None, access: KeyAccess | None = None
+) -> ClientKeys:
+    """Read the key named by `tunnels.key_path`, or every usable default key below `home`/.ssh, or ask the agent.
+
+    Blocking: reads small files, asks an agent, and may ask a person for a passphrase. Raises SettingsError, one line
+    that says what to do, when no key can be used; a default key that cannot be used while another one can is a warning.
     """
+    access = KeyAccess() if access is None else access
     if settings.key_path is not None:
         environ = {} if home is None else {"HOME": str(home)}
-        path = expand_home(settings.key_path, environ)
-        return ClientKeys((_load(path, home, what="tunnels.key_path (SSH_KEY_PATH)"),))
-    directory = None if home is None else home / ".ssh"
-    candidates = [] if directory is None else [directory / name for name in DEFAULT_CANDIDATES]
-    keys, failures = [], []
-    for path in candidates:
-        if not path.exists():
-            continue
-        try:
-            keys.append(_load(path, home, what="SSH key"))
-        except SettingsError as exc:
-            failures.append(str(exc))
-    if keys:
-        for failure in failures:
-            logger.warning("%s (not used; %s is)", failure, ", ".join(str(key.path) for key in keys))
-        return ClientKeys(tuple(keys))
-    if failures:
-        raise SettingsError("; ".join(failures))
-    looked_at = f"{directory}/{{{','.join(DEFAULT_CANDIDATES)}}}" if directory else "no home directory"
+        return _named(expand_home(settings.key_path, environ), home, access)
+    return _of_agent(access.agent_keys(), access) if access.agent == "on" else _defaults(home, access)
+
+
+def _named(path: Path, home: Path | None, access: KeyAccess) -> ClientKeys:
+    """The key that was named: its file, the agent that holds it, or its file once its passphrase is typed."""
+    try:
+        key = access.read(path, what=_NAMED)
+    except WrongPassphrase:
+        raise
+    except KeyElsewhere as exc:
+        if (held := access.held(exc.public)) is not None:
+            return _of_agent([held], access)
+        if access.agent == "on":
+            raise SettingsError(f"{exc}; tunnels.agent is on, but the ssh-agent does not hold it") from None
+        if isinstance(exc, KeyLocked) and (typed := access.ask(path, what=_NAMED)) is not None:
+            return _of_files([typed], home)
+        raise
+    if access.agent != "on":
+        return _of_files([key], home)
+    if (held := access.held(key.public)) is not None:
+        return _of_agent([held], access)
     raise SettingsError(
-        f"no SSH key found ({looked_at}): make one with `ssh-keygen -t ed25519`, add its public half to the "
-        "vast.ai account, or set SSH_KEY_PATH"
+        f"{_NAMED}: tunnels.agent is on, but the ssh-agent does not hold {path} ({key.public}); "
+        f"add it with: ssh-add {shlex.quote(str(path))}"
     )
 
 
-def _load(path: Path, home: Path | None, *, what: str) -> ClientKey:
-    content = _read(path, what)
-    try:
-        key = asyncssh.import_private_key(content)
-    except ValueError as exc:  # KeyImportError, KeyEncryptionError
-        raise SettingsError(f"{what}: {_explain(path, content, exc)}") from None
-    algorithm = key.get_algorithm()
-    if not algorithm.startswith(_SUPPORTED):
-        raise SettingsError(f"{what}: {path} is a key of type {algorithm}; ed25519, ecdsa or rsa is needed")
-    public = " ".join(key.export_public_key("openssh").decode().split()[:2])
-    name = _shell_name(path, home)
-    return ClientKey(path=path, name=name, fingerprint=key.get_fingerprint(), public=public, private=key)
+def _defaults(home: Path | None, access: KeyAccess) -> ClientKeys:
+    """The default key files that can be used; else the agent's keys; else the first file that a person opens."""
+    candidates = [] if home is None else [home / ".ssh" / name for name in DEFAULT_CANDIDATES]
+    keys: list[PrivateKey] = []
+    failures: list[SettingsError] = []
+    locked: list[Path] = []
+    for path in filter(Path.exists, candidates):
+        try:
+            keys.append(access.read(path, what=_DEFAULT))
+        except SettingsError as exc:
+            failures.append(exc)
+            locked += [path] if isinstance(exc, KeyLocked) else []
+    if keys:
+        for failure in failures:
+            logger.warning("%s (not used; %s is)", failure, ", ".join(str(key.path) for key in keys))
+        return _of_files(keys, home)
+    no_agent = "tunnels.agent is off"
+    if access.agent == "auto":
+        try:
+            return _of_agent(access.agent_keys(), access)
+        except SettingsError as exc:
+            no_agent = str(exc)
+    if locked and (typed := access.ask(locked[0], what=_DEFAULT)) is not None:
+        return _of_files([typed], home)
+    raise SettingsError("; ".join(map(str, failures)) if failures else _none_found(home, no_agent))
 
 
-def _read(path: Path, what: str) -> bytes:
-    try:
-        # Non-blocking, so that a named pipe in this place cannot hold up the start.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as exc:
-        reason = "does not exist" if exc.errno == errno.ENOENT else f"cannot be read: {exc.strerror}"
-        raise SettingsError(f"{what}: {path} {reason}; expected the file of a private SSH key") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise SettingsError(f"{what}: {path} is {kind}; expected the file of a private SSH key")
-        content = os.read(descriptor, MAX_KEY_BYTES + 1)
-    finally:
-        os.close(descriptor)
-    if len(content) > MAX_KEY_BYTES:
-        raise SettingsError(f"{what}: {path} is too large for a private SSH key")
-    if _is_public(content):
-        private = f" (perhaps {path.with_suffix('')})" if path.suffix == ".pub" else ""
-        raise SettingsError(f"{what}: {path} is a public key; name the private key instead{private}")
-    if status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) & 0o077:
-        raise SettingsError(
-            f"{what}: {path} can be read by others (mode {stat.S_IMODE(status.st_mode):04o}) and is refused, "
-            f"as OpenSSH does; run: chmod 600 {shlex.quote(str(path))}"
+def _none_found(home: Path | None, no_agent: str) -> str:
+    looked_at = "no home directory" if home is None else f"{home}/.ssh/{{{','.join(DEFAULT_CANDIDATES)}}}"
+    return (
+        f"no SSH key found ({looked_at}; {no_agent}): make one with `ssh-keygen -t ed25519`, add its public half to "
+        "the vast.ai account, or set SSH_KEY_PATH"
+    )
+
+
+def _of_agent(held: Iterable[AgentKey], access: KeyAccess) -> ClientKeys:
+    keys = [
+        ClientKey(
+            None, _agent_name(key), key.public.fingerprint, key.public.line, local=None, comment=key.comment
         )
-    return content
+        for key in held
+    ]
+    return ClientKeys(tuple(keys), agent_socket=access.agent_socket)
 
 
-def _is_public(content: bytes) -> bool:
-    start = content.lstrip()
-    return start.startswith(
-        (b"ssh-", b"ecdsa-sha2-", b"sk-", b"---- BEGIN SSH2 PUBLIC", b"-----BEGIN PUBLIC")
-    ) or (start.startswith(b"-----BEGIN ") and b"PUBLIC KEY-----" in start[:64])
+def _agent_name(key: AgentKey) -> str:
+    return f"{key.comment or key.public} (ssh-agent)"
 
 
-def _explain(path: Path, content: bytes, exc: Exception) -> str:
-    if "passphrase" in str(exc).lower() or b"ENCRYPTED" in content[:256]:
-        return (
-            f"{path} is protected by a passphrase, which a server cannot type; use another key, "
-            f"or remove it with: ssh-keygen -p -N '' -f {shlex.quote(str(path))}"
+def _of_files(keys: Iterable[PrivateKey], home: Path | None) -> ClientKeys:
+    return ClientKeys(
+        tuple(
+            ClientKey(
+                path=key.path,
+                name=_shell_name(key.path, home),
+                fingerprint=key.public.fingerprint,
+                public=key.public.line,
+                local=key.private,
+                comment=key.comment,
+            )
+            for key in keys
         )
-    return f"{path} is not a private SSH key that can be read (OpenSSH or PEM format is needed)"
+    )
 
 
 def _shell_name(path: Path, home: Path | None) -> str:

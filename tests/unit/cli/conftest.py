@@ -34,6 +34,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in tuple(os.environ):
         if name.startswith("VAST") or name in (
             "LISTEN_ADDR",
+            "SSH_AUTH_SOCK",
             "SSH_KEY_PATH",
             "XDG_CONFIG_HOME",
             "FORCE_COLOR",

@@ -76,7 +76,8 @@ class TestCheck:
         assert all(line.startswith("ok  ") for line in lines)
         assert "ok  environment: production (built-in default)" in lines
         assert "ok  vast.ai: https://console.vast.ai, key found in VAST_API_KEY" in lines
-        assert "ok  SSH key: ~/.ssh/id_ed25519" in lines
+        assert any(line.startswith("ok  SSH key: ~/.ssh/id_ed25519 SHA256:") for line in lines)
+        assert "ok  host keys: pinned at first sight" in lines
         assert "ok  listens on: 0.0.0.0:80, 1 inbound key" in lines
         assert any(line.startswith("ok  settings: 2 given, ") for line in lines)
 

@@ -11,13 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vastproxy.services.errors import ChannelRefused, TunnelError, TunnelLost, TunnelRefused
+from vastproxy.services.tunnels.agent import AgentUnusable
 from vastproxy.services.tunnels.base import Path, SshAddress, TunnelTarget
 from vastproxy.services.tunnels.border import (
-    HostKeyChanged,
     channel_error,
     closed_error,
     connect_error,
-    host_key_line,
     lost_error,
 )
 from vastproxy.services.tunnels.keys import ClientKey, ClientKeys
@@ -49,17 +48,12 @@ def test_at_the_relay_a_refused_key_may_be_missing_in_the_account() -> None:
     assert "https://console.vast.ai/manage-keys/" in text
 
 
-def test_a_changed_host_key_shows_both_fingerprints_and_says_what_it_means() -> None:
-    old, new = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
-    error = explain(HostKeyChanged(host_key_line(old), host_key_line(new)))
+def test_an_agent_that_gave_no_key_is_named() -> None:
+    error = explain(AgentUnusable("the ssh-agent at /agent refuses to sign"))
     assert isinstance(error, TunnelRefused)
-    assert str(error).startswith(
-        "HOST KEY CHANGED: instance 123 (direct 192.0.2.7:41022) presented ssh-ed25519 SHA256:"
+    assert str(error) == (
+        "instance 123 (direct 192.0.2.7:41022) was not shown a key: the ssh-agent at /agent refuses to sign"
     )
-    assert old.get_fingerprint() in str(error)
-    assert new.get_fingerprint() in str(error)
-    assert "Somebody may be between you and the instance" in str(error)
-    assert "edited" in str(explain(HostKeyChanged("edited by hand", host_key_line(new))))
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from pathlib import Path as FilePath
 import pytest
 
 from vastproxy.services.tunnels.base import Path
-from vastproxy.services.tunnels.hostkeys import MAX_FILE_BYTES, HostKeyPins, pins_path
-from vastproxy.services.tunnels.pins import Verdict
+from vastproxy.services.tunnels.hostkeys import HostKeyPins, PinsNotStored, pins_path
+from vastproxy.services.tunnels.pinfile import MAX_FILE_BYTES
+from vastproxy.services.tunnels.pins import Sibling, Verdict
 from vastproxy.settings.model import TunnelSettings
 
 
@@ -58,7 +59,11 @@ async def test_two_proxies_do_not_lose_each_others_pins(file: FilePath) -> None:
     """Each writes 20 pins at the same time, from its own view."""
     proxies = [HostKeyPins(file, lock_limit_s=30) for _ in range(2)]
     await asyncio.gather(
-        *(proxy.trust(f"{n}@{who}", Path.DIRECT, "k") for who, proxy in enumerate(proxies) for n in range(20))
+        *(
+            proxy.trust(f"{n}{who}@0", Path.DIRECT, "k")
+            for who, proxy in enumerate(proxies)
+            for n in range(1, 21)
+        )
     )
     reader = HostKeyPins(file)
     await reader.refresh()
@@ -165,3 +170,115 @@ def file_that_cannot_be_replaced(file: FilePath) -> None:
     file.unlink()
     file.mkdir()
     (file / "inside").touch()
+
+
+def at(seconds: float) -> HostKeyPins:
+    """Pins in memory at a time that stands still."""
+    return HostKeyPins(None, clock=lambda: seconds)
+
+
+async def changed(pins: HostKeyPins, path: Path = Path.DIRECT) -> HostKeyPins:
+    """Instance 7 has shown A, then B."""
+    await pins.trust("7@1", path, "ssh-ed25519 A")
+    await pins.refuse("7@1", path, "ssh-ed25519 B", address="192.0.2.7:41022")
+    return pins
+
+
+async def test_a_refused_key_waits_until_it_is_accepted_and_is_then_the_pinned_one() -> None:
+    pins = await changed(at(5))
+    [change] = pins.changes(7)
+    assert (change.pinned.key, change.refused.key, change.refused.address, change.refused.seen) == (
+        "ssh-ed25519 A",
+        "ssh-ed25519 B",
+        "192.0.2.7:41022",
+        5,
+    )
+    assert await pins.accept(change)
+    assert pins.check("7@1", Path.DIRECT, "ssh-ed25519 B") is Verdict.SAME
+    assert pins.check("7@1", Path.DIRECT, "ssh-ed25519 A") is Verdict.CHANGED
+    assert pins.changes(7) == ()
+    assert not await pins.accept(change), "it is settled"
+    pin = pins.pin("7@1", Path.DIRECT)
+    assert pin is not None
+    assert pin.since == 5
+
+
+async def test_another_process_accepts_what_this_one_refused(file: FilePath) -> None:
+    """As the command line does while the proxy runs: each sees the other's part after a refresh."""
+    proxy, person = await changed(HostKeyPins(file)), HostKeyPins(file)
+    await person.refresh()
+    [change] = person.changes(7)
+    assert await person.accept(change)
+    assert proxy.check("7@1", Path.DIRECT, "ssh-ed25519 B") is Verdict.CHANGED
+    await proxy.refresh()
+    assert proxy.check("7@1", Path.DIRECT, "ssh-ed25519 B") is Verdict.SAME
+    assert proxy.changes(7) == ()
+
+
+async def test_nobody_accepts_a_key_that_was_not_shown_to_them(file: FilePath) -> None:
+    """Between looking and accepting, the instance shows yet another key: that one stays refused."""
+    proxy, person = await changed(HostKeyPins(file)), HostKeyPins(file)
+    await person.refresh()
+    [change] = person.changes(7)
+    await proxy.refuse("7@1", Path.DIRECT, "ssh-ed25519 C", address="192.0.2.7:41022")
+    assert not await person.accept(change)
+    assert person.pinned("7@1", Path.DIRECT) == "ssh-ed25519 A"
+    assert [one.refused.key for one in person.changes(7)] == ["ssh-ed25519 C"]
+
+
+async def test_a_decision_that_cannot_be_written_is_an_error(tmp_path: FilePath) -> None:
+    (tmp_path / "state").write_text("")
+    pins = await changed(HostKeyPins(tmp_path / "state" / "host_keys.json"))
+    [change] = pins.changes(7)
+    with pytest.raises(
+        PinsNotStored, match=r"cannot be written to .*host_keys\.json; make the file writable"
+    ):
+        await pins.accept(change)
+
+
+async def test_what_was_refused_while_nothing_could_be_written_is_written_later(tmp_path: FilePath) -> None:
+    blocked = tmp_path / "state"
+    blocked.write_text("")
+    pins = await changed(HostKeyPins(blocked / "host_keys.json"))
+    await pins.trust("8@1", Path.DIRECT, "gone")
+    assert await pins.forget(8) == 1
+    blocked.unlink()
+    await pins.trust("9@1", Path.DIRECT, "new")
+    reader = HostKeyPins(blocked / "host_keys.json")
+    await reader.refresh()
+    assert [one.refused.key for one in reader.changes(7)] == ["ssh-ed25519 B"]
+    assert reader.pinned("8@1", Path.DIRECT) is None
+
+
+async def test_a_key_refused_again_at_once_does_not_write_the_file(file: FilePath) -> None:
+    now = 100.0
+    pins = HostKeyPins(file, clock=lambda: now)
+    await changed(pins)
+    before = os.stat(file)
+    now += 10
+    await changed(pins)
+    assert os.stat(file) == before
+    now += 60
+    await changed(pins)
+    assert pins.changes(7)[0].refused.seen == 170
+    assert pins.changes(7)[0].refused.since == 100
+
+
+async def test_a_recycled_instance_starts_anew(file: FilePath) -> None:
+    """A later start date drops what the earlier one pinned and refused; a look at the past does not."""
+    pins = await changed(HostKeyPins(file))
+    assert await pins.trust("7@2", Path.RELAY, "ssh-ed25519 C") is Verdict.NEW
+    assert pins.changes(7) == ()
+    assert pins.pinned("7@1", Path.DIRECT) is None
+    assert await pins.trust("7@1", Path.DIRECT, "ssh-ed25519 A") is Verdict.NEW
+    assert pins.pinned("7@2", Path.RELAY) == "ssh-ed25519 C"
+    assert await pins.recycled("7@2") == 1
+    assert await pins.recycled("7@2") == 0
+    assert pins.pinned("7@2", Path.RELAY) == "ssh-ed25519 C"
+
+
+async def test_what_the_other_path_says() -> None:
+    pins = await changed(at(5))
+    assert pins.sibling("7@1", Path.DIRECT, "ssh-ed25519 B") is Sibling.SILENT
+    await pins.trust("7@1", Path.RELAY, "ssh-ed25519 A")
+    assert pins.sibling("7@1", Path.DIRECT, "ssh-ed25519 B") is Sibling.UNCHANGED

@@ -57,7 +57,7 @@ def test_usual_keys_are_read_and_their_repr_is_no_secret(tmp_path: Path, algorit
     assert loaded.fingerprint == key.get_fingerprint()
     assert loaded.public == " ".join(key.export_public_key().decode().split()[:2])
     assert repr(loaded) == (
-        f"ClientKey(path={path!r}, fingerprint={loaded.fingerprint!r}, public={loaded.public!r})"
+        f"ClientKey(path={path!r}, fingerprint={loaded.fingerprint!r}, public={loaded.public!r}, comment='')"
     )
 
 
@@ -65,7 +65,7 @@ def test_every_usable_default_key_is_offered_in_openssh_order(tmp_path: Path) ->
     write_key(tmp_path / ".ssh" / "id_rsa", "ssh-rsa")
     write_key(tmp_path / ".ssh" / "id_ed25519")
     keys = load_client_keys(TunnelSettings(), home=tmp_path)
-    assert [key.path.name for key in keys.keys] == ["id_ed25519", "id_rsa"]
+    assert [key.path for key in keys.keys] == [tmp_path / ".ssh" / "id_ed25519", tmp_path / ".ssh" / "id_rsa"]
     assert str(keys) == "~/.ssh/id_ed25519 or ~/.ssh/id_rsa"
     assert keys.attach_hint(TARGET) == 'vastai attach ssh 123 "$(cat ~/.ssh/id_ed25519.pub)"'
 
@@ -77,7 +77,7 @@ def test_an_unusable_default_key_is_a_warning_while_another_one_works(
     make_key(tmp_path / ".ssh" / "id_ed25519", passphrase="secret")
     write_key(tmp_path / ".ssh" / "id_ecdsa", "ecdsa-sha2-nistp256")
     [key] = load_client_keys(TunnelSettings(), home=tmp_path).keys
-    assert key.path.name == "id_ecdsa"
+    assert key.path == tmp_path / ".ssh" / "id_ecdsa"
     assert "protected by a passphrase" in caplog.text
 
 
@@ -145,6 +145,28 @@ def test_a_key_that_others_can_read_is_refused_with_the_command_that_helps(tmp_p
     assert refusal(path).endswith(f"(mode 0644) and is refused, as OpenSSH does; run: chmod 600 {path}")
     path.chmod(0o400)
     load(path)
+
+
+async def test_the_keys_of_files_are_offered_as_they_are(tmp_path: Path) -> None:
+    write_key(tmp_path / "key")
+    keys = load(tmp_path / "key")
+    async with keys.offer() as offer:
+        assert offer.keys == [keys.keys[0].private]
+        assert offer.trouble is None
+
+
+def test_what_may_be_told_of_a_key(tmp_path: Path) -> None:
+    make_key(tmp_path / "key", kind="ecdsa")
+    [key] = load(tmp_path / "key").keys
+    assert key.to_json() == {
+        "name": str(tmp_path / "key"),
+        "source": "file",
+        "type": "ecdsa-sha2-nistp256",
+        "bits": 256,
+        "fingerprint": key.fingerprint,
+        "comment": "test",
+    }
+    assert str(key) == str(tmp_path / "key")
 
 
 def test_an_unsupported_kind_of_key(tmp_path: Path) -> None:
