@@ -31,6 +31,7 @@ class BackendSnapshot:
     num_gpus: int
     gpus: tuple[Gpu, ...]
     gpu_error: str | None
+    gpu_signs: tuple[dict[str, Any], ...]
     in_flight: int
     requests: int
     failures: int
@@ -105,6 +106,7 @@ def snapshot_backend(backend: Backend, now: float) -> BackendSnapshot:
         num_gpus=backend.instance.num_gpus or 0,
         gpus=reading.gpus if reading else (),
         gpu_error=reading.error if reading else None,
+        gpu_signs=tuple(sign.to_json() for sign in backend.gpu_signs),
         in_flight=backend.in_flight,
         requests=backend.requests,
         failures=backend.failures,

@@ -11,6 +11,18 @@ from tests.helpers.engines import FakeEngine
 from tests.helpers.sshd import Sshd
 
 _NVIDIA_SMI = Path(__file__).parent.parent / "fixtures" / "nvidia_smi"
+_KNOWN = (_NVIDIA_SMI / "nvidia_smi_QUERY.txt").read_text().partition("--query-gpu=")[2].split()[0]
+#: Prints what is asked for, in that order; what the samples do not know is not supported.
+_PROGRAM = """\
+#!/bin/sh
+exec awk -F', ' -v asked="${{1#--query-gpu=}}" -v known={known} '
+BEGIN {{ n = split(asked, names, ","); k = split(known, columns, ","); for (i = 1; i <= k; i++) at[columns[i]] = i }}
+{{
+  row = ""
+  for (i = 1; i <= n; i++) row = row (i > 1 ? ", " : "") (names[i] in at ? $at[names[i]] : "[N/A]")
+  print row
+}}' '{rows}'
+"""
 #: The variable in which an image takes its engine's arguments, and with them the port.
 _ARGUMENTS = {"sglang": "SGLANG_ARGS", "vllm": "VLLM_ARGS", "llamacpp": "LLAMA_ARGS"}
 
@@ -38,7 +50,7 @@ class Machine:
         programs = directory / "programs"
         programs.mkdir(parents=True)
         program = programs / "nvidia-smi"
-        program.write_text(f"#!/bin/sh\nexec cat '{_NVIDIA_SMI / gpus}'\n")
+        program.write_text(_PROGRAM.format(known=_KNOWN, rows=_NVIDIA_SMI / gpus))
         program.chmod(0o755)
         self.sshd = self._make_sshd(directory / "sshd", programs, key_path)
         self.relay = self._make_sshd(directory / "relay", programs, key_path)

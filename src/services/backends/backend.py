@@ -7,7 +7,7 @@ fleet asks `available`, which is the only question that choosing a backend needs
 from collections.abc import Callable
 
 from vastproxy.services.backends.engines import EngineTarget
-from vastproxy.services.backends.gpus import GpuReading
+from vastproxy.services.backends.gpus import GpuReading, Sign
 from vastproxy.services.backends.health import Observation, Record, judge
 from vastproxy.services.backends.state import Event, State, step
 from vastproxy.services.errors import BackendConnectError
@@ -80,6 +80,7 @@ class Backend:
         self.target: EngineTarget | None = None
         self.models: tuple[str, ...] = ()
         self.gpus: GpuReading | None = None
+        self.gpu_signs: tuple[Sign, ...] = ()
         self.in_flight = 0
         self.requests = 0
         self.failures = 0

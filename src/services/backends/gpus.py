@@ -1,197 +1,144 @@
-"""What nvidia-smi says about the GPUs of an instance. Pure: text and exit status in, a reading out.
+"""Reading the GPUs of an instance: which program, how its runs are framed, what a run's output means. Pure.
 
-Facts: nvidia-smi(1) of drivers 535 to 580, among them its return codes. It prints its failures on
-standard output, and single cells may be junk such as `[N/A]`, `[Unknown Error]` or `ERR!` while the
-rest of the row is good.
+Three ways of reading again and again were weighed:
+
+- `nvidia-smi -l N`: one start, but no status for a single reading, silence where one hangs, no mark where one
+  ends and, since it writes to a pipe, whatever buffering its version has; old ones also print Xid events between;
+- one command per reading: each costs us a channel from opening to closing, about two health checks of CPU, and
+  the instance a login shell;
+- a loop of short runs inside one command: one packet per reading, an end mark and a status for each, each bounded
+  by itself, nothing left in a buffer as every run ends.
+
+The third is taken where a session can be held, the second otherwise. A held session counts against sshd's
+MaxSessions (10 by default); forwarded streams do not.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Final
 
-_FULL_FIELDS = (
-    "index",
-    "uuid",
-    "name",
-    "driver_version",
-    "utilization.gpu",
-    "utilization.memory",
-    "memory.used",
-    "memory.total",
-    "temperature.gpu",
-    "power.draw",
-    "power.limit",
-    "pstate",
-    "mig.mode.current",
-)
-_MINIMAL_FIELDS = ("index", "name", "utilization.gpu", "memory.used", "memory.total", "temperature.gpu")
+from vastproxy.services.backends.gpu_amd import AMD_LIMIT_S, amd_command, read_amd
+from vastproxy.services.backends.gpu_csv import read_nvidia
+from vastproxy.services.backends.gpu_query import QUERY_LIMIT_S, GpuQuery, next_query
+from vastproxy.services.backends.gpu_reading import Failure, Gpu, GpuReading
+from vastproxy.services.backends.gpu_signs import Sign, Trouble, changes, signs
 
+__all__ = [
+    "Failure",
+    "Frame",
+    "Frames",
+    "Gpu",
+    "GpuProgram",
+    "GpuQuery",
+    "GpuReading",
+    "Sign",
+    "Trouble",
+    "changes",
+    "signs",
+]
 
-def _command(fields: Sequence[str]) -> str:
-    # It hangs on a sick GPU; `timeout` ends it inside the instance too, with status 124.
-    return f"timeout 10 nvidia-smi --query-gpu={','.join(fields)} --format=csv,noheader,nounits"
+#: What a reading may print: 64 GPUs with every field are 20 KiB of nvidia-smi's, but eight GPUs 200 KiB of amd-smi's.
+NVIDIA_OUTPUT_BYTES: Final = 64 * 1024
+AMD_OUTPUT_BYTES: Final = 1024 * 1024
 
-
-#: The command whose output `parse_gpus` reads.
-GPU_QUERY_COMMAND = _command(_FULL_FIELDS)
-#: For drivers that do not know one of those fields and therefore refuse the whole query.
-MINIMAL_COMMAND = _command(_MINIMAL_FIELDS)
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """One GPU. What could not be read is None. Memory in MiB, temperature in °C, power in watts."""
-
-    index: int
-    uuid: str | None = None
-    name: str | None = None
-    driver: str | None = None
-    utilization_percent: float | None = None
-    memory_utilization_percent: float | None = None
-    memory_used_mib: float | None = None
-    memory_total_mib: float | None = None
-    temperature_c: float | None = None
-    power_w: float | None = None
-    power_limit_w: float | None = None
-    pstate: str | None = None
-    #: Is the GPU split into MIG slices? Its utilization is unknown then.
-    mig: bool | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Its fields by name."""
-        # dataclasses.asdict copies each value deeply, which for a large fleet holds up the event loop.
-        return {name: getattr(self, name) for name in self.__slots__}
+_WHOLE_QUERY: Final = GpuQuery()
+_STATUS_MARK: Final = "@vastproxy-status "
+_END_MARK: Final = "@vastproxy-end"
+_STATUS_LINE = re.compile(rf"{_STATUS_MARK}(\d{{1,3}})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class GpuReading:
-    """What one run of nvidia-smi told. Both may be there: GPUs, and an error about another one."""
+class GpuProgram:
+    """How to read the GPUs of one instance, and what has been learnt about its driver."""
 
-    gpus: tuple[Gpu, ...] = ()
-    #: One line for a person, or None.
-    error: str | None = None
-    #: The driver does not know a field of `GPU_QUERY_COMMAND`: run `MINIMAL_COMMAND` from now on.
-    needs_minimal: bool = False
+    amd: bool = False
+    query: GpuQuery = _WHOLE_QUERY
+    #: After so long `command` has ended by itself, unless the process cannot be killed.
+    limit_s: float = QUERY_LIMIT_S
 
+    @classmethod
+    def of(cls, gpu_arch: str | None, *, limit_s: float = QUERY_LIMIT_S) -> "GpuProgram":
+        """For an instance of this kind, in vast.ai's words: "nvidia", "amd" or nothing (vast.ai API, 2026-08)."""
+        amd = gpu_arch == "amd"
+        return cls(amd=amd, limit_s=max(limit_s, AMD_LIMIT_S) if amd else limit_s)
 
-_STATUS_TEXTS: Mapping[int, str] = {
-    4: "nvidia-smi may not read the GPUs (insufficient permissions)",
-    6: "no NVIDIA GPU was found in the instance",
-    9: "the NVIDIA driver does not answer; restart the instance, or report the machine to vast.ai",
-    12: "the NVIDIA management library is missing in the instance",
-    15: "a GPU has fallen off the bus; restart the instance, or report the machine to vast.ai",
-    18: "NVIDIA driver and library versions differ (the host was updated); restart the instance",
-    124: "nvidia-smi did not answer within 10 s; a GPU may hang",
-    126: "nvidia-smi cannot be executed in the instance",
-    127: "nvidia-smi is not installed in the instance",
-    137: "nvidia-smi was killed",
-    255: "NVIDIA driver error; restart the instance",
-}
-_UNKNOWN_FIELD = "is not a valid field"
-#: Beginnings of the lines in which nvidia-smi reports a failure, also beside good rows and with status 0.
-_FAILURE_STARTS = (
-    "unable to determine the device handle",
-    "failed to initialize nvml",
-    "nvidia-smi has failed",
-    "no devices were found",
-    "gpu is lost",
-)
-_MAX_GPUS = 64
-_MAX_ERROR = 200
+    @property
+    def command(self) -> str:
+        """Reads once, and ends in its own time."""
+        return amd_command(self.limit_s) if self.amd else self.query.command(self.limit_s)
 
-_NUMBER = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*(?:%|MiB|W|C)?")
-_INDEX = re.compile(r"\d{1,4}")
-_JUNK = re.compile(r"\[.*\]|N/A|ERR!|Unknown Error|", re.IGNORECASE)
+    @property
+    def silence(self) -> str:
+        """What it means that nothing comes, for a person."""
+        return f"{'AMD tools do' if self.amd else 'nvidia-smi does'} not answer; a GPU may hang"
 
+    @property
+    def max_output_bytes(self) -> int:
+        """More than any reading prints."""
+        return AMD_OUTPUT_BYTES if self.amd else NVIDIA_OUTPUT_BYTES
 
-def parse_gpus(stdout: str, exit_status: int | None) -> GpuReading:
-    """Read the output of either command, also with a header, units, CRLF, or a login banner around it.
+    def loop(self, interval_s: float) -> str:
+        """Reads now and then again `interval_s` after each end, until it is ended. `Frames` reads its output."""
+        # printf writes at once what it is given, so a reading is one packet; $(…) drops NULs and final newlines.
+        return (
+            "while :; do "
+            f"out=$({{ {self.command} 2>/dev/null; printf '\\n{_STATUS_MARK}%s\\n' $?; }} "
+            f"| head -c {self.max_output_bytes}); "
+            f"printf '%s\\n%s\\n' \"$out\" {_END_MARK}; "
+            f"sleep {interval_s:g}; done"
+        )
 
-    `exit_status` is None when the command was killed or the status is unknown. Never raises.
-    """
-    lines = [line.strip() for line in stdout.splitlines()]
-    if _UNKNOWN_FIELD in stdout:
-        return GpuReading(error=_said(lines, _UNKNOWN_FIELD), needs_minimal=True)
-    gpus: dict[int, Gpu] = {}
-    header: tuple[str, ...] | None = None
-    for line in lines:
-        cells = tuple(cell.strip() for cell in line.split(","))
-        if cells[0] == "index" and len(cells) > 1:
-            header = tuple(cell.partition(" [")[0] for cell in cells)
-        elif len(gpus) < _MAX_GPUS and (gpu := _row(cells, header)) is not None:
-            gpus.setdefault(gpu.index, gpu)
-    return GpuReading(tuple(gpus.values()), _error(lines, exit_status, has_gpus=bool(gpus)))
+    def read(self, stdout: str, exit_status: int | None) -> GpuReading:
+        """What a run of `command` told. Never raises."""
+        if self.amd:
+            return read_amd(stdout, exit_status)
+        return read_nvidia(stdout, exit_status, self.query.fields)
+
+    def after(self, reading: GpuReading, stdout: str) -> "GpuProgram":
+        """How to read next time: the same, unless the driver has refused the query and a smaller one is left."""
+        if self.amd or reading.failure is not Failure.UNKNOWN_FIELD:
+            return self
+        query = next_query(self.query, stdout)
+        return self if query is None else replace(self, query=query)
 
 
-def _row(cells: tuple[str, ...], header: tuple[str, ...] | None) -> Gpu | None:
-    if _INDEX.fullmatch(cells[0]) is None:
-        return None
-    for fields in (header, _FULL_FIELDS, _MINIMAL_FIELDS):
-        if fields is not None and len(fields) == len(cells):
-            known = (
-                (_COLUMNS[field], cell)
-                for field, cell in zip(fields, cells, strict=True)
-                if field in _COLUMNS
-            )
-            return Gpu(**{name: read(cell) for (name, read), cell in known})
-    return None
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What one run inside `GpuProgram.loop` left. No status: its output was cut, maybe within the last line."""
+
+    stdout: str
+    exit_status: int | None
+
+    @property
+    def is_mute(self) -> bool:
+        """Neither output nor a status: the shell cannot run the loop, as when `head` is missing."""
+        return self.exit_status is None and not self.stdout.strip()
 
 
-def _text(cell: str) -> str | None:
-    return None if _JUNK.fullmatch(cell) else cell
+class Frames:
+    """Puts the lines of `GpuProgram.loop` together. What comes before a run, such as a banner, is part of it."""
 
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._lines: list[str] = []
+        self._size = 0
 
-def _number(cell: str) -> float | None:
-    found = _NUMBER.fullmatch(cell)
-    return None if found is None else float(found[1])
+    def feed(self, line: str) -> Frame | None:
+        """One more line, without its end. Returns the run that it ends.
 
-
-def _percent(cell: str) -> float | None:
-    number = _number(cell)
-    return number if number is not None and number <= 100 else None
-
-
-def _mig(cell: str) -> bool | None:
-    return {"Enabled": True, "Disabled": False}.get(cell)
-
-
-#: Field of the query -> field of `Gpu`, and how its cell is read.
-_COLUMNS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
-    "index": ("index", int),
-    "uuid": ("uuid", _text),
-    "name": ("name", _text),
-    "driver_version": ("driver", _text),
-    "utilization.gpu": ("utilization_percent", _percent),
-    "utilization.memory": ("memory_utilization_percent", _percent),
-    "memory.used": ("memory_used_mib", _number),
-    "memory.total": ("memory_total_mib", _number),
-    "temperature.gpu": ("temperature_c", _number),
-    "power.draw": ("power_w", _number),
-    "power.limit": ("power_limit_w", _number),
-    "pstate": ("pstate", _text),
-    "mig.mode.current": ("mig", _mig),
-}
-
-
-def _error(lines: Sequence[str], exit_status: int | None, *, has_gpus: bool) -> str | None:
-    said = next((line for line in lines if line.lower().startswith(_FAILURE_STARTS)), None)
-    if exit_status == 0 and said is None:
-        return None if has_gpus else _bounded("nvidia-smi printed no GPU", lines)
-    meaning = None if exit_status is None else _STATUS_TEXTS.get(exit_status)
-    if meaning is not None:
-        return meaning if said is None else f"{meaning} ({said:.{_MAX_ERROR}})"
-    if said is not None:
-        return said[:_MAX_ERROR]
-    if exit_status is None:
-        return None if has_gpus else "nvidia-smi was ended before it answered"
-    return _bounded(f"nvidia-smi failed with status {exit_status}", lines)
-
-
-def _said(lines: Iterable[str], part: str) -> str:
-    return next((line for line in lines if part in line), part)[:_MAX_ERROR]
-
-
-def _bounded(text: str, lines: Iterable[str]) -> str:
-    first = next(filter(None, lines), "")
-    return f"{text}: {first:.{_MAX_ERROR}}" if first else text
+        Of a run that is longer than it may be only what follows is kept, since the rows come last.
+        """
+        line = line.rstrip("\r")
+        if line != _END_MARK:
+            self._size += len(line) + 1
+            if self._size > self._max_bytes:
+                self._lines, self._size = [], 0
+            else:
+                self._lines.append(line)
+            return None
+        lines, status = self._lines, None
+        if lines and (found := _STATUS_LINE.fullmatch(lines[-1])):
+            lines, status = lines[:-1], int(found[1])
+        self._lines, self._size = [], 0
+        text = "\n".join(lines)
+        return Frame(text if status is None else f"{text}\n", status)

@@ -5,9 +5,10 @@
 1. no tunnel: connect, unless the last failure was too recent; a tunnel over the relay is exchanged for a direct one
    when that succeeds;
 2. no engine known: look for one;
-3. ask the engine for its health, now and then for its models, and nvidia-smi for the GPUs.
+3. ask the engine for its health, and now and then for its models.
 
-A tunnel that ends reports itself at once; nobody waits for the next round to stop sending requests there.
+The GPUs are read beside that, for as long as there is a tunnel. A tunnel that ends reports itself at once; nobody
+waits for the next round to stop sending requests there.
 """
 
 import asyncio
@@ -24,7 +25,8 @@ from vastproxy.services.backends.engines import (
     detect,
     list_models,
 )
-from vastproxy.services.backends.gpus import GPU_QUERY_COMMAND, MINIMAL_COMMAND, GpuReading, parse_gpus
+from vastproxy.services.backends.gpu_watch import GpuWatch
+from vastproxy.services.backends.gpus import GpuReading, changes, signs
 from vastproxy.services.backends.health import Observation
 from vastproxy.services.backends.state import Event
 from vastproxy.services.backends.tunnel_fetch import TunnelFetch
@@ -50,13 +52,6 @@ logger = logging.getLogger(__name__)
 
 #: Rounds between two readings of the model list. Models change when an operator changes them.
 MODELS_EVERY = 6
-
-#: Rounds between two readings of the GPUs. People and graphs look at them, nothing is decided by them, and over
-#: SSH one reading costs as much as two health checks (see docs/PERFORMANCE.md).
-GPUS_EVERY = 6
-
-#: Rounds without nvidia-smi after it hung: a round waits for it, and the next health check for the round.
-GPU_RESTS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +81,10 @@ class Keeper:
         self._next_upgrade_at = float("inf")
         self._rounds = 0
         self._open: set[Tunnel] = set()
-        self._minimal_gpu_query = False
-        self._gpu_rests = 0
+        self._watching = Tasks(f"gpus {backend.id}")
+        self._gpu_watch: GpuWatch | None = None
+        self._gpus_of = ("", "")
+        self._gpu_task: asyncio.Task[None] | None = None
 
     async def tend(self) -> None:
         """One round: see the module's docstring. Raises nothing that the instance could cause."""
@@ -101,10 +98,7 @@ class Keeper:
             self._tools.tasks.spawn(self._upgrade(), name=f"upgrade/{self.backend.id}")
         if tunnel is None or self.backend.leaving:
             return
-        if self._gpus_are_due():
-            await asyncio.gather(self._read_gpus(tunnel), self._probe(tunnel))
-        else:
-            await self._probe(tunnel)
+        await self._probe(tunnel)
 
     def update(self, instance: Instance) -> None:
         """The account shows this of our instance now. Another start means another machine behind the id."""
@@ -128,7 +122,7 @@ class Keeper:
     async def aclose(self) -> None:
         """Close every tunnel, retired ones too; streams on them end."""
         self.backend.pool.aclose()
-        await asyncio.gather(*(tunnel.close() for tunnel in tuple(self._open)))
+        await asyncio.gather(self._watching.aclose(), *(tunnel.close() for tunnel in tuple(self._open)))
 
     # ── the tunnel ─────────────────────────────────────────────────────────────────────────────
 
@@ -183,6 +177,7 @@ class Keeper:
         self._next_upgrade_at = self._tools.clock() + self._tools.settings.tunnels.upgrade_interval_s
         self._tools.path_changed(self.backend, tunnel.address.path, f"{detail} ({tunnel.address})")
         tunnel.lost.add_done_callback(lambda lost: self._on_lost(tunnel, lost))
+        self._watch_gpus(tunnel)
 
     def _end(self, tunnel: Tunnel) -> None:
         if self._tools.tasks.closed:
@@ -195,7 +190,7 @@ class Keeper:
             return
         why = str(lost.result() or "closed") if not lost.cancelled() else "closed"
         self.backend.target = self.backend.gpus = None
-        self._gpu_rests = 0
+        self.backend.gpu_signs = ()
         self.backend.detach(self._tools.clock(), f"the tunnel ended: {why}")
         if self.backend.leaving:
             return
@@ -273,28 +268,36 @@ class Keeper:
     def _ports(instance: Instance, defaults: Sequence[int]) -> tuple[int, ...]:
         return tuple(dict.fromkeys((*instance.engine_ports, *defaults)))
 
-    def _gpus_are_due(self) -> bool:
-        """Is this a round with nvidia-smi? Counts the rounds."""
-        if self.backend.instance.gpu_arch == "amd":
-            return False
-        if self._gpu_rests > 0:
-            self._gpu_rests -= 1
-            return False
-        return True
+    # ── GPUs ───────────────────────────────────────────────────────────────────────────────────
 
-    async def _read_gpus(self, tunnel: Tunnel) -> None:
-        command = MINIMAL_COMMAND if self._minimal_gpu_query else GPU_QUERY_COMMAND
-        try:
-            result = await tunnel.run(command, timeout_s=self._tools.settings.engines.gpu_timeout_s)
-        except TimeoutError:
-            self._gpu_rests = GPU_RESTS
-            self.backend.gpus = GpuReading((), "nvidia-smi does not answer; a GPU may hang")
+    def _watch_gpus(self, tunnel: Tunnel) -> None:
+        """Read the GPUs over this tunnel from now on. What was learnt holds for one start of the instance."""
+        instance = self.backend.instance
+        if self._gpu_task is not None:
+            self._gpu_task.cancel()
+        if self._watching.closed:
             return
-        except TunnelError:
+        if self._gpu_watch is None or self._gpus_of != (instance.identity, instance.gpu_arch):
+            self._gpus_of = (instance.identity, instance.gpu_arch)
+            limit_s = self._tools.settings.engines.gpu_timeout_s
+            self._gpu_watch = GpuWatch(
+                instance.gpu_arch, self._see_gpus, limit_s=limit_s, rng=self._tools.rng
+            )
+        self._gpu_task = self._watching.spawn(self._gpu_watch.run(tunnel), name=str(tunnel.address))
+
+    def _see_gpus(self, reading: GpuReading) -> None:
+        backend, now = self.backend, signs(reading)
+        if backend.tunnel is None:
             return
-        reading = parse_gpus(result.stdout, result.exit_status)
-        if reading.needs_minimal and not self._minimal_gpu_query:
-            self._minimal_gpu_query = True
-        else:
-            self._gpu_rests = GPUS_EVERY - 1
-        self.backend.gpus = reading
+        appeared, gone = changes(backend.gpu_signs, now)
+        for sign in appeared:
+            level = logging.WARNING if sign.trouble.is_fault else logging.DEBUG
+            logger.log(level, "[backend=%d] %s", backend.id, sign)
+        for sign in gone:
+            logger.log(
+                logging.INFO if sign.trouble.is_fault else logging.DEBUG,
+                "[backend=%d] %s: no more",
+                backend.id,
+                sign,
+            )
+        backend.gpus, backend.gpu_signs = reading, now

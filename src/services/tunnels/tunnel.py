@@ -15,6 +15,8 @@ from vastproxy.services.tunnels.channel import ChannelStream
 from vastproxy.services.tunnels.command import CommandSession
 from vastproxy.services.tunnels.fastpath import FastConnection
 from vastproxy.services.tunnels.stream import DirectStream
+from vastproxy.services.tunnels.watch import MAX_OUTPUT_BYTES, OnLine
+from vastproxy.services.tunnels.watched import LineSession, attend
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +133,21 @@ class AsyncsshTunnel:
             raise TimeoutError(
                 f"{who}: `{command:.60}` did not end within {timeout_s:g} s and was killed"
             ) from None
+
+    async def watch(
+        self, command: str, on_line: OnLine, *, silence_s: float, max_output_bytes: int = MAX_OUTPUT_BYTES
+    ) -> int | None:
+        """See `Watchable.watch`. Not counted among `MAX_COMMANDS`: one watch leaves room for those twice over."""
+        self._require_life()
+        session = LineSession(
+            command, on_line, self._loop, silence_s=silence_s, max_output_bytes=max_output_bytes
+        )
+        return await attend(
+            session,
+            self._begin(self._start(session), name="watch"),
+            who=peer(self._target, self._address),
+            lost=lambda: None if self.is_alive else self._ending.error(),
+        )
 
     async def close(self) -> None:
         """See `Tunnel.close`."""

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vastproxy.services.backends.gpus import GpuProgram
 from vastproxy.simulator.catalog import GPUS
 from vastproxy.simulator.nvidia_smi import Gpus, Output
 from vastproxy.simulator.shell import run_command
@@ -86,6 +87,15 @@ def test_wrong_queries_fail_as_the_driver_says() -> None:
     assert wrong.stdout.startswith('Field "bogus" is not a valid field to query.')
     assert run("nvidia-smi --query-gpu=index").status == 1
     assert run("nvidia-smi --what").status == 1
+
+
+@pytest.mark.parametrize("name", ["RTX 4090", "H100 SXM"])
+def test_every_field_that_is_asked_for_is_known(name: str) -> None:
+    program = GpuProgram()
+    output = run(program.command, gpus=Gpus(name, 2, 1), load=1.0)
+    reading = program.read(output.stdout, output.status)
+    assert (len(reading.gpus), reading.error) == (2, None)
+    assert None not in (reading.gpus[0].throttle, reading.gpus[0].sm_clock_mhz, reading.gpus[0].pcie_gen)
 
 
 def test_other_forms() -> None:

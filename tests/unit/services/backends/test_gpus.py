@@ -1,199 +1,170 @@
-"""Reading nvidia-smi: every sample that was collected, and any other text."""
+"""One program for reading GPUs, in single runs and in a held session. The loop is run by the real sh."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vastproxy.services.backends.gpus import GPU_QUERY_COMMAND, MINIMAL_COMMAND, Gpu, GpuReading, parse_gpus
-
-FIXTURES = Path(__file__).parents[3] / "fixtures" / "nvidia_smi"
-RTX_4090 = Gpu(
-    index=0,
-    uuid="GPU-00000000-3f5c-11d2-9a40-0c2b7b1d0000",
-    name="NVIDIA GeForce RTX 4090",
-    driver="570.133.20",
-    utilization_percent=37,
-    memory_utilization_percent=21,
-    memory_used_mib=21044,
-    memory_total_mib=24564,
-    temperature_c=52,
-    power_w=288.41,
-    power_limit_w=450,
-    pstate="P2",
-    mig=None,
+from vastproxy.services.backends.gpu_query import MINIMAL_FIELDS, GpuQuery
+from vastproxy.services.backends.gpus import (
+    Failure,
+    Frame,
+    Frames,
+    Gpu,
+    GpuProgram,
+    GpuReading,
 )
+from vastproxy.services.tunnels.command import guarded
+
+NVIDIA = GpuProgram(query=GpuQuery(MINIMAL_FIELDS))
+ROW = "0, X, 1, 2, 3, 4\n"
 
 
-def read(name: str, status: int | None = 0) -> GpuReading:
-    return parse_gpus((FIXTURES / f"nvidia_smi_{name}.txt").read_bytes().decode(), status)
+def in_shell(tmp_path: Path, script: str, program: GpuProgram, *, frames: int) -> list[Frame]:
+    """What the first runs inside the loop leave when `script` stands for nvidia-smi. The loop is killed then."""
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text(f"#!/bin/sh\n{script}\n")
+    smi.chmod(0o755)
+    line = guarded(program.loop(0.001))
+    environment = {"PATH": f"{tmp_path}:/usr/local/bin:/usr/bin:/bin"}
+    put_together, found = Frames(program.max_output_bytes), []
+    with subprocess.Popen(
+        ["/bin/sh", "-c", line],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for data in process.stdout:
+            if (frame := put_together.feed(data.decode("utf-8", "replace").removesuffix("\n"))) is not None:
+                found.append(frame)
+            if len(found) == frames:
+                process.stdin.close()  # as sshd does when we go: the guard kills the loop
+                break
+    return found
 
 
-def only(name: str) -> Gpu:
-    reading = read(name)
-    assert reading.error is None
-    assert not reading.needs_minimal
-    [gpu] = reading.gpus
-    return gpu
+def test_single_runs_end_in_their_own_time() -> None:
+    assert guarded(NVIDIA.command) == NVIDIA.command
 
 
-def test_the_command_is_the_one_that_the_samples_were_taken_with() -> None:
-    query = (FIXTURES / "nvidia_smi_QUERY.txt").read_text().strip()
-    assert f"timeout 10 {query}" == GPU_QUERY_COMMAND
-    assert MINIMAL_COMMAND == (
-        "timeout 10 nvidia-smi "
-        "--query-gpu=index,name,utilization.gpu,memory.used,memory.total,temperature.gpu --format=csv,noheader,nounits"
+def test_the_loop_frames_each_run_with_its_status(tmp_path: Path) -> None:
+    frames = in_shell(tmp_path, f"printf '{ROW[:-1]}\\n'; exit 15", NVIDIA, frames=3)
+    assert [frame.exit_status for frame in frames] == [15, 15, 15]
+    for frame in frames:
+        reading = NVIDIA.read(frame.stdout, frame.exit_status)
+        assert [gpu.name for gpu in reading.gpus] == ["X"]
+        assert reading.failure is Failure.LOST
+
+
+def test_the_loop_survives_what_a_run_may_print(tmp_path: Path) -> None:
+    """No final newline, backslashes, percent signs, NULs, quotes; what goes to standard error is dropped."""
+    script = r"""printf 'a\\n%%s"'"'"'\000$(false)`\n0, X, 1, 2, 3, 4'; echo noise >&2"""
+    [frame] = in_shell(tmp_path, script, NVIDIA, frames=1)
+    assert frame.exit_status == 0
+    assert frame.stdout.startswith("a\\n%s\"'$(false)`\n")
+    assert NVIDIA.read(frame.stdout, 0).gpus == (
+        Gpu(0, name="X", utilization_percent=1, memory_used_mib=2, memory_total_mib=3, temperature_c=4),
     )
 
 
-def test_one_gpu_and_a_login_banner_around_it() -> None:
-    assert only("1gpu") == RTX_4090
-    assert only("with_banner") == RTX_4090
+def test_an_endless_run_is_cut_inside_the_instance(tmp_path: Path) -> None:
+    frames = in_shell(tmp_path, "yes", NVIDIA, frames=2)
+    assert [frame.exit_status for frame in frames] == [None, None]
+    assert all(len(frame.stdout) <= NVIDIA.max_output_bytes for frame in frames)
 
 
-def test_eight_gpus_in_order() -> None:
-    gpus = read("8xh100").gpus
-    assert [gpu.index for gpu in gpus] == list(range(8))
-    assert {gpu.name for gpu in gpus} == {"NVIDIA H100 80GB HBM3"}
-    assert {gpu.mig for gpu in gpus} == {False}
-    assert [gpu.utilization_percent for gpu in gpus] == [88, 89, 90, 91, 92, 88, 89, 90]
+def test_a_program_that_is_not_there_is_a_status(tmp_path: Path) -> None:
+    line = guarded(NVIDIA.loop(0.001)).replace("nvidia-smi", "no-such-program")
+    with subprocess.Popen(
+        ["/bin/sh", "-c", line], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        lines = [process.stdout.readline().decode() for _ in range(3)]
+        process.stdin.close()
+    assert "@vastproxy-status 127\n" in lines
 
 
-def test_carriage_returns_and_blank_lines() -> None:
-    gpu = only("crlf_blank")
-    assert (gpu.utilization_percent, gpu.pstate, gpu.mig) == (0, "P8", None)
+def test_amd_is_read_with_its_own_programs(tmp_path: Path) -> None:
+    program = GpuProgram.of("amd")
+    smi = tmp_path / "amd-smi"
+    smi.write_text("#!/bin/sh\necho \"[{'gpu': 0, 'usage': {'gfx_activity': 7}}]\" | tr \"'\" '\"'\n")
+    smi.chmod(0o755)
+    [frame] = in_shell(tmp_path, "", program, frames=1)
+    assert program.read(frame.stdout, frame.exit_status) == GpuReading((Gpu(0, utilization_percent=7),))
+    smi.rename(tmp_path / "gone")
+    [frame] = in_shell(tmp_path, "", program, frames=1)
+    assert program.read(frame.stdout, frame.exit_status).failure is Failure.NOT_INSTALLED
 
 
-def test_a_header_names_the_columns_and_units_are_stripped() -> None:
-    gpu = only("header_units")
-    assert (gpu.utilization_percent, gpu.memory_used_mib, gpu.memory_total_mib) == (37, 21044, 24564)
-    assert (gpu.temperature_c, gpu.power_w, gpu.power_limit_w, gpu.uuid) == (52, 288.41, 450, None)
+@pytest.mark.parametrize("arch", ["nvidia", "", None])
+def test_whatever_is_not_amd_is_asked_for_nvidia_smi(arch: str | None) -> None:
+    assert GpuProgram.of(arch) == GpuProgram()
+    assert GpuProgram.of(arch, limit_s=3).command.startswith("timeout 3 env LC_ALL=C nvidia-smi ")
 
 
-@pytest.mark.parametrize(
-    ("name", "unknown"),
-    [
-        ("na_power", {"power_w", "power_limit_w", "mig"}),
-        ("gb10_unified", {"memory_used_mib", "memory_total_mib", "power_limit_w", "mig"}),
-        ("mig", {"utilization_percent", "memory_utilization_percent"}),
-        ("not_supported", {"utilization_percent", "memory_utilization_percent", "power_limit_w", "mig"}),
-        ("permission", {"utilization_percent", "memory_utilization_percent", "mig"}),
-        (
-            "requires_reset",
-            {
-                "utilization_percent",
-                "memory_utilization_percent",
-                "memory_used_mib",
-                "memory_total_mib",
-                "temperature_c",
-                "power_w",
-                "power_limit_w",
-                "pstate",
-                "mig",
-            },
-        ),
-    ],
-)
-def test_junk_in_a_cell_is_unknown_and_the_rest_of_the_row_counts(name: str, unknown: set[str]) -> None:
-    gpu = only(name)
-    assert {field for field in Gpu.__slots__ if getattr(gpu, field) is None} == unknown
+def test_amds_programs_get_the_time_that_they_need() -> None:
+    assert GpuProgram.of("amd", limit_s=3).limit_s == 20
+    assert GpuProgram.of("amd", limit_s=30).command.startswith("timeout 30 ")
 
 
-def test_errors_in_one_row_leave_the_other_one_whole() -> None:
-    sick, fine = read("err").gpus
-    assert (sick.utilization_percent, sick.temperature_c, sick.power_w, sick.pstate) == (
-        None,
-        None,
-        None,
-        None,
-    )
-    assert (sick.memory_total_mib, sick.power_limit_w) == (24576, 350)
-    assert (fine.index, fine.utilization_percent, fine.pstate) == (1, 12, "P2")
+def test_a_refusal_is_remembered_and_nothing_else_is() -> None:
+    program = GpuProgram()
+    refusal = 'Field "temperature.memory" is not a valid field to query.\n'
+    smaller = program.after(program.read(refusal, 2), refusal)
+    assert "temperature.memory" not in smaller.query.fields
+    assert smaller.after(smaller.read("", 9), "") == smaller
+    assert NVIDIA.after(NVIDIA.read(refusal, 2), refusal) is NVIDIA
+    amd = GpuProgram.of("amd")
+    assert amd.after(amd.read(refusal, 2), refusal) is amd
 
 
-def test_a_mig_parent_is_marked() -> None:
-    assert only("mig").mig is True
+def test_the_last_line_of_a_cut_run_does_not_count() -> None:
+    """`head` cuts anywhere, and half a number is a wrong number."""
+    frames = Frames(1000)
+    for line in ("0, X, 1, 2, 3, 42", "1, X, 1, 2, 3, 4"):
+        frames.feed(line)
+    frame = frames.feed("@vastproxy-end")
+    assert frame is not None
+    assert [gpu.index for gpu in NVIDIA.read(frame.stdout, frame.exit_status).gpus] == [0]
 
 
-def test_a_lost_gpu_beside_a_good_one_is_an_error_with_a_row() -> None:
-    for status in (0, 15):
-        reading = read("unable_handle", status)
-        assert [gpu.index for gpu in reading.gpus] == [0]
-        assert reading.error is not None
-        assert "Unable to determine the device handle for GPU 0000:0B:00.0" in reading.error
+def test_a_shell_that_cannot_run_the_loop_is_told_from_a_program_that_says_nothing() -> None:
+    assert Frame("\n", None).is_mute
+    assert not Frame("", 127).is_mute
+    assert not Frame("0, X", None).is_mute
 
 
-@pytest.mark.parametrize(
-    ("name", "status", "part"),
-    [
-        ("no_devices_rc6", 6, "no NVIDIA GPU was found"),
-        ("no_driver_rc9", 9, "the NVIDIA driver does not answer"),
-        ("not_found_rc127", 127, "nvidia-smi is not installed"),
-        ("nvml_mismatch_rc18", 18, "driver and library versions differ"),
-        ("unknown_error_rc255", 255, "restart the instance (Failed to initialize NVML: Unknown Error)"),
-    ],
-)
-def test_failures_are_one_line_with_a_remedy(name: str, status: int, part: str) -> None:
-    reading = read(name, status)
-    assert reading.gpus == ()
-    assert part in (reading.error or "")
-    assert "\n" not in (reading.error or "")
-    assert read(name, None).error, "the text alone is enough"
+def test_too_long_a_run_keeps_what_came_last() -> None:
+    frames = Frames(50)
+    for line in ("x" * 40, "y" * 40):
+        assert frames.feed(line) is None
+    for line in (ROW.strip(), "@vastproxy-status 0"):
+        frames.feed(line)
+    frame = frames.feed("@vastproxy-end")
+    assert frame is not None
+    assert "x" not in frame.stdout
+    assert len(frame.stdout) <= 50
 
 
-@pytest.mark.parametrize(
-    ("stdout", "status", "part"),
-    [
-        ("", 124, "did not answer within 10 s"),
-        ("", 15, "fallen off the bus"),
-        ("", 0, "printed no GPU"),
-        ("hello\n", 0, "printed no GPU: hello"),
-        ("\n  something new\n", 77, "failed with status 77: something new"),
-        ("", None, "was ended before it answered"),
-    ],
-)
-def test_failures_without_a_sample(stdout: str, status: int | None, part: str) -> None:
-    assert part in (parse_gpus(stdout, status).error or "")
+lines = st.sampled_from(
+    ["@vastproxy-end", "@vastproxy-status 0", "@vastproxy-status 999", ROW.strip(), ""]
+) | st.text(st.characters(exclude_characters="\n"), max_size=30)
 
 
-def test_rows_of_a_killed_command_count() -> None:
-    reading = parse_gpus((FIXTURES / "nvidia_smi_1gpu.txt").read_text(), None)
-    assert reading == GpuReading((RTX_4090,))
-
-
-def test_an_unknown_field_asks_for_the_minimal_query() -> None:
-    text = 'Field "mig.mode.current" is not a valid field to query.\n\n'
-    assert parse_gpus(text, 2) == GpuReading(
-        error='Field "mig.mode.current" is not a valid field to query.', needs_minimal=True
-    )
-    minimal = parse_gpus("0, Tesla K80, [Not Supported], 11, 11441, 41\n", 0)
-    assert minimal == GpuReading(
-        (Gpu(0, name="Tesla K80", memory_used_mib=11, memory_total_mib=11441, temperature_c=41),)
-    )
-
-
-def test_impossible_values_are_unknown() -> None:
-    [gpu] = parse_gpus("0, X, 250, -5, 1e9, 99999999999\n", 0).gpus
-    assert gpu == Gpu(0, name="X")
-
-
-def test_repeated_and_endless_rows_are_bounded() -> None:
-    rows = "".join(f"{n % 200}, X, 1, 2, 3, 4\n" for n in range(10_000))
-    gpus = parse_gpus(rows, 0).gpus
-    assert len(gpus) == 64
-    assert len({gpu.index for gpu in gpus}) == 64
-
-
-cells = st.sampled_from(
-    ["0", "1", "index", "[N/A]", "37 %", "9" * 5000, "P0", "Enabled", "", "-1", "nan", "index [x]"]
-)
-rows = st.lists(cells | st.text(max_size=5), max_size=14).map(", ".join)
-
-
-@given(st.text() | st.lists(rows, max_size=6).map("\n".join), st.none() | st.integers(-1, 300))
-def test_no_text_makes_it_raise(stdout: str, status: int | None) -> None:
-    reading = parse_gpus(stdout, status)
-    assert reading.error is None or "\n" not in reading.error
-    assert reading.gpus or reading.error
-    assert len(reading.error or "") < 500
+@given(st.lists(lines))
+def test_after_any_lines_the_next_run_is_read(before: list[str]) -> None:
+    """Resynchronised by the end mark, whatever was interleaved or cut before."""
+    frames = Frames(1000)
+    for line in before:
+        frame = frames.feed(line)
+        assert frame is None or len(frame.stdout) <= 1000
+    frames.feed("@vastproxy-end")
+    for line in ("", ROW.strip(), "", "@vastproxy-status 0\r"):
+        assert frames.feed(line) is None
+    assert frames.feed("@vastproxy-end\r") == Frame(f"\n{ROW}\n", 0)
