@@ -21,7 +21,14 @@ VLLM: Mapping[str, bytes] = {
     "/health": b"",
     "/v1/models": b'{"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "vllm"}]}',
 }
-GPU = "0, GPU-0, NVIDIA GeForce RTX 4090, 570.1, 37, 21, 21044, 24564, 52, 288.41, 450.00, P2, [N/A]\n"
+#: What its GPU says of itself, by the names of nvidia-smi's fields.
+GPU: Mapping[str, str] = {"index": "0", "name": "NVIDIA GeForce RTX 4090", "temperature.gpu": "52"}
+
+
+def nvidia_smi(command: str) -> CommandResult:
+    """What nvidia-smi prints, asked for any fields."""
+    fields = command.partition("--query-gpu=")[2].partition(" ")[0].split(",")
+    return CommandResult(0, ", ".join(GPU.get(field, "[N/A]") for field in fields) + "\n", "")
 
 
 @dataclass
@@ -31,7 +38,7 @@ class Inside:
     answers: dict[str, bytes] = field(default_factory=lambda: dict(VLLM))
     status: dict[str, int] = field(default_factory=dict)
     listening: bool = True
-    command: CommandResult | Exception = field(default_factory=lambda: CommandResult(0, GPU, ""))
+    command: CommandResult | Exception | Callable[[str], CommandResult] = nvidia_smi
     commands: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
@@ -106,7 +113,9 @@ class MemoryTunnel:
         self.inside.commands.append(command)
         if isinstance(self.inside.command, Exception):
             raise self.inside.command
-        return self.inside.command
+        if isinstance(self.inside.command, CommandResult):
+            return self.inside.command
+        return self.inside.command(command)
 
     async def close(self) -> None:
         self.end(None)

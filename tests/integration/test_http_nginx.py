@@ -50,9 +50,7 @@ async def test_requests(subject: str, tmp_path: Path, caplog: pytest.LogCaptureF
     caplog.set_level(logging.CRITICAL, "vastproxy")
     async with ours() as we, nginx(tmp_path) as they:
         wrong = [
-            complaint
-            for case in REQUESTS[subject]
-            if (complaint := await request_complaint(case, we, they))
+            complaint for case in REQUESTS[subject] if (complaint := await request_complaint(case, we, they))
         ]
     assert not wrong, "\n".join(["", *wrong])
 

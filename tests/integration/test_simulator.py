@@ -590,7 +590,11 @@ async def test_the_api_is_obeyed(sim: Simulation, verb: Verb) -> None:
 async def works(sim: Simulation, machine: SimulatedInstance, *, within_s: float = LIMIT_S) -> bool:
     """Does a request get through the direct path, in time?"""
     try:
-        async with asyncio.timeout(within_s), login(sim, machine.direct.port) as conn, Tunnelled(conn) as client:
+        async with (
+            asyncio.timeout(within_s),
+            login(sim, machine.direct.port) as conn,
+            Tunnelled(conn) as client,
+        ):
             return (await client.chat(max_tokens=20, ignore_eos=True)).complete
     except (OSError, asyncssh.Error, TimeoutError, h11.RemoteProtocolError):
         return False

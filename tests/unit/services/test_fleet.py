@@ -199,7 +199,7 @@ async def test_the_summary_says_what_the_snapshot_says(bench: FleetBench) -> Non
 async def test_what_is_shown_of_a_backend_is_plain_json(bench: FleetBench) -> None:
     await bench.serve(1)
     row = bench.fleet.snapshot().backends[0].to_json()
-    assert json.loads(json.dumps(row)) == {**row, "models": ["m"], "gpus": list(row["gpus"])}
+    assert json.loads(json.dumps(row)) == {**row, "models": ["m"], "gpus": list(row["gpus"]), "gpu_signs": []}
     assert row["gpus"][0]["temperature_c"] == 52
     assert "token-of-1" not in str(row)
 
