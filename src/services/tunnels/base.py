@@ -93,6 +93,14 @@ class Tunnel(Protocol):
         """Done when the connection has ended: None if we closed it, else why. Never cancelled by us."""
         ...
 
+    @property
+    def is_doubted(self) -> bool:
+        """Does it owe a sign of life? What runs on it may go on; nothing new should be sent into it."""
+        ...
+
+    on_doubt: Callable[[bool], None] | None
+    """Called in the loop's thread with `is_doubted` each time that changes, until the end. Not for the end itself."""
+
     async def open(
         self, factory: Callable[[], StreamProtocolT], port: int, *, host: str = "127.0.0.1"
     ) -> StreamProtocolT:
