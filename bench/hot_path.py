@@ -18,10 +18,11 @@ from vastproxy.api.access import AccessLog
 from vastproxy.api.app import create_app
 from vastproxy.api.http.protocol import HttpProtocol
 from vastproxy.cli.serve import server_config
+from vastproxy.services.backends.carrier import Carrier
 from vastproxy.services.backends.engine_kinds import EngineKind, EngineTarget
 from vastproxy.services.backends.state import Event
 from vastproxy.services.fleet import Fleet
-from vastproxy.services.tunnels.base import Path, SshAddress
+from vastproxy.services.tunnels.base import Path, SshAddress, Tunnel
 from vastproxy.settings import Settings
 from vastproxy.vastai import VastClient, VastConfig
 from vastproxy.vastai.types import Instance
@@ -74,6 +75,7 @@ class FakeTunnel:
 
     address = SshAddress("192.0.2.1", 22, Path.DIRECT)
     is_alive = True
+    is_doubted = False
 
     def __init__(self) -> None:
         self.streams: list[FakeStream] = []
@@ -101,25 +103,20 @@ def _fleet(tunnel: FakeTunnel) -> Fleet:
     assert instance is not None
     fleet.apply((instance,))
     backend = fleet._keepers[1].backend
-    carrier: Any = _Carrier(tunnel)
-    backend.carrier = carrier
+    way = Carrier(cast(Tunnel, tunnel), fleet.settings.upstream, end=lambda _: None)
+    backend.use((way,))
     backend.target = EngineTarget(EngineKind.VLLM, 18000)
     backend.step(Event.DIAL, 0.0)
     backend.step(Event.SERVING, 0.0)
     return fleet
 
 
-class _Carrier:
-    def __init__(self, tunnel: FakeTunnel) -> None:
-        self.tunnel = tunnel
-
-    async def open(self, factory: Callable[[], Any], port: int) -> Any:
-        return await self.tunnel.open(factory, port)
-
-
 class _NoTunnels:
     async def connect(self, target: Any, address: Any) -> Any:
         raise NotImplementedError
+
+    async def recycled(self, identity: str) -> None:
+        """No host keys are kept."""
 
     async def close(self) -> None:
         """Nothing is open."""

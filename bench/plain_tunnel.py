@@ -34,6 +34,8 @@ class PlainTunnel:
         self._result = CommandResult(0, output, "")
         self._loop = asyncio.get_running_loop()
         self._lost: asyncio.Future[Exception | None] = self._loop.create_future()
+        self.is_doubted = False
+        self.on_doubt: Callable[[bool], None] | None = None
         self.streams = 0
         """Streams opened so far."""
         self.commands = 0
@@ -82,6 +84,9 @@ class PlainEngine:
         tunnel = PlainTunnel(address, self._output)
         self.tunnels.append(tunnel)
         return tunnel
+
+    async def recycled(self, identity: str) -> None:
+        """No host keys are kept."""
 
     async def close(self) -> None:
         """Nothing is held."""

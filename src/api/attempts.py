@@ -10,7 +10,7 @@ from vastproxy.api.tools import ProxyTools
 from vastproxy.api.upload import Upload
 from vastproxy.services.backends.backend import Lease
 from vastproxy.services.errors import BackendConnectError, BackendError, ResponseInterrupted, ServiceError
-from vastproxy.services.routing.retry import Retry, decide
+from vastproxy.services.routing.retry import Retry, decide, is_repeatable
 from vastproxy.services.upstream.connection import UpstreamConnection
 from vastproxy.services.upstream.sink import Sink
 
@@ -96,14 +96,18 @@ class Attempts:
         """The attempt under way came to nothing. `answered`: the client has been sent something."""
         lease, connection = self.lease, self.connection
         assert lease is not None
+        request = self._request
         verdict = decide(
             error,
             reused=connection is not None and connection.requests > 1,
             replayable=self._upload.replayable,
+            repeatable=is_repeatable(request.method, request.path),
+            way_left=lease.backend.available,
             response_started=answered,
             attempts_left=self._tools.limits.max_attempts - self.count,
         )
-        self._drop_connection(is_dead=isinstance(error, ResponseInterrupted))
+        gone = isinstance(error, ResponseInterrupted) and not (error.way_lost and lease.backend.available)
+        self._drop_connection(is_dead=gone)
         if verdict is Retry.SAME_BACKEND:
             self._owner.attempt_begun()
             self._connect(lease, fresh=True)
@@ -120,9 +124,10 @@ class Attempts:
         """The answer has come whole. The connection may serve others if `reusable`."""
         connection, self.connection = self.connection, None
         assert connection is not None
+        assert connection.home is not None
         assert self.lease is not None
         if reusable:
-            self.lease.backend.pool.release(connection)
+            connection.home.release(connection)
         else:
             connection.abort()
         self.lease.release()
@@ -140,7 +145,7 @@ class Attempts:
 
     def _connect(self, lease: Lease, *, fresh: bool) -> None:
         self.count += 1
-        connection = None if fresh else lease.backend.pool.take()
+        connection = None if fresh else lease.backend.take()
         if connection is not None:
             self._send(lease, connection)
         else:
@@ -150,7 +155,7 @@ class Attempts:
 
     async def _open(self, lease: Lease) -> None:
         try:
-            connection = await lease.backend.pool.open()
+            connection = await lease.backend.open()
         except Exception as error:
             self._opening = None
             if not isinstance(error, BackendError):  # a bug, but somebody waits for an answer
@@ -185,7 +190,8 @@ class Attempts:
             self._owner.engine_writable()
 
     def _drop_connection(self, *, is_dead: bool) -> None:
-        """End what leads to the engine. It is told before its stream is closed, if it is one that must be."""
+        """End what leads to the engine. It is told before its stream is closed, if it is one that must be; `is_dead`:
+        it knows, or cannot be told."""
         if self._opening is not None:
             self._opening.cancel()
             self._opening = None

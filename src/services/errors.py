@@ -9,6 +9,7 @@ ServiceError
     ResponseInterrupted  it broke off                               502, or a broken stream
   TunnelError            one SSH connection failed
     TunnelRefused        key or host key not accepted               do not hammer; tell the operator
+      KeyRefused         key not accepted                           the same, once the instance has had its time
     TunnelLost           unreachable, closed or silent              back off and try again
     ChannelRefused       the tunnel is fine, the port is closed     the engine is not listening
 """
@@ -39,6 +40,8 @@ class BackendError(ServiceError):
     transient = True
     status = 502
     code: ClassVar[str] = "backend_error"
+    way_lost = False
+    """Was it the SSH connection that failed, and not what it leads to? Then the instance itself may be fine."""
 
 
 class BackendConnectError(BackendError):
@@ -82,6 +85,10 @@ class TunnelError(ServiceError):
 
 class TunnelRefused(TunnelError):
     """The other side said no (key, host key). Trying again soon will not help."""
+
+
+class KeyRefused(TunnelRefused):
+    """None of our keys is accepted. A new instance may take minutes to learn them."""
 
 
 class TunnelLost(TunnelError):

@@ -16,7 +16,8 @@ from dataclasses import replace
 from types import TracebackType
 
 from vastproxy.services.backends.backend import Backend, Lease
-from vastproxy.services.backends.keeper import Keeper, KeeperTools
+from vastproxy.services.backends.keeper import Keeper
+from vastproxy.services.backends.keeping import KeeperTools
 from vastproxy.services.backends.state import Event, State
 from vastproxy.services.errors import NoBackendAvailable
 from vastproxy.services.events import (
@@ -188,7 +189,6 @@ class Fleet:
     def _add(self, instance: Instance) -> None:
         backend = Backend(
             instance,
-            upstream=self.settings.upstream,
             token=self._engine_token or instance.jupyter_token,
             now=self.clock(),
             last_seen=self._lists,
@@ -252,7 +252,8 @@ class Fleet:
     def snapshot(self) -> FleetSnapshot:
         """The fleet as it is now, with all that is known of every backend."""
         now, brief = self.clock(), self.summary()
-        backends = tuple(snapshot_backend(self._keepers[id].backend, now) for id in self.backend_ids)
+        keepers = (self._keepers[id] for id in self.backend_ids)
+        backends = tuple(snapshot_backend(keeper.backend, keeper.reach, now) for keeper in keepers)
         return FleetSnapshot(brief.status, brief.reason, brief.uptime_s, brief.vast_api, backends)
 
     @property

@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 from vastproxy.services.backends.backend import Backend
 from vastproxy.services.backends.gpus import Gpu
+from vastproxy.services.backends.reach import Reach
 from vastproxy.services.backends.state import State
+from vastproxy.services.tunnels.base import Path
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 
@@ -16,14 +18,33 @@ STALE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
+class PathSnapshot:
+    """One path to an instance. `state`: down, dialing, up or doubted. `streams`: HTTP connections over it, on so many
+    SSH `connections`. `error`: why the last attempt came to nothing, if none has succeeded since."""
+
+    path: str
+    state: str
+    address: str | None
+    connections: int
+    streams: int
+    error: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
 class BackendSnapshot:
-    """One backend. `since_s`: seconds in this state. `error`: why it does not serve."""
+    """One backend. `path`, `address`: what new requests take. `since_s`: seconds in this state. `error`: why it does
+    not serve."""
 
     id: int
     state: str
     since_s: float
     path: str | None
     address: str | None
+    paths: tuple[PathSnapshot, ...]
     engine: str | None
     port: int | None
     models: tuple[str, ...]
@@ -42,7 +63,10 @@ class BackendSnapshot:
     def to_json(self) -> dict[str, Any]:
         """Its fields by name."""
         fields: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        return fields | {"gpus": [gpu.to_json() for gpu in self.gpus]}
+        return fields | {
+            "paths": [path.to_json() for path in self.paths],
+            "gpus": [gpu.to_json() for gpu in self.gpus],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +115,7 @@ def count_states(states: Iterable[str]) -> dict[str, int]:
     return {"total": sum(by_state.values()), **by_state}
 
 
-def snapshot_backend(backend: Backend, now: float) -> BackendSnapshot:
+def snapshot_backend(backend: Backend, reach: Reach, now: float) -> BackendSnapshot:
     tunnel, target, reading = backend.tunnel, backend.target, backend.gpus
     return BackendSnapshot(
         id=backend.id,
@@ -99,6 +123,7 @@ def snapshot_backend(backend: Backend, now: float) -> BackendSnapshot:
         since_s=round(max(now - backend.since, 0.0), 1),
         path=tunnel.address.path.value if tunnel else None,
         address=f"{tunnel.address.host}:{tunnel.address.port}" if tunnel else None,
+        paths=tuple(snapshot_path(reach, path) for path in Path),
         engine=target.kind.value if target else None,
         port=target.port if target else None,
         models=backend.models,
@@ -113,6 +138,19 @@ def snapshot_backend(backend: Backend, now: float) -> BackendSnapshot:
         hourly_cost=backend.instance.hourly_cost,
         label=backend.instance.label,
         error=backend.detail or None,
+    )
+
+
+def snapshot_path(reach: Reach, path: Path) -> PathSnapshot:
+    carriers = reach.carriers(path)
+    at = carriers[0].tunnel.address if carriers else None
+    return PathSnapshot(
+        path=path.value,
+        state=reach.records[path].state.name.lower(),
+        address=f"{at.host}:{at.port}" if at else None,
+        connections=len(carriers),
+        streams=sum(carrier.streams for carrier in carriers),
+        error=reach.refusals[path],
     )
 
 

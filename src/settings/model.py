@@ -178,7 +178,10 @@ class TunnelSettings(Section):
     """SSH connections."""
 
     engine: Literal["asyncssh", "sshtunnel"] = "asyncssh"
-    """The SSH implementation."""
+    """The SSH implementation. sshtunnel carries about 330 streams in all and costs more; see docs/TUNNELS.md."""
+    paths: Literal["both", "one"] = "both"
+    """Keep the direct connection and the one over vast.ai's relay, so that losing one costs nothing (both); or the
+    relay only while the direct one cannot be had (one)."""
     key_path: str | None = None
     """Private key (SSH_KEY_PATH). Without it ~/.ssh/id_ed25519, id_ecdsa and id_rsa are tried in that
     order."""
@@ -198,7 +201,7 @@ class TunnelSettings(Section):
     connect_timeout_s: Seconds = 10.0
     """Limit for connecting and logging in over one path."""
     keepalive_interval_s: Seconds = 5.0
-    """Time between keepalive messages on an SSH connection."""
+    """How long an SSH connection may be silent before it is asked for a sign of life."""
     keepalive_count: Annotated[int, Field(ge=1)] = 2
     """Unanswered keepalive messages after which a connection is given up."""
     backoff_min_s: Seconds = 5.0
@@ -206,7 +209,11 @@ class TunnelSettings(Section):
     backoff_max_s: Seconds = 300.0
     """Longest pause after failed connections."""
     upgrade_interval_s: Seconds = 30.0
-    """Time between attempts to get from the relay to the direct path."""
+    """Time between attempts to get from the relay to the direct path, where paths is one."""
+    streams_per_connection: Annotated[int, Field(ge=1)] = 64
+    """Requests at the same time from which on another SSH connection is opened beside the first."""
+    max_connections: Annotated[int, Field(ge=1, le=16)] = 4
+    """SSH connections to one instance over the same path, at most."""
     window_bytes: Annotated[int, Field(ge=4096, le=1 << 30)] = 512 * 1024
     """What a stream may hold for a client that reads slowly. A download gets about this much per round trip."""
     max_handshakes: Annotated[int, Field(ge=1)] = 16

@@ -17,13 +17,14 @@ from vastproxy.api.access import AccessLog
 from vastproxy.api.exchange import GATHER_S, Exchange
 from vastproxy.api.http.request import Request
 from vastproxy.api.tools import ProxyTools
-from vastproxy.services.backends.backend import Backend, Carrier, Lease
+from vastproxy.services.backends.backend import Backend, Lease
+from vastproxy.services.backends.carrier import Carrier
 from vastproxy.services.backends.engine_kinds import EngineKind, EngineTarget
 from vastproxy.services.errors import ChannelRefused, NoBackendAvailable, TunnelError
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.http1.framing import EMPTY, Framing
 from vastproxy.services.http1.grammar import Header
-from vastproxy.services.tunnels.base import StreamProtocol, StreamProtocolT, Tunnel
+from vastproxy.services.tunnels.base import Path, SshAddress, StreamProtocol, StreamProtocolT, Tunnel
 from vastproxy.settings import Settings
 from vastproxy.settings.model import ServerSettings, UpstreamSettings
 
@@ -66,7 +67,9 @@ class WireTunnel:
         self.gate = asyncio.Event()
         self.gate.set()
         self.waiting = 0
+        self.address = SshAddress("192.0.2.1", 22, Path.DIRECT)
         self.is_alive = True
+        self.is_doubted = False
         self.hangs_up = False
 
     async def open(
@@ -171,20 +174,21 @@ class Scene:
     def _backend(self, number: int, kind: EngineKind) -> Backend:
         backend = Backend(
             make_instance(id=number),
-            upstream=self.settings.upstream,
             token=f"token-{number}",
             now=0.0,
             last_seen=0,
             on_event=lambda *_: None,
         )
-        backend.carrier = Carrier(cast(Tunnel, self.tunnels[number - 1]), end=lambda _: None)
+        way = Carrier(cast(Tunnel, self.tunnels[number - 1]), self.settings.upstream, end=lambda _: None)
+        backend.use((way,))
         backend.target = EngineTarget(kind, PORT)
         return backend
 
     async def aclose(self) -> None:
         await self.tools.aclose()
         for backend in self.backends:
-            backend.pool.aclose()
+            for way in backend.ways:
+                way.retire()
         await settle()
 
     @property

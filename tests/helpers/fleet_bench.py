@@ -9,7 +9,7 @@ from tests.helpers.memory import MemoryEngine
 from vastproxy.services.events import FleetEvent
 from vastproxy.services.fleet import Fleet
 from vastproxy.settings import Settings
-from vastproxy.settings.model import FleetSettings
+from vastproxy.settings.model import FleetSettings, TunnelSettings
 from vastproxy.vastai import Instance, InstanceList, VastClient, VastRejected
 
 
@@ -50,7 +50,7 @@ class FleetBench:
     def __init__(self, **fleet: Any) -> None:
         self.account = Account()
         self.engine = MemoryEngine()
-        settings = Settings(fleet=FleetSettings(**fleet))
+        settings = Settings(fleet=FleetSettings(**fleet), tunnels=TunnelSettings(paths="one"))
         self.fleet = Fleet(settings, cast(VastClient, self.account), self.engine)
         self.events: list[FleetEvent] = []
         self.happened = asyncio.Event()

@@ -83,8 +83,19 @@ class MemoryTunnel:
     def __init__(self, inside: Inside, address: SshAddress) -> None:
         self.inside = inside
         self.streams: list[_Answering] = []
+        self.is_doubted = False
+        self.on_doubt: Callable[[bool], None] | None = None
+        self.gate = asyncio.Event()
+        """While it is clear, streams do not open."""
+        self.gate.set()
         self._address = address
         self._lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+    def doubt(self, is_doubted: bool) -> None:
+        """It owes an answer from now on, or has given one."""
+        self.is_doubted = is_doubted
+        if self.on_doubt is not None:
+            self.on_doubt(is_doubted)
 
     @property
     def address(self) -> SshAddress:
@@ -105,6 +116,7 @@ class MemoryTunnel:
             raise TunnelLost("gone")
         if not self.inside.listening or port != 18000:
             raise ChannelRefused(f"port {port} is closed")
+        await self.gate.wait()
         protocol = factory()
         self.streams.append(_Answering(protocol, self.inside))
         return protocol
@@ -135,17 +147,25 @@ class MemoryEngine:
         self.inside = Inside()
         self.refusals: dict[Path, TunnelError] = {}
         self.made: list[MemoryTunnel] = []
+        self.recycled_ids: list[str] = []
         self.tried: list[SshAddress] = []
+        self.gate = asyncio.Event()
+        """While it is clear, attempts go on and on."""
+        self.gate.set()
         self.closed = False
 
     async def connect(self, target: TunnelTarget, address: SshAddress) -> MemoryTunnel:
         self.tried.append(address)
         await asyncio.sleep(0)
+        await self.gate.wait()
         if (refusal := self.refusals.get(address.path)) is not None:
             raise refusal
         tunnel = MemoryTunnel(self.inside, address)
         self.made.append(tunnel)
         return tunnel
+
+    async def recycled(self, identity: str) -> None:
+        self.recycled_ids.append(identity)
 
     async def close(self) -> None:
         self.closed = True

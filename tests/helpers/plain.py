@@ -23,6 +23,8 @@ class PlainTunnel:
         self._address = address
         self._lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self._transports: list[asyncio.Transport] = []
+        self.is_doubted = False
+        self.on_doubt: Callable[[bool], None] | None = None
 
     @property
     def address(self) -> SshAddress:
@@ -83,6 +85,9 @@ class PlainEngine:
         tunnel = PlainTunnel(self, target.instance_id, address)
         self.tunnels[target.instance_id] = tunnel
         return tunnel
+
+    async def recycled(self, identity: str) -> None:
+        """No host keys are kept."""
 
     async def close(self) -> None:
         pass

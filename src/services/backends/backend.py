@@ -4,8 +4,10 @@ A backend decides nothing and does nothing by itself. `keeper.py` reaches out to
 fleet asks `available`, which is the only question that choosing a backend needs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 
+from vastproxy.services.backends.carrier import Carrier
 from vastproxy.services.backends.engines import EngineTarget
 from vastproxy.services.backends.gpus import GpuReading, Sign
 from vastproxy.services.backends.health import Observation, Record, judge
@@ -13,40 +15,7 @@ from vastproxy.services.backends.state import Event, State, step
 from vastproxy.services.errors import BackendConnectError
 from vastproxy.services.tunnels.base import Tunnel
 from vastproxy.services.upstream.connection import UpstreamConnection
-from vastproxy.services.upstream.pool import UpstreamPool
-from vastproxy.settings.model import UpstreamSettings
 from vastproxy.vastai.types import Instance
-
-
-class Carrier:
-    """A tunnel and the streams it carries. Retired, it takes no new ones and ends with the last."""
-
-    def __init__(self, tunnel: Tunnel, *, end: Callable[[Tunnel], None]) -> None:
-        self.tunnel = tunnel
-        self.streams = 0
-        self._end = end
-        self._retired = False
-
-    async def open(self, factory: Callable[[], UpstreamConnection], port: int) -> UpstreamConnection:
-        """One more stream; counted until its connection is lost."""
-        connection = await self.tunnel.open(factory, port)
-        self.streams += 1
-        connection.on_lost = self._stream_ended
-        return connection
-
-    def retire(self) -> None:
-        """Another way has been found: end as soon as nothing is carried any more."""
-        self._retired = True
-        self._end_if_idle()
-
-    def _stream_ended(self) -> None:
-        self.streams -= 1
-        self._end_if_idle()
-
-    def _end_if_idle(self) -> None:
-        if self._retired and self.streams == 0:
-            self._end(self.tunnel)
-
 
 #: Called with the backend, the state before, the event, and why.
 Watcher = Callable[["Backend", State, Event, str], None]
@@ -59,7 +28,6 @@ class Backend:
         self,
         instance: Instance,
         *,
-        upstream: UpstreamSettings,
         token: str | None,
         now: float,
         last_seen: int,
@@ -76,7 +44,8 @@ class Backend:
         """Clock time of the last change of state."""
         self.detail = ""
         """Why it is not serving, for people; "" when it is."""
-        self.carrier: Carrier | None = None
+        self.ways: tuple[Carrier, ...] = ()
+        """The SSH connections that new requests may take, all over the same path."""
         self.target: EngineTarget | None = None
         self.models: tuple[str, ...] = ()
         self.gpus: GpuReading | None = None
@@ -91,20 +60,14 @@ class Backend:
         self._on_event = on_event
         self._lines_for: tuple[EngineTarget | None, str | None] = (None, None)
         self._lines = b""
-        self.pool = UpstreamPool(
-            self._open,
-            connect_timeout_s=upstream.connect_timeout_s,
-            idle_s=upstream.pool_idle_s,
-            max_idle=upstream.pool_max_idle,
-        )
 
     def __repr__(self) -> str:
         return f"<Backend {self.id} {self.instance.gpu_name} {self.state.name} in_flight={self.in_flight}>"
 
     @property
     def tunnel(self) -> Tunnel | None:
-        """The tunnel that new requests take."""
-        return self.carrier.tunnel if self.carrier is not None else None
+        """The tunnel that new work takes, or one of several."""
+        return self.ways[0].tunnel if self.ways else None
 
     def request_lines(self) -> bytes:
         """The header lines that every request to its engine carries: host, and the token as bearer. A secret."""
@@ -125,7 +88,7 @@ class Backend:
     @property
     def available(self) -> bool:
         """May it be given a new request? The only question asked when choosing a backend."""
-        return self.state is State.HEALTHY and self.tunnel is not None and self.tunnel.is_alive
+        return self.state is State.HEALTHY and any(way.is_usable for way in self.ways)
 
     def step(self, event: Event, now: float, detail: str = "") -> None:
         """Report an event. Watchers hear of it also when the state stays the same."""
@@ -148,25 +111,40 @@ class Backend:
         if event is not None:
             self.step(event, now, detail)
 
-    def attach(self, carrier: Carrier) -> Carrier | None:
-        """From now on reach the instance this way. Returns the way before, whose streams go on, retired."""
-        before, self.carrier = self.carrier, carrier
-        self.pool.clear()
-        if before is not None:
-            before.retire()
-        return before
+    def use(self, ways: tuple[Carrier, ...]) -> None:
+        """From now on new work takes these. What runs over others goes on."""
+        self.ways = ways
 
-    def detach(self, now: float, detail: str) -> None:
-        """The tunnel is gone: no new work from this moment on."""
-        self.carrier = None
-        self.pool.clear()
+    def cut_off(self, event: Event, now: float, detail: str) -> None:
+        """There is no way to it that new work could take: none at all (TUNNEL_LOST), or none that answers (STALLED)."""
+        self.ways = ()
         self._record = Record()
-        self.step(Event.TUNNEL_LOST, now, detail)
+        self.step(event, now, detail)
 
-    async def _open(self, factory: Callable[[], UpstreamConnection]) -> UpstreamConnection:
-        if self.carrier is None or self.target is None:
-            raise BackendConnectError(f"instance {self.id} has no live tunnel to its engine")
-        return await self.carrier.open(factory, self.target.port)
+    def take(self) -> UpstreamConnection | None:
+        """A connection to its engine that has served before and may again, if there is one."""
+        target = self.target
+        if target is None:
+            return None
+        for way in self._least_busy_first():
+            if way.is_usable and (connection := way.take(target.port)) is not None:
+                return connection
+        return None
+
+    async def open(self) -> UpstreamConnection:
+        """A new connection to its engine. Raises BackendConnectError: nothing was sent."""
+        if self.target is not None:
+            for way in self._least_busy_first():
+                if way.is_usable:
+                    return await way.open(self.target.port)
+        raise BackendConnectError(f"instance {self.id} has no live tunnel to its engine")
+
+    def _least_busy_first(self) -> Sequence[Carrier]:
+        ways = self.ways
+        return ways if len(ways) < 2 else sorted(ways, key=_busy)
+
+
+_busy = attrgetter("busy")
 
 
 class Lease:

@@ -37,6 +37,8 @@ class Event(StrEnum):
     """The engine does not, for long enough to believe it."""
     TUNNEL_LOST = "tunnel_lost"
     """The last SSH connection ended."""
+    STALLED = "stalled"
+    """No SSH connection answers, though none has ended."""
     DRAIN = "drain"
     """Somebody wants no new work to go there."""
     UNDRAIN = "undrain"
@@ -60,6 +62,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.SERVING: State.HEALTHY,
         Event.FAILING: State.UNHEALTHY,
         Event.TUNNEL_LOST: State.CONNECTING,
+        Event.STALLED: State.CONNECTING,
         Event.DRAIN: State.DRAINING,
         Event.VANISHED: State.REMOVING,
     },
@@ -67,6 +70,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.SERVING: State.HEALTHY,
         Event.FAILING: State.UNHEALTHY,
         Event.TUNNEL_LOST: State.UNHEALTHY,
+        Event.STALLED: State.UNHEALTHY,
         Event.DRAIN: State.DRAINING,
         Event.VANISHED: State.REMOVING,
     },
@@ -75,6 +79,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.SERVING: State.HEALTHY,
         Event.FAILING: State.UNHEALTHY,
         Event.TUNNEL_LOST: State.UNHEALTHY,
+        Event.STALLED: State.UNHEALTHY,
         Event.DRAIN: State.DRAINING,
         Event.VANISHED: State.REMOVING,
     },
@@ -83,6 +88,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.SERVING: State.DRAINING,
         Event.FAILING: State.DRAINING,
         Event.TUNNEL_LOST: State.DRAINING,
+        Event.STALLED: State.DRAINING,
         Event.DRAIN: State.DRAINING,
         # Back among the living, but only a probe may say that it serves.
         Event.UNDRAIN: State.UNHEALTHY,
@@ -92,6 +98,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.SERVING: State.REMOVING,
         Event.FAILING: State.REMOVING,
         Event.TUNNEL_LOST: State.REMOVING,
+        Event.STALLED: State.REMOVING,
         Event.VANISHED: State.REMOVING,
     },
 }

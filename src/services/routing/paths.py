@@ -116,8 +116,8 @@ DENIED: tuple[str, ...] = (
 DENIED_UNLESS_READ: frozenset[str] = frozenset({"/models"})
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
-#: Most of the traffic, known to be fine without a look at any rule.
-_USUAL = frozenset(
+#: Questions to a model: most of the traffic, known to be fine without a look at any rule.
+INFERENCE = frozenset(
     {
         b"/v1/chat/completions",
         b"/v1/completions",
@@ -148,7 +148,7 @@ def is_denied(raw_path: bytes, allow: Collection[str] = (), *, method: str | Non
     `raw_path` is the request target as it came, percent-encoded; a query is ignored. `allow` (the setting
     server.allow_paths) names exceptions in the same form as `DENIED`. Without `method` the worst is assumed.
     """
-    if raw_path in _USUAL:
+    if raw_path in INFERENCE:
         return False
     is_read = method is not None and method.upper() in _READS
     look = _denied_readings if len(raw_path) <= _CACHED_PATH_BYTES else _denied_readings.__wrapped__

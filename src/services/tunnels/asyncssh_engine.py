@@ -106,6 +106,10 @@ class AsyncsshEngine:
                     exc, target, address, self._keys, user=self._username, limit_s=limit_s
                 ) from exc
 
+    async def recycled(self, identity: str) -> None:
+        """See `TunnelEngine.recycled`."""
+        await self._host_keys.recycled(identity)
+
     async def close(self) -> None:
         """Nothing is held: tunnels belong to their owners, pins are written when they are made."""
 

@@ -41,6 +41,10 @@ class TunnelTarget:
     identity: str
     addresses: tuple[SshAddress, ...]
 
+    def on(self, path: Path) -> tuple[SshAddress, ...]:
+        """Its addresses on one path."""
+        return tuple(address for address in self.addresses if address.path is path)
+
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
@@ -138,6 +142,10 @@ class TunnelEngine(Protocol):
         A command has been run on the connection before it is returned: OpenSSH's sshd sets TCP_NODELAY only
         for connections that asked for one (measured with OpenSSH 9.2).
         """
+        ...
+
+    async def recycled(self, identity: str) -> None:
+        """The API shows that this identity took the place of others of its instance: forget their host keys."""
         ...
 
     async def close(self) -> None:

@@ -8,7 +8,13 @@ import socket
 import asyncssh
 from asyncssh.constants import OPEN_ADMINISTRATIVELY_PROHIBITED
 
-from vastproxy.services.errors import ChannelRefused, TunnelError, TunnelLost, TunnelRefused
+from vastproxy.services.errors import (
+    ChannelRefused,
+    KeyRefused,
+    TunnelError,
+    TunnelLost,
+    TunnelRefused,
+)
 from vastproxy.services.tunnels.agent import AgentUnusable
 from vastproxy.services.tunnels.base import Path, SshAddress, TunnelTarget
 from vastproxy.services.tunnels.keys import ClientKeys
@@ -41,7 +47,7 @@ def connect_error(
         case AgentUnusable():
             return TunnelRefused(f"{who} was not shown a key: {exc}")
         case asyncssh.PermissionDenied():
-            return TunnelRefused(_permission_denied(who, target, address, keys, user=user))
+            return KeyRefused(_permission_denied(who, target, address, keys, user=user))
         case asyncssh.HostKeyNotVerifiable():
             return TunnelRefused(f"{who} presented a host key that cannot be used: {_reason(exc)}")
         case asyncssh.KeyExchangeFailed():

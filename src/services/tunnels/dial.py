@@ -4,9 +4,10 @@ import asyncio
 import logging
 from collections.abc import Collection
 
-from vastproxy.services.errors import TunnelError, TunnelLost, TunnelRefused
+from vastproxy.services.errors import KeyRefused, TunnelError, TunnelLost, TunnelRefused
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.tunnels.base import Path, SshAddress, Tunnel, TunnelEngine, TunnelTarget
+from vastproxy.services.tunnels.hostcheck import HostKeyRefused
 
 logger = logging.getLogger(__name__)
 
@@ -126,10 +127,20 @@ def _tunnel_of(attempt: "asyncio.Task[Outcome]") -> Tunnel | None:
 
 
 def _failure(target: TunnelTarget, errors: dict[SshAddress, TunnelError]) -> TunnelError:
-    """One error for all addresses. Refused only if nobody left room for hope."""
-    found = [errors[address] for address in dict.fromkeys(target.addresses) if address in errors]
+    """One error for all addresses. Refused only if nobody left room for hope, or a host key is not the expected one."""
+    found = [(address, errors[address]) for address in dict.fromkeys(target.addresses) if address in errors]
     if len(found) == 1:
-        return found[0]
-    refused = bool(found) and all(isinstance(error, TunnelRefused) for error in found)
-    message = "; ".join(map(str, found)) or f"instance {target.instance_id} could not be connected"
-    return TunnelRefused(message) if refused else TunnelLost(message)
+        return found[0][1]
+    for _, error in found:
+        if isinstance(error, HostKeyRefused):
+            return error  # whatever the others say: a person has to look at this
+    texts: dict[tuple[Path, str], str] = {}
+    for address, error in found:
+        # A path's second address says the same of our key as its first.
+        same = "key" if isinstance(error, KeyRefused) else str(error)
+        texts.setdefault((address.path, same), str(error))
+    message = "; ".join(dict.fromkeys(texts.values()))
+    for kind in (KeyRefused, TunnelRefused):
+        if found and all(isinstance(error, kind) for _, error in found):
+            return kind(message)
+    return TunnelLost(message or f"instance {target.instance_id} could not be connected")

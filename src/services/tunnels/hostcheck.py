@@ -68,6 +68,10 @@ class HostKeyRules(Protocol):
         """A check for one login. Reads what other processes have decided meanwhile; never raises."""
         ...
 
+    async def recycled(self, identity: str) -> None:
+        """See `TunnelEngine.recycled`."""
+        ...
+
 
 class PinnedHostKeys:
     """Trust at first sight, per instance identity and path."""
@@ -80,6 +84,10 @@ class PinnedHostKeys:
         await self._pins.refresh()
         return _PinCheck(self._pins, target, address)
 
+    async def recycled(self, identity: str) -> None:
+        """See `TunnelEngine.recycled`."""
+        await self._pins.recycled(identity)
+
 
 class ListedHostKeys:
     """Trust in a known_hosts file alone."""
@@ -91,6 +99,9 @@ class ListedHostKeys:
         """See `HostKeyRules.begin`."""
         await self._file.refresh()
         return _ListCheck(self._file, target, address)
+
+    async def recycled(self, identity: str) -> None:
+        """Nothing is kept: the file is somebody else's."""
 
 
 class _PinCheck:

@@ -5,12 +5,13 @@ that trouble on one never costs the other:
 
     DOWN ──dial──▶ DIALING ──connected──▶ UP ──doubt──▶ DOUBTED ──proof──▶ UP
       ▲               │ failed             │ lost          │ lost
-      └───────────────┴────────────────────┴───────────────┘
+      └───────────────┴────────────────────┴───────────────┘  (or left, by ourselves)
 
 DOUBTED is a connection that owes an answer. It may be alive, so what runs on it goes on; but nothing new is
 sent into it.
 """
 
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -44,18 +45,23 @@ class PathEvent(Enum):
     """Something came."""
     LOST = auto()
     """The connection has ended."""
+    LEFT = auto()
+    """We have let go of it ourselves."""
 
 
 _NEXT: dict[tuple[PathState, PathEvent], PathState] = {
     (PathState.DOWN, PathEvent.DIAL): PathState.DIALING,
     (PathState.DIALING, PathEvent.CONNECTED): PathState.UP,
     (PathState.DIALING, PathEvent.FAILED): PathState.DOWN,
+    (PathState.DIALING, PathEvent.LEFT): PathState.DOWN,
     (PathState.UP, PathEvent.DOUBT): PathState.DOUBTED,
     (PathState.UP, PathEvent.PROOF): PathState.UP,
     (PathState.UP, PathEvent.LOST): PathState.DOWN,
+    (PathState.UP, PathEvent.LEFT): PathState.DOWN,
     (PathState.DOUBTED, PathEvent.DOUBT): PathState.DOUBTED,
     (PathState.DOUBTED, PathEvent.PROOF): PathState.UP,
     (PathState.DOUBTED, PathEvent.LOST): PathState.DOWN,
+    (PathState.DOUBTED, PathEvent.LEFT): PathState.DOWN,
 }
 
 
@@ -75,18 +81,32 @@ class PathRecord:
 
 
 def step(
-    record: PathRecord, event: PathEvent, now: float, *, backoff: Backoff, rng: random.Random
+    record: PathRecord,
+    event: PathEvent,
+    now: float,
+    *,
+    backoff: Backoff,
+    rng: random.Random,
+    pause_at_most_s: float = math.inf,
 ) -> PathRecord:
-    """The record after `event`. Raises KeyError for an event that is impossible in this state: a bug."""
+    """The record after `event`. Raises KeyError for an event that is impossible in this state: a bug.
+
+    `pause_at_most_s` bounds the pause after a failure, for those that somebody is about to mend.
+    """
     state = _NEXT[record.state, event]
     after = replace(record, state=state, since=now if state is not record.state else record.since)
     if event is PathEvent.CONNECTED:
         return replace(after, connected_at=now)
-    if event is PathEvent.FAILED or (event is PathEvent.LOST and now - record.connected_at < STABLE_S):
+    if event is PathEvent.FAILED:
         failures = record.failures + 1
-        return replace(after, failures=failures, not_before=now + backoff.next(failures, rng))
-    if event is PathEvent.LOST:  # it was good for long: what happened may be over in a moment
-        return replace(after, failures=0, not_before=now)
+        pause_s = min(backoff.next(failures, rng), pause_at_most_s)
+        return replace(after, failures=failures, not_before=now + pause_s)
+    if event is PathEvent.LOST:
+        failures = 0 if now - record.connected_at >= STABLE_S else record.failures + 1
+        pause_s = (
+            backoff.next(failures - 1, rng) if failures > 1 else 0.0
+        )  # the first time it may be over in a moment
+        return replace(after, failures=failures, not_before=now + pause_s)
     return after
 
 
@@ -97,21 +117,21 @@ def readdressed(record: PathRecord) -> PathRecord:
 
 def due(
     ways: Mapping[Path, PathRecord], now: float, *, mode: Mode, upgrade_at: float = float("-inf")
-) -> tuple[Path, ...]:
-    """The paths to dial now; `ways` has those that there is an address for.
+) -> tuple[tuple[Path, ...], ...]:
+    """What to dial now, each a race of paths of which one is wanted; `ways` has those that there is an address for.
 
-    `both`: each that is down. `one`: the relay only while the direct path could not be had, and then the direct path
-    again from `upgrade_at` on.
+    `both`: each that is down, for itself. `one`: a race while there is none that answers, and the direct path from
+    `upgrade_at` on while there is only the relay.
     """
-    waiting = [path for path in Path if path in ways and _may_dial(ways[path], now)]
+    waiting = tuple(path for path in Path if path in ways and _may_dial(ways[path], now))
     if mode == "both" or not waiting:
-        return tuple(waiting)
+        return tuple((path,) for path in waiting)
     states = {path: record.state for path, record in ways.items()}
-    if PathState.DIALING in states.values() or states.get(Path.DIRECT) in _CONNECTED:
+    if PathState.DIALING in states.values() or states.get(Path.DIRECT) is PathState.UP:
         return ()
-    if states.get(Path.RELAY) in _CONNECTED:
-        return (Path.DIRECT,) if Path.DIRECT in waiting and now >= upgrade_at else ()
-    return (waiting[0],)
+    if states.get(Path.RELAY) is PathState.UP:
+        return ((Path.DIRECT,),) if Path.DIRECT in waiting and now >= upgrade_at else ()
+    return (waiting,)
 
 
 def next_look(ways: Mapping[Path, PathRecord], now: float) -> float | None:
@@ -123,9 +143,6 @@ def next_look(ways: Mapping[Path, PathRecord], now: float) -> float | None:
 def usable(ways: Mapping[Path, PathRecord]) -> tuple[Path, ...]:
     """The paths that new work may take, the better one first."""
     return tuple(path for path in Path if path in ways and ways[path].state is PathState.UP)
-
-
-_CONNECTED = (PathState.UP, PathState.DOUBTED)
 
 
 def _may_dial(record: PathRecord, now: float) -> bool:

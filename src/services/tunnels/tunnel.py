@@ -80,6 +80,8 @@ class AsyncsshTunnel:
         self._tasks = Tasks(f"tunnel {target.instance_id}")
         self._openings: set[asyncio.Task[Exception | None]] = set()
         self._commands = asyncio.Semaphore(MAX_COMMANDS)
+        self.is_doubted = False
+        self.on_doubt: Callable[[bool], None] | None = None
 
     def __repr__(self) -> str:
         return f"<AsyncsshTunnel {peer(self._target, self._address)} {'alive' if self.is_alive else 'ended'}>"

@@ -15,7 +15,13 @@ import asyncio
 from collections.abc import Callable
 
 from vastproxy.services.deadline import Silence
-from vastproxy.services.errors import BackendError, BackendProtocolError, BackendTimeout, ResponseInterrupted
+from vastproxy.services.errors import (
+    BackendError,
+    BackendProtocolError,
+    BackendTimeout,
+    ResponseInterrupted,
+    TunnelLost,
+)
 from vastproxy.services.http1.fields import FieldTable
 from vastproxy.services.http1.grammar import Header
 from vastproxy.services.tunnels.base import Stream
@@ -27,7 +33,7 @@ from vastproxy.services.upstream.response import (
     Phase,
     ResponseReader,
 )
-from vastproxy.services.upstream.sink import Sink
+from vastproxy.services.upstream.sink import Home, Sink
 
 
 class UpstreamConnection:
@@ -44,6 +50,7 @@ class UpstreamConnection:
         "_sink",
         "_stream",
         "_timeout_s",
+        "home",
         "idle_since",
         "requests",
         "write_paused",
@@ -65,6 +72,8 @@ class UpstreamConnection:
         """Is the stream full? Then more of the request should wait for `engine_writable`."""
         self.requests = 0
         """Requests begun on this connection."""
+        self.home: Home | None = None
+        """Who takes it back."""
         self.idle_since = 0.0
         """Loop time since when the pool holds it."""
 
@@ -265,7 +274,9 @@ class UpstreamConnection:
         text = "the engine's answer broke off"
         if not received:
             text = "the engine closed the connection before answering"
-        self._fail(ResponseInterrupted(f"{text}: {exc}" if exc else text, received=received))
+        error = ResponseInterrupted(f"{text}: {exc}" if exc else text, received=received)
+        error.way_lost = isinstance(exc, TunnelLost)
+        self._fail(error)
 
     def _fail(self, error: BackendError) -> None:
         sink = self._sink

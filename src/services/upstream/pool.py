@@ -7,7 +7,7 @@ the ones at the bottom grow old and leave. One timer sweeps them; it runs only w
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from vastproxy.services.errors import BackendConnectError, TunnelError
+from vastproxy.services.errors import BackendConnectError, TunnelError, TunnelLost
 from vastproxy.services.http1.headers import response_fields
 from vastproxy.services.upstream.connection import UpstreamConnection
 
@@ -54,10 +54,13 @@ class UpstreamPool:
                 f"no connection to the engine within {self._connect_timeout_s:g} s"
             ) from None
         except TunnelError as error:
-            raise BackendConnectError(str(error)) from error
+            failure = BackendConnectError(str(error))
+            failure.way_lost = isinstance(error, TunnelLost)
+            raise failure from error
         if not connection.reusable:  # it came to its end, or brought bytes, before there was a request
             connection.close()
             raise BackendConnectError("the engine accepted a connection and ended it at once")
+        connection.home = self
         return connection
 
     def release(self, connection: UpstreamConnection) -> None:

@@ -1,6 +1,6 @@
 """Where a response goes: what an engine's side tells whoever sent the request."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from vastproxy.services.errors import BackendError
 from vastproxy.services.upstream.response import ResponseHead
@@ -26,3 +26,11 @@ class Sink(Protocol):
 
     def engine_writable(self) -> None:
         """More of the request may be written: `write_paused` is over."""
+
+
+class Home(Protocol):
+    """Where connections wait for their next request."""
+
+    def release(self, connection: Any) -> None:
+        """Take it back after its answer was read to the end; one that cannot go on is ended."""
+        ...

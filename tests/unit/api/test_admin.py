@@ -2,17 +2,30 @@
 
 import asyncio
 import json
+import random
 from typing import cast
 
 import pytest
 
 from tests.helpers.builders import make_instance
+from tests.helpers.memory import MemoryEngine
 from vastproxy.api.admin import ROWS_IN_A_ROW, AdminEndpoints
 from vastproxy.services.backends.backend import Backend
 from vastproxy.services.backends.gpus import Gpu, GpuReading
+from vastproxy.services.backends.keeping import KeeperTools
+from vastproxy.services.backends.reach import Reach
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.snapshot import BackendSnapshot, snapshot_backend
-from vastproxy.settings.model import UpstreamSettings
+from vastproxy.services.tasks import Tasks
+from vastproxy.settings import Settings
+
+
+def reach_of(backend: Backend) -> Reach:
+    """The ways to an instance that has not been dialled."""
+    tools = KeeperTools(
+        MemoryEngine(), Settings(), Tasks("rows"), lambda: 0.0, random.Random(1), lambda *_: None
+    )
+    return Reach(backend, tools, changed=lambda: None)
 
 
 def rows(count: int) -> tuple[BackendSnapshot, ...]:
@@ -20,14 +33,13 @@ def rows(count: int) -> tuple[BackendSnapshot, ...]:
     for number in range(count):
         backend = Backend(
             make_instance(id=number + 1, gpu_name="RTX 4090 ü"),
-            upstream=UpstreamSettings(),
             token="secret",
             now=0.0,
             last_seen=0,
             on_event=lambda *_: None,
         )
         backend.gpus = GpuReading((Gpu(0, name="A"), Gpu(1, name="B")))
-        found.append(snapshot_backend(backend, 1.0))
+        found.append(snapshot_backend(backend, reach_of(backend), 1.0))
     return tuple(found)
 
 

@@ -42,7 +42,7 @@ async def test_a_request_and_its_answer_in_one_write_each(scene: Scene) -> None:
     ]
     scene.assert_idle()
     assert scene.access.lines == [(200, 1, 2, 5, 1)]
-    assert len(scene.backends[0].pool) == 1
+    assert scene.backends[0].ways[0].idle == 1
 
 
 async def test_one_connection_serves_one_request_after_another(scene: Scene) -> None:
@@ -96,7 +96,7 @@ async def test_answers_without_a_body(scene: Scene, method: bytes, head: bytes, 
     assert (asked.client.has_body, asked.client.complete) == (False, True)
     assert asked.client.header(b"content-length") == length
     assert asked.client.header(b"transfer-encoding") is None
-    assert len(scene.backends[0].pool) == 1
+    assert scene.backends[0].ways[0].idle == 1
     scene.assert_idle()
 
 
@@ -107,7 +107,7 @@ async def test_a_body_that_ends_with_the_connection(scene: Scene) -> None:
     assert not asked.client.ended
     asked.stream.feed_eof()
     assert (asked.client.body, asked.client.complete, asked.client.length) == (b"all of it", True, None)
-    assert len(scene.backends[0].pool) == 0
+    assert scene.backends[0].ways[0].idle == 0
     assert asked.stream.is_closing()
 
 
@@ -135,7 +135,7 @@ async def test_an_expectation_is_met_by_the_engine_once(scene: Scene) -> None:
     assert asked.stream.written.endswith(b"\r\n\r\nhello")
     asked.stream.feed(OK)
     assert asked.client.status == 200
-    assert len(scene.backends[0].pool) == 1
+    assert scene.backends[0].ways[0].idle == 1
 
 
 async def test_an_expectation_may_be_refused(scene: Scene) -> None:
@@ -180,7 +180,7 @@ async def test_an_upload_that_ends_during_the_answer_leaves_the_connection_usabl
     assert asked.stream.written.endswith(b"0\r\n\r\n")
     asked.stream.feed(OK[-1:])
     assert asked.client.complete
-    assert len(scene.backends[0].pool) == 1
+    assert scene.backends[0].ways[0].idle == 1
 
 
 # ── what is not proxied ────────────────────────────────────────────────────────────────────────

@@ -22,7 +22,7 @@ async def pooled(scene: Scene) -> None:
     """The first backend has a connection that has served."""
     asked = await scene.ask()
     asked.stream.feed(OK)
-    assert len(scene.backends[0].pool) == 1
+    assert scene.backends[0].ways[0].idle == 1
     scene.access.lines.clear()
 
 

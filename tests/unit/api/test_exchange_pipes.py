@@ -58,7 +58,7 @@ async def test_a_pipe_of_which_the_client_ends_its_half(scene: Scene) -> None:
     assert asked.client.complete
     assert asked.stream.aborted
     scene.assert_idle()
-    assert len(scene.backends[0].pool) == 0
+    assert scene.backends[0].ways[0].idle == 0
 
 
 async def test_a_pipe_that_the_engine_ends(scene: Scene) -> None:
@@ -119,7 +119,7 @@ async def test_an_upgrade_that_the_engine_declines(scene: Scene) -> None:
     asked = await scene.ask(upgrade=b"websocket")
     asked.stream.feed(OK)
     assert (asked.client.status, asked.client.body, asked.client.complete) == (200, b"ok", True)
-    assert len(scene.backends[0].pool) == 1
+    assert scene.backends[0].ways[0].idle == 1
 
 
 async def test_a_switch_that_nobody_offered(scene: Scene) -> None:

@@ -10,7 +10,8 @@ import pytest
 from tests.helpers.builders import make_instance
 from tests.helpers.memory import MemoryEngine
 from vastproxy.services.backends.backend import Backend
-from vastproxy.services.backends.keeper import MODELS_EVERY, Keeper, KeeperTools
+from vastproxy.services.backends.keeper import MODELS_EVERY, Keeper
+from vastproxy.services.backends.keeping import KeeperTools
 from vastproxy.services.backends.state import Event, State
 from vastproxy.services.errors import TunnelLost, TunnelRefused
 from vastproxy.services.tasks import Tasks
@@ -30,7 +31,7 @@ class Bench:
         self.tasks = Tasks("bench")
         self.paths: list[Path | None] = []
         settings = Settings(
-            tunnels=TunnelSettings(backoff_min_s=5, backoff_max_s=300, upgrade_interval_s=30),
+            tunnels=TunnelSettings(paths="one", backoff_min_s=5, backoff_max_s=300, upgrade_interval_s=30),
             fleet=FleetSettings(unhealthy_after=3, probe_interval_s=5),
         )
         self.tools = KeeperTools(
@@ -46,7 +47,6 @@ class Bench:
     def keep(self, **over: Any) -> None:
         self.backend = Backend(
             make_instance(id=7, **over),
-            upstream=self.tools.settings.upstream,
             token="t",
             now=self.now,
             last_seen=1,
@@ -132,7 +132,7 @@ async def test_over_the_relay_it_looks_for_the_direct_path_and_moves_there(bench
     bench.engine.refusals = {Path.DIRECT: GONE}
     await bench.tend()
     relay = bench.engine.made[0]
-    busy = await bench.backend.pool.open()
+    busy = await bench.backend.open()
     await bench.tend(after_s=31)
     await bench.settle()
     assert bench.backend.tunnel is relay
@@ -261,7 +261,7 @@ async def test_nothing_is_begun_for_an_instance_that_is_gone(bench: Bench) -> No
 
 async def test_leaving_waits_for_streams_and_not_for_ever(bench: Bench) -> None:
     await bench.tend()
-    busy = await bench.backend.pool.open()
+    busy = await bench.backend.open()
     bench.backend.step(Event.VANISHED, bench.now)
     await bench.keeper.leave(grace_s=0.01)
     assert not bench.engine.made[0].is_alive
@@ -272,7 +272,7 @@ async def test_the_end_closes_a_retired_tunnel_too_though_nothing_can_be_started
     """The fleet ends its tasks first. A stream that still runs on the old path must not keep that open."""
     bench.engine.refusals = {Path.DIRECT: GONE}
     await bench.tend()
-    await bench.backend.pool.open()
+    await bench.backend.open()
     bench.engine.refusals = {}
     await bench.tend(after_s=31)
     await bench.settle()

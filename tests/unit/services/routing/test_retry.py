@@ -1,5 +1,7 @@
 """May it be sent again?"""
 
+from typing import Any
+
 import pytest
 
 from vastproxy.services.errors import (
@@ -9,10 +11,27 @@ from vastproxy.services.errors import (
     ResponseInterrupted,
     TunnelLost,
 )
-from vastproxy.services.routing.retry import Retry, decide
+from vastproxy.services.routing.retry import Retry, decide, is_repeatable
 
 DIED_SILENT = ResponseInterrupted("closed", received=False)
 DIED_TALKING = ResponseInterrupted("closed", received=True)
+NEVER_SENT = BackendConnectError("the tunnel ended")
+WAY_LOST = ResponseInterrupted("the tunnel ended", received=False)
+WAY_LOST_LATER = ResponseInterrupted("the tunnel ended", received=True)
+for error in (NEVER_SENT, WAY_LOST, WAY_LOST_LATER):
+    error.way_lost = True
+
+
+def verdict(error: Exception, **over: Any) -> Retry:
+    facts: dict[str, Any] = {
+        "reused": False,
+        "replayable": True,
+        "repeatable": True,
+        "way_left": True,
+        "response_started": False,
+        "attempts_left": 2,
+    }
+    return decide(error, **(facts | over))
 
 
 @pytest.mark.parametrize(
@@ -31,14 +50,45 @@ DIED_TALKING = ResponseInterrupted("closed", received=True)
 def test_only_what_was_certainly_not_begun_is_sent_again(
     error: Exception, reused: bool, expected: Retry
 ) -> None:
-    verdict = decide(error, reused=reused, replayable=True, response_started=False, attempts_left=2)
-    assert verdict is expected
+    assert verdict(error, reused=reused) is expected
 
 
-@pytest.mark.parametrize("error", [BackendConnectError("x"), DIED_SILENT], ids=str)
+@pytest.mark.parametrize("error", [BackendConnectError("x"), DIED_SILENT, NEVER_SENT, WAY_LOST], ids=str)
 def test_nothing_is_sent_again_without_the_bytes_the_attempts_or_after_an_answer_began(
     error: Exception,
 ) -> None:
-    assert decide(error, reused=True, replayable=False, response_started=False, attempts_left=2) is Retry.NO
-    assert decide(error, reused=True, replayable=True, response_started=True, attempts_left=2) is Retry.NO
-    assert decide(error, reused=True, replayable=True, response_started=False, attempts_left=0) is Retry.NO
+    assert verdict(error, reused=True, replayable=False) is Retry.NO
+    assert verdict(error, reused=True, response_started=True) is Retry.NO
+    assert verdict(error, reused=True, attempts_left=0) is Retry.NO
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_a_question_whose_ssh_connection_ended_is_asked_again_over_another_one(reused: bool) -> None:
+    assert verdict(WAY_LOST, reused=reused) is Retry.SAME_BACKEND
+    assert verdict(WAY_LOST, reused=reused, way_left=False) is Retry.ELSEWHERE
+    assert verdict(WAY_LOST_LATER, reused=reused) is Retry.NO
+
+
+def test_what_may_change_something_is_not_sent_twice_because_an_ssh_connection_ended() -> None:
+    assert verdict(WAY_LOST, repeatable=False) is Retry.NO
+    assert verdict(NEVER_SENT, repeatable=False) is Retry.SAME_BACKEND
+
+
+def test_another_way_to_the_same_instance_is_no_use_when_the_instance_refused() -> None:
+    assert verdict(BackendConnectError("the port is closed"), way_left=True) is Retry.ELSEWHERE
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        (b"POST", b"/v1/chat/completions", True),
+        (b"POST", b"/api/generate", True),
+        (b"GET", b"/anything", True),
+        (b"HEAD", b"/", True),
+        (b"POST", b"/v1/files", False),
+        (b"DELETE", b"/v1/files/1", False),
+        (b"POST", b"/v1/fine_tuning/jobs", False),
+    ],
+)
+def test_questions_to_a_model_and_reads_are_repeatable(method: bytes, path: bytes, expected: bool) -> None:
+    assert is_repeatable(method, path) is expected

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from vastproxy.services.errors import TunnelError, TunnelLost, TunnelRefused
+from vastproxy.services.errors import KeyRefused, TunnelError, TunnelLost, TunnelRefused
 from vastproxy.services.tunnels.base import CommandResult, Path, SshAddress, StreamProtocolT, TunnelTarget
 from vastproxy.services.tunnels.dial import dial
+from vastproxy.services.tunnels.hostcheck import HostKeyRefused
 
 pytestmark = pytest.mark.virtual_time
 
@@ -23,6 +24,8 @@ class FakeTunnel:
     def __init__(self, address: SshAddress) -> None:
         self.address = address
         self.is_alive = True
+        self.is_doubted = False
+        self.on_doubt: Callable[[bool], None] | None = None
         self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
     async def open(
@@ -58,6 +61,9 @@ class FakeEngine:
             return self.tunnels[-1]
         finally:
             self.ended.add(address)
+
+    async def recycled(self, identity: str) -> None:
+        raise NotImplementedError
 
     async def close(self) -> None:
         raise NotImplementedError
@@ -141,9 +147,27 @@ async def test_when_all_fail_the_error_lists_each_address() -> None:
 
 
 async def test_only_refusals_are_a_refusal() -> None:
-    engine = FakeEngine(dict.fromkeys(TARGET.addresses, (0.0, TunnelRefused("no"))))
-    with pytest.raises(TunnelRefused, match=r"^no; no; no$"):
-        await dial(engine, TARGET)
+    errors = {address: (0.0, TunnelRefused(f"no {port}")) for port, address in enumerate(TARGET.addresses)}
+    with pytest.raises(TunnelRefused, match=r"^no 0; no 1; no 2$"):
+        await dial(FakeEngine({**errors}), TARGET)
+
+
+async def test_what_is_said_twice_is_told_once() -> None:
+    """The second address of the relay says the same of our key as the first; the direct path's news is its own."""
+    errors = {address: (0.0, KeyRefused(f"no key at {address}")) for address in TARGET.addresses}
+    with pytest.raises(KeyRefused) as refused:
+        await dial(FakeEngine({**errors}), TARGET)
+    assert str(refused.value).count("no key at relay") == 1
+    assert str(refused.value).count("no key at direct") == 1
+
+
+async def test_a_changed_host_key_is_what_a_person_hears_of_first() -> None:
+    changed = HostKeyRefused("HOST KEY CHANGED", path=Path.RELAY, presented="k")
+    gone: tuple[float, Exception | None] = (0.0, TunnelLost("gone"))
+    plan = {**dict.fromkeys(TARGET.addresses, gone), RELAY: (0.0, changed)}
+    with pytest.raises(HostKeyRefused) as refused:
+        await dial(FakeEngine(plan), TARGET)
+    assert refused.value is changed
 
 
 async def test_a_single_failure_is_raised_as_it_is() -> None:

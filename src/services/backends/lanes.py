@@ -1,0 +1,23 @@
+"""How many SSH connections to one instance are worth having. Pure.
+
+One connection is one TCP stream and, at the other end, one process of sshd: what it can carry ends where that core or
+the window of that stream ends, and a large answer delays the tokens of all others on it.
+"""
+
+from collections.abc import Sequence
+
+#: A connection is given up only when the others would then be at most this full: a burst must not open and close.
+_ROOM_LEFT = 0.5
+
+
+def change(busy: Sequence[int], *, per_connection: int, most: int) -> int:
+    """1: open another connection, -1: give up the last one, 0: leave it.
+
+    `busy` is the number of requests on each of them.
+    """
+    count, total = len(busy), sum(busy)
+    if count < most and total >= count * per_connection:
+        return 1
+    if count > 1 and total <= (count - 1) * per_connection * _ROOM_LEFT:
+        return -1
+    return 0
