@@ -77,13 +77,13 @@ class PlainEngine:
     def __init__(self) -> None:
         self.ports: dict[tuple[int, int], int] = {}
         self.unreachable: set[int] = set()
-        self.tunnels: dict[int, PlainTunnel] = {}
+        self.tunnels: dict[int, list[PlainTunnel]] = {}
 
     async def connect(self, target: TunnelTarget, address: SshAddress) -> PlainTunnel:
         if target.instance_id in self.unreachable:
             raise TunnelLost(f"instance {target.instance_id} ({address}): connection refused")
         tunnel = PlainTunnel(self, target.instance_id, address)
-        self.tunnels[target.instance_id] = tunnel
+        self.tunnels.setdefault(target.instance_id, []).append(tunnel)
         return tunnel
 
     async def recycled(self, identity: str) -> None:
@@ -93,6 +93,7 @@ class PlainEngine:
         pass
 
     def lose(self, instance_id: int) -> None:
-        """The SSH connection of an instance breaks, and cannot be made again."""
+        """The SSH connections of an instance break, and cannot be made again."""
         self.unreachable.add(instance_id)
-        self.tunnels[instance_id].end(TunnelLost("connection reset"))
+        for tunnel in self.tunnels[instance_id]:
+            tunnel.end(TunnelLost("connection reset"))

@@ -145,14 +145,14 @@ async def test_a_machine_that_dies_costs_at_most_what_it_was_working_on(scene: S
     await scene.api.until(lambda: scene.api.labels()[102] == "proxied")
 
 
-async def test_falls_back_to_the_relay_and_leaves_it_when_the_direct_path_opens(scene: Scene) -> None:
+async def test_with_one_path_it_falls_back_to_the_relay_and_leaves_it_when_the_direct_path_opens(scene: Scene) -> None:
     """With the direct address closed the relay serves; the change to direct breaks no running stream."""
     await scene.rent(101)
     machine = scene.machines[101]
     await machine.stop_sshd()
     await machine.start_relay()
     scene.show()
-    proxy = await scene.serve()
+    proxy = await scene.serve(VASTPROXY_TUNNELS__PATHS="one")
     assert (await proxy.backends())[101]["path"] == "relay"
     assert served_by(await ask(proxy)) == 101
 
@@ -172,6 +172,27 @@ async def test_falls_back_to_the_relay_and_leaves_it_when_the_direct_path_opens(
     assert stream.body.count(b'"content": "t') == 6
     await until(lambda: not machine.relay.children())
     assert served_by(await ask(proxy)) == 101
+
+
+async def test_losing_the_direct_path_is_a_non_event(scene: Scene) -> None:
+    """The relay takes over in the same moment: the backend stays in the pool, what is asked meanwhile is answered, and
+    the direct path is taken again when it is back."""
+    await scene.rent(101)
+    machine = scene.machines[101]
+    await machine.start_relay()
+    scene.show()
+    proxy = await scene.serve()
+    row = await proxy.wait_backend(101, lambda row: [way["state"] for way in row["paths"]] == ["up", "up"])
+    assert row["path"] == "direct"
+    await machine.stop_sshd()
+    answers = [await ask(proxy) for _ in range(20)]
+    assert {served_by(answer) for answer in answers} == {101}
+    row = await proxy.wait_backend(101, lambda row: row["path"] == "relay")
+    assert row["state"] == "healthy"
+    await machine.start_sshd()
+    await proxy.wait_backend(101, lambda row: row["path"] == "direct")
+    assert served_by(await ask(proxy)) == 101
+    assert proxy.lines("unhealthy") == []
 
 
 async def test_a_changed_host_key_puts_one_backend_out_loudly(scene: Scene) -> None:

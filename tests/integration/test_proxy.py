@@ -473,7 +473,7 @@ async def test_an_instance_that_leaves_the_account_ends_its_streams_in_peace() -
         assert list(proxying.fleet.backend_ids) == []
         engine.resume()
         assert (await client.rest(answer)).complete
-        await until(lambda: not proxying.tunnels.tunnels[1].is_alive)
+        await until(lambda: not any(tunnel.is_alive for tunnel in proxying.tunnels.tunnels[1]))
 
 
 # ── what the proxy refuses ─────────────────────────────────────────────────────────────────────
