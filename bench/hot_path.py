@@ -102,7 +102,7 @@ def _fleet(tunnel: FakeTunnel) -> Fleet:
     instance = Instance.from_json({"id": 1, "actual_status": "running", "jupyter_token": "t" * 64})
     assert instance is not None
     fleet.apply((instance,))
-    backend = fleet._keepers[1].backend
+    backend = fleet._backends[1]
     way = Carrier(cast(Tunnel, tunnel), fleet.settings.upstream, end=lambda _: None)
     backend.use((way,))
     backend.target = EngineTarget(EngineKind.VLLM, 18000)

@@ -12,24 +12,20 @@ import logging
 import random
 import time
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from types import TracebackType
 
 from vastproxy.services.backends.backend import Backend, Lease
-from vastproxy.services.backends.keeper import Keeper
 from vastproxy.services.backends.keeping import KeeperTools
 from vastproxy.services.backends.state import Event, State
 from vastproxy.services.errors import NoBackendAvailable
 from vastproxy.services.events import (
-    AccountRead,
-    BackendAdded,
-    BackendRemoved,
     EventBus,
     PathChanged,
     PollFailed,
     StateChanged,
 )
 from vastproxy.services.labels import Labels
+from vastproxy.services.roster import Roster
 from vastproxy.services.routing.balancer import RoundRobin
 from vastproxy.services.snapshot import (
     FleetSnapshot,
@@ -40,7 +36,7 @@ from vastproxy.services.snapshot import (
     snapshot_backend,
     verdict,
 )
-from vastproxy.services.sync import Add, Known, Observation, Remove, SetLabel, Update, plan, plan_labels
+from vastproxy.services.sync import SetLabel
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.threads import in_thread
 from vastproxy.services.tunnels.base import Path, TunnelEngine
@@ -68,24 +64,23 @@ class Fleet:
         self.events = EventBus()
         self._client = client
         self._tunnels = tunnels
-        self._engine_token = engine_token
         self.clock = clock
         self._tasks = Tasks("fleet")
-        self._keepers: dict[int, Keeper] = {}
-        self._leaving: set[Keeper] = set()
         self._balancer = RoundRobin()
-        self._lists = 0
-        self._counts: AccountRead | None = None
         self._listed_at: float | None = None
-        self._instances: dict[int, Instance] = {}
         self._vast_api = VastApiSnapshot("unknown", None, None)
         self._started_at = clock()
         self._stopping = False
-        self._tools = KeeperTools(
-            tunnels, settings, self._tasks, clock, rng or random.Random(), self._path_changed
+        tools = KeeperTools(tunnels, settings, self._tasks, clock, rng or random.Random(), self._path_changed)
+        self._roster = Roster(
+            tools, engine_token=engine_token, watch=self._backend_event, publish=self.events.publish
         )
+        self._backends = self._roster.backends
         self._labels = Labels(
-            client, wanted=self._wanted_labels, written=self._label_written, publish=self.events.publish
+            client,
+            wanted=self._wanted_labels,
+            written=self._roster.label_written,
+            publish=self.events.publish,
         )
 
     async def __aenter__(self) -> "Fleet":
@@ -107,10 +102,10 @@ class Fleet:
         self._balancer.set_available(())
         if clear_labels:
             await self._labels.finish()
-        for keeper in self._keepers.values():
+        for keeper in self._roster:
             keeper.backend.step(Event.VANISHED, self.clock(), "the proxy is stopping")
         await self._tasks.aclose()
-        await asyncio.gather(*(keeper.aclose() for keeper in (*self._keepers.values(), *self._leaving)))
+        await self._roster.aclose()
         await self._tunnels.close()
         self._client.close()
 
@@ -128,18 +123,17 @@ class Fleet:
         chosen = self._balancer.pick(pin=pin, exclude=exclude)
         if chosen is None:
             raise NoBackendAvailable(self._why_nobody(exclude))
-        return Lease(self._keepers[chosen].backend)
+        return Lease(self._backends[chosen])
 
     @property
     def in_flight(self) -> int:
         """Leases that have not been given back."""
-        leaving = (keeper.backend.in_flight for keeper in self._leaving)
-        return sum(keeper.backend.in_flight for keeper in self._keepers.values()) + sum(leaving)
+        return self._roster.in_flight
 
     def models(self) -> dict[str, tuple[int, ...]]:
         """The models that can be asked for now, each with the instances that serve it."""
         serving: dict[str, list[int]] = {}
-        for keeper in self._keepers.values():
+        for keeper in self._roster:
             if keeper.backend.available:
                 for model in keeper.backend.models:
                     serving.setdefault(model, []).append(keeper.backend.id)
@@ -162,78 +156,33 @@ class Fleet:
 
     def apply(self, instances: tuple[Instance, ...], *, complete: bool = True) -> None:
         """Make the backends match a list. In one that is not `complete`, absence says nothing."""
-        if self._stopping:
-            return
-        self._lists += complete
-        self._instances = {instance.id: instance for instance in instances}
-        known = {
-            id: Known(keeper.backend.instance, keeper.backend.last_seen)
-            for id, keeper in self._keepers.items()
-        }
-        for action in plan(Observation(self._lists, instances), known, self.settings.fleet):
-            match action:
-                case Add(instance):
-                    self._add(instance)
-                case Update(instance):
-                    keeper = self._keepers[instance.id]
-                    keeper.backend.last_seen = self._lists
-                    keeper.update(instance)
-                case Remove(instance_id, reason):
-                    self._remove(instance_id, reason)
-        counts = AccountRead(len(instances), len(self._keepers))
-        if counts != self._counts:
-            self._counts = counts
-            self.events.publish(counts)
-        self._labels.poke()
-
-    def _add(self, instance: Instance) -> None:
-        backend = Backend(
-            instance,
-            token=self._engine_token or instance.jupyter_token,
-            now=self.clock(),
-            last_seen=self._lists,
-            on_event=self._backend_event,
-        )
-        self._keepers[instance.id] = Keeper(backend, self._tools)
-        self.events.publish(BackendAdded(instance.id))
-
-    def _remove(self, instance_id: int, reason: str) -> None:
-        keeper = self._keepers.pop(instance_id)
-        self._balancer.discard(instance_id)
-        self._leaving.add(keeper)
-        keeper.backend.step(Event.VANISHED, self.clock(), reason)
-        self.events.publish(BackendRemoved(instance_id, reason))
-        self._tasks.spawn(self._see_off(keeper), name=f"remove/{instance_id}")
-
-    async def _see_off(self, keeper: Keeper) -> None:
-        try:
-            await keeper.leave(grace_s=self.settings.server.shutdown_grace_s)
-        finally:
-            self._leaving.discard(keeper)
+        if not self._stopping:
+            self._roster.apply(instances, complete=complete)
+            self._labels.poke()
 
     # ── looking after backends ─────────────────────────────────────────────────────────────────
 
     @property
     def backend_ids(self) -> tuple[int, ...]:
         """The backends there are, those on their way out not among them."""
-        return tuple(sorted(self._keepers))
+        return self._roster.ids
 
     async def tend(self, instance_id: int) -> None:
         """One round of looking after one backend; one that is gone is nobody's business."""
-        if (keeper := self._keepers.get(instance_id)) is not None and not self._stopping:
+        if (keeper := self._roster.get(instance_id)) is not None and not self._stopping:
             await keeper.tend()
 
     def wake(self, instance_id: int) -> asyncio.Event:
         """Set when the next round of this backend should not wait for its time. Raises KeyError."""
-        return self._keepers[instance_id].wake
+        return self._roster[instance_id].wake
 
     def drain(self, instance_id: int) -> None:
         """No new requests for this backend; running ones end in peace. Raises KeyError."""
-        self._keepers[instance_id].backend.step(Event.DRAIN, self.clock(), "drained")
+        self._roster[instance_id].backend.step(Event.DRAIN, self.clock(), "drained")
 
     def undrain(self, instance_id: int) -> None:
         """Take `drain` back: it serves again after the next good probe, which comes at once. Raises KeyError."""
-        keeper = self._keepers[instance_id]
+        keeper = self._roster[instance_id]
         if keeper.backend.state is State.DRAINING:
             keeper.backend.step(Event.UNDRAIN, self.clock(), "waiting for a probe")
             keeper.wake.set()
@@ -245,14 +194,14 @@ class Fleet:
         now = self.clock()
         heard_at = self._started_at if self._listed_at is None else self._listed_at
         api = api_news(self._vast_api, silent_s=now - heard_at)
-        status, reason = verdict(len(self._keepers), len(self._balancer), api, self._listed_at is not None)
-        counts = count_states(keeper.backend.state for keeper in self._keepers.values())
+        status, reason = verdict(len(self._roster), len(self._balancer), api, self._listed_at is not None)
+        counts = count_states(keeper.backend.state for keeper in self._roster)
         return FleetSummary(status, reason, round(now - self._started_at, 1), api, counts)
 
     def snapshot(self) -> FleetSnapshot:
         """The fleet as it is now, with all that is known of every backend."""
         now, brief = self.clock(), self.summary()
-        keepers = (self._keepers[id] for id in self.backend_ids)
+        keepers = (self._roster[id] for id in self._roster.ids)
         backends = tuple(snapshot_backend(keeper.backend, keeper.reach, now) for keeper in keepers)
         return FleetSnapshot(brief.status, brief.reason, brief.uptime_s, brief.vast_api, backends)
 
@@ -280,8 +229,9 @@ class Fleet:
 
     def _rebalance(self, backend: Backend) -> None:
         """Something happened to one backend. What it says of itself alone decides whether it takes turns."""
-        keeper = self._keepers.get(backend.id)
-        if keeper is None or keeper.backend is not backend:
+        if self._backends.get(backend.id) is not backend:
+            if backend.id not in self._backends:
+                self._balancer.discard(backend.id)
             return  # on its way out; the id may be another one's by now
         if backend.available and not self._stopping:
             self._balancer.add(backend.id)
@@ -289,12 +239,4 @@ class Fleet:
             self._balancer.discard(backend.id)
 
     def _wanted_labels(self) -> list[SetLabel]:
-        keepers = () if self._stopping else self._keepers.values()
-        healthy = [keeper.backend.id for keeper in keepers if keeper.backend.available]
-        return plan_labels(self._instances.values(), healthy, self.settings.fleet)
-
-    def _label_written(self, write: SetLabel) -> None:
-        if (instance := self._instances.get(write.instance_id)) is not None:
-            self._instances[write.instance_id] = replace(instance, label=write.label)
-        if (keeper := self._keepers.get(write.instance_id)) is not None:
-            keeper.backend.instance = replace(keeper.backend.instance, label=write.label)
+        return self._roster.no_labels() if self._stopping else self._roster.wanted_labels()

@@ -145,7 +145,9 @@ async def test_a_machine_that_dies_costs_at_most_what_it_was_working_on(scene: S
     await scene.api.until(lambda: scene.api.labels()[102] == "proxied")
 
 
-async def test_with_one_path_it_falls_back_to_the_relay_and_leaves_it_when_the_direct_path_opens(scene: Scene) -> None:
+async def test_with_one_path_it_falls_back_to_the_relay_and_leaves_it_when_the_direct_path_opens(
+    scene: Scene,
+) -> None:
     """With the direct address closed the relay serves; the change to direct breaks no running stream."""
     await scene.rent(101)
     machine = scene.machines[101]
