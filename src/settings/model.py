@@ -162,14 +162,20 @@ class FleetSettings(Section):
 class EngineSettings(Section):
     """What runs inside an instance."""
 
-    ports: tuple[Port, ...] = (18000, 8000, 30000, 11434, 8080, 80)
-    """Ports tried inside the instance, after the one that its arguments name."""
+    ports: tuple[Port, ...] = (18000, 8000, 30000, 11434, 21434, 8080, 80)
+    """Ports tried inside the instance, after those that its portal and its arguments name."""
     api_key: Secret | None = None
     """Bearer sent to engines instead of the instance's own token. A reference (`env:NAME`, `file:PATH`)."""
     health_timeout_s: Seconds = 25.0
     """Limit for a health probe. SGLang's takes at least 1 s and up to 20 s under load."""
     detect_timeout_s: Seconds = 5.0
-    """Limit for each request of the detection."""
+    """Limit for each request of the detection, and for reading models and load."""
+    discover_interval_s: Seconds = 300.0
+    """Time between two searches for engines that were started later. Engines that serve are not asked by it. Without
+    an engine the search is part of every probe."""
+    load_interval_s: Seconds | None = 5.0
+    """Time between two readings of how busy an engine is, where it tells; they come with the probes, so not more often
+    than fleet.probe_interval_s. null: never. vLLM answers with 50 to 200 KB each time."""
     gpu_timeout_s: Seconds = 10.0
     """Limit for nvidia-smi, which hangs on a sick GPU."""
 

@@ -77,15 +77,17 @@ async def discover(
     ports: Sequence[int],
     token: str | None,
     timeout_s: float,
+    known: Sequence[DiscoveredEngine] = (),
 ) -> Discovery:
     """Look for every engine inside `instance`.
 
     `ports` are those on which engines usually listen; `token` is sent as bearer to all but the portal; `timeout_s`
     bounds each request, the portal's two together. The ports that are known beforehand are examined while the portal
-    is being asked. Raises TunnelLost or TunnelRefused when the instance cannot be reached.
+    is being asked. Engines of `known` are known to be well: they and their doors are not asked, and are in the result.
+    Raises TunnelLost or TunnelRefused when the instance cannot be reached.
     """
     told = instance.engine_ports
-    examiner = _Examiner(fetch, token, timeout_s)
+    examiner = _Examiner(fetch, token, timeout_s, spared=(port for one in known for port in one.ports))
     try:
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(portal.read(fetch, timeout_s=timeout_s), name="discover/portal")
@@ -95,13 +97,23 @@ async def discover(
             examiner.start(candidates, group)
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
-    return _conclude(instance, asking.result(), examiner.results(candidates))
+    return _conclude(instance, asking.result(), examiner.results(candidates), known)
 
 
-def _conclude(instance: Instance, portal: PortalReading, results: "Sequence[_Result]") -> Discovery:
+def _conclude(
+    instance: Instance,
+    portal: PortalReading,
+    results: "Sequence[_Result]",
+    known: Sequence[DiscoveredEngine],
+) -> Discovery:
     found = [one.found for one in results if one.found is not None]
     doors = {**gateway_doors(instance.env.get("PORTAL_CONFIG") or ""), **portal.doors}
-    engines = plan_targets((one for one in found if one.target.problem is None), doors)
+    well = (*(one.as_found for one in known), *(one for one in found if one.target.problem is None))
+    doors_before = {one.target.port: one.doors for one in known}
+    engines = tuple(
+        replace(one, doors=tuple(dict.fromkeys((*doors_before.get(one.target.port, ()), *one.doors))))
+        for one in plan_targets(well, doors)
+    )
     pending = tuple(one.target for one in found if one.target.problem is not None)
     attempts = tuple(one.attempt for one in results)
     reason = "" if engines else explain(portal, attempts, pending)
@@ -115,14 +127,14 @@ class _Result:
 
 
 class _Examiner:
-    """Examines ports, each once, and keeps what became of them."""
+    """Examines ports, each once, and keeps what became of them. `spared` are left alone."""
 
-    def __init__(self, fetch: Fetch, token: str | None, timeout_s: float) -> None:
+    def __init__(self, fetch: Fetch, token: str | None, timeout_s: float, *, spared: Iterable[int]) -> None:
         self._fetch = fetch
         self._token = token
         self._timeout_s = timeout_s
         self._gate = asyncio.Semaphore(MAX_PARALLEL_PORTS)
-        self._begun: set[int] = set()
+        self._begun = set(spared)
         self._results: dict[int, _Result] = {}
 
     def start(self, candidates: Iterable[Candidate], group: asyncio.TaskGroup) -> None:
@@ -158,8 +170,12 @@ class _Examiner:
         return Found(candidate, target, models, comes_through_gateway(answer))
 
     def results(self, candidates: Iterable[Candidate]) -> tuple[_Result, ...]:
-        """In the order of `candidates`, which say anew who named each port. All of them must have been examined."""
-        return tuple(self._named(candidate, self._results[candidate.port]) for candidate in candidates)
+        """In the order of `candidates`, which say anew who named each port."""
+        return tuple(
+            self._named(candidate, self._results[candidate.port])
+            for candidate in candidates
+            if candidate.port in self._results
+        )
 
     @staticmethod
     def _named(candidate: Candidate, result: _Result) -> _Result:

@@ -83,6 +83,18 @@ class DiscoveredEngine:
     origin: Origin
     service: str = ""
     doors: tuple[int, ...] = ()
+    behind_gateway: bool = False
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """All that lead to it, its own first."""
+        return (self.target.port, *self.doors)
+
+    @property
+    def as_found(self) -> Found:
+        """What was seen of it, to compare other ports with."""
+        candidate = Candidate(self.target.port, self.origin, self.service)
+        return Found(candidate, self.target, self.models, self.behind_gateway)
 
 
 def plan_candidates(
@@ -146,7 +158,8 @@ def plan_targets(found: Iterable[Found], doors: Mapping[int, int]) -> tuple[Disc
         best = min((one, *others), key=lambda each: rank[each.candidate.origin])
         service = next((each.candidate.service for each in (one, *others) if each.candidate.service), "")
         ports = tuple(other.target.port for other in others)
-        engine = DiscoveredEngine(one.target, one.models, best.candidate.origin, service, ports)
+        origin = best.candidate.origin
+        engine = DiscoveredEngine(one.target, one.models, origin, service, ports, one.behind_gateway)
         engines.append((rank[engine.origin], engine))
     return tuple(engine for _, engine in sorted(engines, key=lambda each: each[0]))
 

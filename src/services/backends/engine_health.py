@@ -12,6 +12,7 @@ from vastproxy.services.backends.engine_kinds import (
     is_model_list,
 )
 from vastproxy.services.backends.fetch import Fetch, ProbeResponse, request_headers
+from vastproxy.services.backends.pages import Page, page_of
 from vastproxy.services.errors import BackendError, ChannelRefused
 
 #: SGLang's /health waits at least 1 s for a generated token; a faster 503 says that it is starting or
@@ -72,27 +73,35 @@ def read_health(target: EngineTarget, answer: ProbeResponse, latency_s: float) -
         )
     if answer.is_page:
         return HealthStatus.UNHEALTHY, f"port {target.port} answers with a web page: no engine there"
-    if is_llamacpp_loading(answer) or _says(answer) in _LOADING_WORDS:
+    page = page_of(answer)
+    says_loading = page is Page.LOADING and answer.status in (200, 503)
+    if says_loading or is_llamacpp_loading(answer) or _says(answer) in _LOADING_WORDS:
         return HealthStatus.LOADING, "the model is loading"
     if target.kind is EngineKind.SGLANG and answer.status == 503 and latency_s < SGLANG_GENERATION_S:
         return HealthStatus.LOADING, "the engine is starting"
     if answer.status != 200:
         return HealthStatus.UNHEALTHY, asked
-    if not _is_proof(target, answer):
+    if not _is_proof(target, answer, page):
         return HealthStatus.UNHEALTHY, f"{asked}, but not as {target.kind} does"
     return HealthStatus.HEALTHY, "ok"
 
 
-def _is_proof(target: EngineTarget, answer: ProbeResponse) -> bool:
+def _is_proof(target: EngineTarget, answer: ProbeResponse, page: Page | None) -> bool:
     """Is this 200 one that the engine itself gives?"""
     if target.health_path == "/v1/models":
         return is_model_list(answer)
+    if page is not None:  # nobody knows in which words an unknown engine says that it is well
+        return target.kind is EngineKind.OPENAI and page is Page.TEXT and not _says_failing(answer)
     if target.kind is EngineKind.OLLAMA:
         return isinstance(answer.json_object().get("version"), str)
     said = _says(answer)
     if said is None:  # SGLang, vLLM and TGI send an empty body
         return target.kind is not EngineKind.LLAMACPP
     return said not in _FAILING_WORDS
+
+
+def _says_failing(answer: ProbeResponse) -> bool:
+    return answer.body.decode("utf-8", "replace").strip(' \t\r\n".!').lower() in _FAILING_WORDS
 
 
 def _says(answer: ProbeResponse) -> str | None:
