@@ -11,7 +11,9 @@ import asyncssh
 class Forward(asyncssh.SSHTCPSession[bytes]):
     """The channel's half. Made by `connect`, which also makes the socket's half."""
 
-    def __init__(self, ended: "Callable[[Forward], None]") -> None:
+    def __init__(self, target: Path, ended: "Callable[[Forward], None]") -> None:
+        self.target = target
+        """The socket that it leads to."""
         self._ended = ended
         self._channel: asyncssh.SSHTCPChannel[bytes] | None = None
         self._far = _Far(self)
@@ -20,7 +22,7 @@ class Forward(asyncssh.SSHTCPSession[bytes]):
     @classmethod
     async def connect(cls, path: Path, ended: "Callable[[Forward], None]") -> "Forward":
         """Connect to the socket; `ended` is called at the end. Raises ChannelOpenError: nobody listens."""
-        forward = cls(ended)
+        forward = cls(path, ended)
         try:
             await asyncio.get_running_loop().create_unix_connection(lambda: forward._far, str(path))
         except OSError:

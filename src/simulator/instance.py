@@ -1,4 +1,4 @@
-"""One simulated machine: its life, its SSH server behind two network paths, its engine, and how to hurt it.
+"""One simulated machine: its life, its SSH server behind two network paths, its engines, and how to hurt it.
 
 What touches sockets is a coroutine; what only changes behaviour is not. Life (boot, stop, die, …) is
 serialized by a lock, so calls from a test, from the API and from chaos may overlap.
@@ -11,15 +11,14 @@ from pathlib import Path
 
 import asyncssh
 
-from vastproxy.simulator.catalog import IMAGES
+from vastproxy.simulator.caddy import Doors
 from vastproxy.simulator.chores import Chores
 from vastproxy.simulator.contract import Contract, Phase, Verb
 from vastproxy.simulator.engine import Engine
-from vastproxy.simulator.flavours import create_engine_app
 from vastproxy.simulator.gateway import Gateway
 from vastproxy.simulator.nvidia_smi import Gpus, Output
 from vastproxy.simulator.payloads import ports
-from vastproxy.simulator.serving import AppServer
+from vastproxy.simulator.programs import Programs
 from vastproxy.simulator.shell import run_command
 from vastproxy.simulator.ssh import SshService
 
@@ -35,17 +34,28 @@ class SimulatedInstance:
         engine: Engine | None,
         *,
         directory: Path,
+        second: Engine | None = None,
+        doors: Doors = Doors.OWN,
         jupyter: bool = False,
         boot_s: float = 0.0,
         clock: Callable[[], float] = time.time,
         forget: Callable[[int], None] = lambda instance_id: None,
     ) -> None:
+        """`second`: another engine beside `engine`, on a port of its own. `doors`: which ports lead to `engine`."""
         self.contract = contract
         #: None on an instance that runs no engine that we know.
         self.engine_or_none = engine
         #: Seconds between a start and the container being up.
         self.boot_s = boot_s
-        self._socket = directory / f"{contract.id}.sock"
+        engines = [one for one in (engine, second) if one is not None]
+        #: What listens inside.
+        self.programs = Programs(
+            engines,
+            contract,
+            directory,
+            doors=doors,
+            cut=lambda path: self.ssh.cut_forwards(path),
+        )
         self._clock = clock
         self._forget = forget
         self._chores = Chores(f"instance-{contract.id}")
@@ -54,7 +64,6 @@ class SimulatedInstance:
         self._ssh_wanted = True
         self._direct_wanted = True
         self._gpus = Gpus(contract.row["gpu_name"], contract.row["num_gpus"], contract.id)
-        self._server = AppServer(create_engine_app(engine), path=self._socket) if engine else None
         self.ssh = SshService(authorized=self._authorized, route=self._route, execute=self._execute)
         self.direct = Gateway(f"{contract.id}-direct", self.ssh.serve)
         self.relay = Gateway(f"{contract.id}-relay", self.ssh.serve)
@@ -81,13 +90,18 @@ class SimulatedInstance:
         return self.engine_or_none
 
     @property
+    def engines(self) -> tuple[Engine, ...]:
+        return tuple(seat.engine for seat in self.programs.seats)
+
+    @property
     def engine_running(self) -> bool:
-        return self._server is not None and self._server.running
+        """Does `engine` listen?"""
+        return bool(self.programs.seats) and self.programs.seats[0].server.running
 
     @property
     def engine_port(self) -> int:
-        """The port inside the instance on which the engine listens."""
-        return IMAGES[self.engine.flavour].port
+        """The port inside the instance on which `engine` listens. Raises LookupError on an instance without one."""
+        return self.programs.seats[0].port
 
     # Life
 
@@ -159,8 +173,7 @@ class SimulatedInstance:
             return
         self.contract.enter(through)
         await asyncio.sleep(self.boot_s)
-        if self.engine_or_none is not None:
-            await self._start_engine()
+        await self.programs.start()
         self.direct.move()
         self._up = True
         if self._ssh_wanted:
@@ -193,19 +206,7 @@ class SimulatedInstance:
         self.thaw()
         self.direct.refuse()
         self.relay.refuse()
-        await self._stop_engine()
-
-    async def _start_engine(self) -> None:
-        assert self._server is not None
-        self.engine.revive()
-        await self._server.start()
-        self._note(f"{self.engine.flavour} serves {self.engine.model} on port {self.engine_port}")
-
-    async def _stop_engine(self) -> None:
-        if self._server is not None and self._server.running:
-            self.engine.crash()
-            self.ssh.cut_forwards()
-            await self._server.stop()
+        await self.programs.stop()
 
     # Harm
 
@@ -242,13 +243,13 @@ class SimulatedInstance:
         """SSH and engine answer nobody, but TCP stays open: a machine that hangs."""
         self.direct.freeze()
         self.relay.freeze()
-        if self.engine_or_none is not None:
-            self.engine_or_none.freeze()
+        for engine in self.engines:
+            engine.freeze()
 
     def thaw(self) -> None:
         """Go on where `freeze` interrupted."""
-        if self.engine_or_none is not None:
-            self.engine_or_none.thaw()
+        for engine in self.engines:
+            engine.thaw()
         self.direct.thaw()
         self.relay.thaw()
 
@@ -262,16 +263,16 @@ class SimulatedInstance:
         """New connections meet another host key."""
         self.ssh.change_host_key()
 
-    async def engine_down(self) -> None:
-        """The engine's process dies: its streams break off, its port refuses. SSH goes on."""
+    async def engine_down(self, place: int = 0) -> None:
+        """The process of one of `engines` dies: its streams break off, its port refuses. SSH goes on."""
         async with self._lock:
-            await self._stop_engine()
+            await self.programs.stop_engine(place)
 
-    async def engine_up(self) -> None:
-        """The engine's process is back."""
+    async def engine_up(self, place: int = 0) -> None:
+        """The process is back."""
         async with self._lock:
-            if self._up and not self.engine_running:
-                await self._start_engine()
+            if self._up:
+                await self.programs.start_engine(place)
 
     # What the SSH server asks
 
@@ -280,14 +281,13 @@ class SimulatedInstance:
         return any(offered == known.material for known in self.contract.keys)
 
     def _route(self, host: str, port: int) -> Path | None:
-        listens = self.engine_running and host in _LOCAL and port == self.engine_port
-        return self._socket if listens else None
+        return self.programs.route(port) if host in _LOCAL else None
 
     def _execute(self, command: str) -> Output:
         return run_command(command, self._smi)
 
     def _smi(self, arguments: list[str]) -> Output:
-        load = self.engine.load if self.engine_or_none is not None else 0.0
+        load = max((engine.load for engine in self.engines), default=0.0)
         now = self._clock()
         seen = self._gpus.measure(0, load=load, now=now)
         self.contract.row |= {

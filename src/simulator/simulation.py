@@ -16,6 +16,7 @@ import asyncssh
 
 from vastproxy.simulator.account import Account
 from vastproxy.simulator.api import create_api
+from vastproxy.simulator.caddy import Doors
 from vastproxy.simulator.catalog import ENGINES, GPUS
 from vastproxy.simulator.chores import Chores
 from vastproxy.simulator.contract import Contract, Phase
@@ -33,6 +34,8 @@ class Simulation:
 
     `instances` machines run `engines` in turn, serving `model` at `tokens_per_s` after `first_token_s`.
     `seed` fixes what the models answer and what nvidia-smi shows. `boot_s` is how long a start takes.
+    `second_engine` runs beside it in each of them, on a port of its own, serving `second_model`. `doors` says which
+    ports lead to the first: its own, Caddy's, or both.
     """
 
     def __init__(
@@ -47,10 +50,14 @@ class Simulation:
         clock: Callable[[], float] = time.time,
         first_token_s: float = 0.05,
         boot_s: float = 0.0,
+        second_engine: str | None = None,
+        second_model: str = "Qwen/Qwen3-4B",
+        doors: Doors = Doors.OWN,
     ) -> None:
         if instances < 0 or tokens_per_s <= 0:
             raise SimulatorError("a simulation needs instances >= 0 and tokens_per_s > 0")
-        if unknown := sorted(set(engines) - set(ENGINES)):
+        wanted = {*engines, *([second_engine] if second_engine else [])}
+        if unknown := sorted(wanted - set(ENGINES)):
             raise SimulatorError(f"no such engine: {', '.join(unknown)}; there are {', '.join(ENGINES)}")
         if not engines:
             raise SimulatorError("a simulation needs at least one engine")
@@ -58,6 +65,7 @@ class Simulation:
         self._count, self._engines, self._model = instances, tuple(engines), model
         self._tokens_per_s, self._first_token_s = tokens_per_s, first_token_s
         self._seed, self._clock, self._boot_s = seed, clock, boot_s
+        self._second, self._second_model, self._doors = second_engine, second_model, doors
         self._instances: dict[int, SimulatedInstance] = {}
         self._api = AppServer(create_api(self.account))
         self._chores = Chores("simulation")
@@ -143,8 +151,10 @@ class Simulation:
     def _put_machine(self, contract: Contract, *, jupyter: bool = False) -> SimulatedInstance:
         machine = SimulatedInstance(
             contract,
-            self._make_engine(contract),
+            self._make_engine(contract, contract.engine, self._model),
             directory=self._home,
+            second=self._make_engine(contract, contract.engine and self._second, self._second_model),
+            doors=self._doors,
             jupyter=jupyter,
             boot_s=self._boot_s,
             clock=self._clock,
@@ -153,16 +163,16 @@ class Simulation:
         self._instances[contract.id] = machine
         return machine
 
-    def _make_engine(self, contract: Contract) -> Engine | None:
-        if contract.engine is None:
+    def _make_engine(self, contract: Contract, flavour: str | None, model: str) -> Engine | None:
+        if not flavour:
             return None
         gpu = contract.row["gpu_name"]
         return Engine(
-            contract.engine,
-            model=self._model,
+            flavour,
+            model=model,
             tokens_per_s=self._tokens_per_s,
             first_token_s=self._first_token_s,
-            speaker=f"I am {self._model} on simulated instance {contract.id} ({gpu}, {contract.engine}).",
+            speaker=f"I am {model} on simulated instance {contract.id} ({gpu}, {flavour}).",
             seed=f"{self._seed}/{contract.id}",
         )
 

@@ -80,10 +80,11 @@ class SshService:
         self._forwards.add(forward)
         return forward
 
-    def cut_forwards(self) -> None:
-        """Close every forwarded stream, as when the process at its end dies."""
+    def cut_forwards(self, target: Path) -> None:
+        """Close every stream that leads to this socket, as when the process at its end dies."""
         for forward in list(self._forwards):
-            forward.close()
+            if forward.target == target:
+                forward.close()
 
     @property
     def streams(self) -> int:
