@@ -103,6 +103,15 @@ def cases() -> Iterator[tuple[EngineTarget, ProbeResponse, HealthStatus]]:
     yield OPENAI, plain(503, b'{"status":"unhealthy","reason":"cb_worker_dead"}'), UNHEALTHY
     yield OPENAI, plain(200, b'{"status":"Loading"}'), LOADING
     yield OPENAI, plain(503, b'{"status":"starting"}'), LOADING
+    yield OPENAI, plain(200, b"All systems go"), HEALTHY
+    yield OPENAI, plain(200, b"Unhealthy."), UNHEALTHY
+    yield OPENAI, plain(200, b"OK\n"), HEALTHY
+    for each in EVERY_KIND:
+        yield target(each), plain(200, b"model is loading"), LOADING
+        yield target(each), plain(503, b"Starting, please wait"), LOADING
+        yield target(each), plain(500, b"Error while loading the model"), UNHEALTHY
+        if each is not EngineKind.OPENAI:
+            yield target(each), plain(200, b"It works!"), UNHEALTHY
     yield OPENAI, plain(404), UNHEALTHY
     yield BY_MODELS, plain(200, b'{"object":"list","data":[]}'), HEALTHY
     yield BY_MODELS, plain(200, b'{"detail":"x"}'), UNHEALTHY
