@@ -6,7 +6,13 @@ from collections.abc import Mapping
 
 from vastproxy import __version__
 from vastproxy.services.backends.engines import ProbeResponse
-from vastproxy.services.errors import BackendError, BackendProtocolError, BackendTimeout
+from vastproxy.services.errors import (
+    BackendError,
+    BackendProtocolError,
+    BackendTimeout,
+    ResponseInterrupted,
+    TunnelLost,
+)
 from vastproxy.services.http1.fields import FieldTable
 from vastproxy.services.tunnels.base import Tunnel
 from vastproxy.services.upstream.connection import UpstreamConnection
@@ -38,8 +44,8 @@ class TunnelFetch:
     ) -> ProbeResponse:
         """Ask `http://127.0.0.1:<port><path>` inside the instance. `timeout_s` bounds all of it.
 
-        Raises ChannelRefused (the port is closed), TunnelLost, BackendTimeout, BackendProtocolError,
-        ResponseInterrupted.
+        Raises ChannelRefused (the port is closed), TunnelLost (also when it ends while the answer is awaited),
+        BackendTimeout, BackendProtocolError, ResponseInterrupted.
         """
         fields = {
             "host": f"127.0.0.1:{port}",
@@ -58,6 +64,10 @@ class TunnelFetch:
             raise BackendTimeout(
                 f"port {port} did not answer {method} {path} within {timeout_s:g} s", phase="headers"
             ) from None
+        except ResponseInterrupted as error:
+            if self._tunnel.is_alive:
+                raise
+            raise TunnelLost(f"the tunnel ended while port {port} was asked for {path}") from error
 
     async def _exchange(self, port: int, data: bytes, timeout_s: float, *, head_only: bool) -> ProbeResponse:
         connection = await self._tunnel.open(self._make, port)

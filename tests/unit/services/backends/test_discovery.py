@@ -18,7 +18,8 @@ from vastproxy.services.backends.discovery import (
     Outcome,
     discover,
 )
-from vastproxy.services.backends.engine_kinds import EngineKind, HealthStatus
+from vastproxy.services.backends.discovery_plan import DiscoveredEngine
+from vastproxy.services.backends.engine_kinds import EngineKind, EngineTarget, HealthStatus
 from vastproxy.services.backends.fetch import NO_HEADERS, ProbeResponse
 from vastproxy.services.backends.pages import Page
 from vastproxy.services.backends.portal import ENDPOINTS_PATH, PORTAL_PORT, SERVICES_PATH, PortalReader
@@ -310,3 +311,28 @@ async def test_a_look_that_is_cancelled_leaves_nothing_running() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert inside.busy == 0
+
+
+async def test_engines_that_are_known_are_in_the_result_and_are_not_asked_nor_are_their_doors() -> None:
+    inside = Inside({PORTAL_PORT: NO_ENDPOINTS, 18000: vllm("a"), 8000: vllm("a"), 30000: sglang("b")})
+    target = EngineTarget(EngineKind.VLLM, 18000, "0.11.0")
+    known = DiscoveredEngine(target, ("a",), Origin.PORTAL, "vLLM API", (8000,))
+    reader = PortalReader(clock=lambda: 0.0)
+    found = await discover(
+        inside, make_instance(), reader, ports=PORTS, token="t", timeout_s=5.0, known=[known]
+    )
+    assert found.engines[0] == known
+    assert [one.target.port for one in found.engines] == [18000, 30000]
+    assert not {18000, 8000} & {port for port, _ in inside.asked}
+    assert not {18000, 8000} & {one.candidate.port for one in found.tried}
+
+
+async def test_a_new_door_to_an_engine_that_is_known_is_no_engine() -> None:
+    inside = Inside({8000: vllm("a")}, tokens={8000: "t"})
+    target = EngineTarget(EngineKind.VLLM, 18000, "0.11.0")
+    known = DiscoveredEngine(target, ("a",), Origin.PROBING)
+    reader = PortalReader(clock=lambda: 0.0)
+    found = await discover(
+        inside, make_instance(), reader, ports=PORTS, token="t", timeout_s=5.0, known=[known]
+    )
+    assert [(one.target.port, one.doors) for one in found.engines] == [(18000, (8000,))]

@@ -348,6 +348,17 @@ async def test_what_opens_there_again_may_be_another_engine_and_is_found_out() -
     assert show(await bench.round())[1] == (19000, "sglang", ("c",), True)
 
 
+async def test_one_that_is_back_and_still_loading_says_so() -> None:
+    bench = Bench(TWO)
+    _, second = (await bench.round()).engines
+    del bench.fetch.ports[19000]
+    await bench.round()
+    loading = ProbeResponse(503, body=b'{"error":{"code":503,"message":"Loading model"}}')
+    bench.fetch.ports[19000] = {"*": loading}
+    assert (await bench.round()).observation is GOOD
+    assert second.detail == "the engine on port 19000 is starting"
+
+
 async def test_one_that_stays_closed_is_forgotten() -> None:
     bench = Bench(TWO)
     first, _ = (await bench.round()).engines
