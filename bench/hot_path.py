@@ -19,7 +19,11 @@ from vastproxy.api.app import create_app
 from vastproxy.api.http.protocol import HttpProtocol
 from vastproxy.cli.serve import server_config
 from vastproxy.services.backends.carrier import Carrier
+from vastproxy.services.backends.discovery_plan import DiscoveredEngine, Origin
+from vastproxy.services.backends.engine import Engine
 from vastproxy.services.backends.engine_kinds import EngineKind, EngineTarget
+from vastproxy.services.backends.health import Observation
+from vastproxy.services.backends.inside_plan import Look
 from vastproxy.services.backends.state import Event
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.tunnels.base import Path, SshAddress, Tunnel
@@ -105,9 +109,11 @@ def _fleet(tunnel: FakeTunnel) -> Fleet:
     backend = fleet._backends[1]
     way = Carrier(cast(Tunnel, tunnel), fleet.settings.upstream, end=lambda _: None)
     backend.use((way,))
-    backend.target = EngineTarget(EngineKind.VLLM, 18000)
     backend.step(Event.DIAL, 0.0)
-    backend.step(Event.SERVING, 0.0)
+    found = DiscoveredEngine(EngineTarget(EngineKind.VLLM, 18000), ("m",), Origin.PROBING)
+    engine = Engine(found, token="t" * 64)
+    engine.observe(Observation.GOOD, 0.0, "", unhealthy_after=3, proof_s=10.0)
+    backend.see(Look(Observation.GOOD, "", (engine,)), 0.0)
     return fleet
 
 

@@ -145,7 +145,7 @@ class Attempts:
 
     def _connect(self, lease: Lease, *, fresh: bool) -> None:
         self.count += 1
-        connection = None if fresh else lease.backend.take()
+        connection = None if fresh else lease.backend.take(lease.engine.port)
         if connection is not None:
             self._send(lease, connection)
         else:
@@ -155,7 +155,7 @@ class Attempts:
 
     async def _open(self, lease: Lease) -> None:
         try:
-            connection = await lease.backend.open()
+            connection = await lease.backend.open(lease.engine.port)
         except Exception as error:
             self._opening = None
             if not isinstance(error, BackendError):  # a bug, but somebody waits for an answer
@@ -172,7 +172,7 @@ class Attempts:
         data = self._tools.compose(
             request,
             upload,
-            lease.backend,
+            lease.engine,
             self._client,
             self._request_id,
             expect=request.expects_continue and not upload.total_bytes,
@@ -203,4 +203,4 @@ class Attempts:
             connection.abort()
         else:
             connection.forget()
-            self._tools.abort(self.lease.backend, rid, connection.abort)
+            self._tools.abort(self.lease, rid, connection.abort)

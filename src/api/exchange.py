@@ -201,7 +201,7 @@ class Exchange:
         self._status = head.status
         self._first_byte_at = time.perf_counter()
         self._upload.release()
-        attempts.lease.backend.has_answered = True
+        attempts.lease.engine.has_answered = True
         self._head = head
         self._sent_bytes = len(data)
         self._last = data
@@ -223,7 +223,7 @@ class Exchange:
         client, connection, lease = self._client, self._attempts.connection, self._attempts.lease
         if connection is None or lease is None:
             return
-        lease.backend.has_answered = True
+        lease.engine.has_answered = True
         self._sent_bytes += len(data)
         self._last = data
         if not done:

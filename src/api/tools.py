@@ -12,7 +12,8 @@ from vastproxy.api.forwarded import Forwarding
 from vastproxy.api.http.request import Request
 from vastproxy.api.upload import Upload
 from vastproxy.services.backends.abort import Aborter
-from vastproxy.services.backends.backend import Backend
+from vastproxy.services.backends.backend import Lease
+from vastproxy.services.backends.engine import Engine
 from vastproxy.services.backends.engines import EngineKind
 from vastproxy.services.backends.rids import may_carry
 from vastproxy.services.backends.tunnel_fetch import TunnelFetch
@@ -59,16 +60,14 @@ class ProxyTools:
         self,
         request: Request,
         upload: Upload,
-        backend: Backend,
+        engine: Engine,
         client: Client,
         request_id: bytes,
         *,
         expect: bool,
     ) -> bytes:
-        """The request as it is written to this backend's engine: the head, and what has come of the body."""
-        target = backend.target
-        assert target is not None
-        carrying = target.kind is EngineKind.SGLANG and may_carry(
+        """The request as it is written to this engine: the head, and what has come of the body."""
+        carrying = engine.kind is EngineKind.SGLANG and may_carry(
             request.method.decode("latin-1"), request.target, request.headers
         )
         length, body = upload.begin(request.target if carrying else None)
@@ -76,7 +75,7 @@ class ProxyTools:
         if sent is None:
             sent = request.facts.sent_lines = self._sent_lines(request, client)
         more = b"expect: 100-continue\r\n" if expect else b""
-        lines = b"%b%bx-request-id: %b\r\n%b" % (backend.request_lines(), sent, request_id, more)
+        lines = b"%b%bx-request-id: %b\r\n%b" % (engine.request_lines, sent, request_id, more)
         return request_head(request.method, request.target, lines, length) + body
 
     def _sent_lines(self, request: Request, client: Client) -> bytes:
@@ -87,19 +86,14 @@ class ProxyTools:
             return lines + b"connection: te\r\nte: trailers\r\n"
         return lines
 
-    def abort(self, backend: Backend, rid: str, close: Callable[[], None]) -> None:
+    def abort(self, lease: Lease, rid: str, close: Callable[[], None]) -> None:
         """Have the engine end the request that it knows as `rid`, then `close` its stream."""
-        if backend.tunnel is None or backend.target is None or not backend.tunnel.is_alive:
+        tunnel, engine = lease.backend.tunnel, lease.engine
+        if tunnel is None or not tunnel.is_alive:
             close()
             return
-        self._aborter.abort(
-            TunnelFetch(backend.tunnel),
-            backend.target.kind,
-            backend.target.port,
-            rid,
-            token=backend.token,
-            close=close,
-        )
+        fetch = TunnelFetch(tunnel)
+        self._aborter.abort(fetch, engine.kind, engine.port, rid, token=lease.backend.token, close=close)
 
     def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> "asyncio.Task[None]":
         """A task of the proxy's."""

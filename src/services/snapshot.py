@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vastproxy.services.backends.backend import Backend
+from vastproxy.services.backends.engine import Engine
 from vastproxy.services.backends.gpus import Gpu
 from vastproxy.services.backends.reach import Reach
 from vastproxy.services.backends.state import State
@@ -35,9 +36,32 @@ class PathSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineSnapshot:
+    """One engine inside an instance. `service`: the portal's name for it. `running`, `waiting`, `capacity`,
+    `cache_used`: as it says itself, None where it does not. `in_flight`: our requests. `error`: why it gets none."""
+
+    kind: str
+    version: str | None
+    port: int
+    service: str
+    healthy: bool
+    models: tuple[str, ...]
+    in_flight: int
+    running: int | None
+    waiting: int | None
+    capacity: int | None
+    cache_used: float | None
+    error: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields by name."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"models": list(self.models)}
+
+
+@dataclass(frozen=True, slots=True)
 class BackendSnapshot:
-    """One backend. `path`, `address`: what new requests take. `since_s`: seconds in this state. `error`: why it does
-    not serve."""
+    """One backend. `path`, `address`, `engine`, `port`, `models`: what new requests take. `since_s`: seconds in this
+    state. `error`: why it does not serve."""
 
     id: int
     state: str
@@ -48,6 +72,7 @@ class BackendSnapshot:
     engine: str | None
     port: int | None
     models: tuple[str, ...]
+    engines: tuple[EngineSnapshot, ...]
     gpu_name: str
     num_gpus: int
     gpus: tuple[Gpu, ...]
@@ -65,6 +90,7 @@ class BackendSnapshot:
         fields: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         return fields | {
             "paths": [path.to_json() for path in self.paths],
+            "engines": [engine.to_json() for engine in self.engines],
             "gpus": [gpu.to_json() for gpu in self.gpus],
         }
 
@@ -116,7 +142,8 @@ def count_states(states: Iterable[str]) -> dict[str, int]:
 
 
 def snapshot_backend(backend: Backend, reach: Reach, now: float) -> BackendSnapshot:
-    tunnel, target, reading = backend.tunnel, backend.target, backend.gpus
+    tunnel, reading = backend.tunnel, backend.gpus
+    engine = backend.engine or next(iter(backend.engines), None)
     return BackendSnapshot(
         id=backend.id,
         state=backend.state.value,
@@ -124,9 +151,10 @@ def snapshot_backend(backend: Backend, reach: Reach, now: float) -> BackendSnaps
         path=tunnel.address.path.value if tunnel else None,
         address=f"{tunnel.address.host}:{tunnel.address.port}" if tunnel else None,
         paths=tuple(snapshot_path(reach, path) for path in Path),
-        engine=target.kind.value if target else None,
-        port=target.port if target else None,
+        engine=engine.kind.value if engine else None,
+        port=engine.port if engine else None,
         models=backend.models,
+        engines=tuple(map(snapshot_engine, backend.engines)),
         gpu_name=backend.instance.gpu_name or "",
         num_gpus=backend.instance.num_gpus or 0,
         gpus=reading.gpus if reading else (),
@@ -151,6 +179,24 @@ def snapshot_path(reach: Reach, path: Path) -> PathSnapshot:
         connections=len(carriers),
         streams=sum(carrier.streams for carrier in carriers),
         error=reach.refusals[path],
+    )
+
+
+def snapshot_engine(engine: Engine) -> EngineSnapshot:
+    load = engine.load
+    return EngineSnapshot(
+        kind=engine.kind.value,
+        version=engine.target.version,
+        port=engine.port,
+        service=engine.service,
+        healthy=engine.is_healthy,
+        models=engine.models,
+        in_flight=engine.in_flight,
+        running=load.running if load else None,
+        waiting=load.waiting if load else None,
+        capacity=engine.capacity,
+        cache_used=load.cache_used if load else None,
+        error=engine.detail or None,
     )
 
 

@@ -2,6 +2,10 @@
 
 from typing import Any
 
+from vastproxy.services.backends.discovery_plan import DiscoveredEngine, Origin
+from vastproxy.services.backends.engine import Engine
+from vastproxy.services.backends.engine_kinds import EngineKind, EngineTarget
+from vastproxy.services.backends.health import Observation
 from vastproxy.vastai.types import Instance
 
 #: A running instance with both paths, as the API shows it; the fields that anything here looks at.
@@ -45,3 +49,15 @@ def make_instance(**over: Any) -> Instance:
     instance = Instance.from_json(make_row(**over))
     assert instance is not None
     return instance
+
+
+def make_engine(
+    kind: EngineKind = EngineKind.VLLM,
+    port: int = 18000,
+    models: tuple[str, ...] = ("m",),
+    token: str | None = None,
+) -> Engine:
+    """One healthy engine, as a search has found it."""
+    engine = Engine(DiscoveredEngine(EngineTarget(kind, port), models, Origin.PROBING), token=token)
+    engine.observe(Observation.GOOD, 0.0, "", unhealthy_after=3, proof_s=10.0)
+    return engine

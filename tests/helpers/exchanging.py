@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from typing import cast
 
-from tests.helpers.builders import make_instance
+from tests.helpers.builders import make_engine, make_instance
 from tests.helpers.recording_client import RecordingClient, make_request
 from tests.helpers.streams import MemoryStream
 from vastproxy.api.access import AccessLog
@@ -19,7 +19,7 @@ from vastproxy.api.http.request import Request
 from vastproxy.api.tools import ProxyTools
 from vastproxy.services.backends.backend import Backend, Lease
 from vastproxy.services.backends.carrier import Carrier
-from vastproxy.services.backends.engine_kinds import EngineKind, EngineTarget
+from vastproxy.services.backends.engine_kinds import EngineKind
 from vastproxy.services.errors import ChannelRefused, NoBackendAvailable, TunnelError
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.http1.framing import EMPTY, Framing
@@ -181,7 +181,7 @@ class Scene:
         )
         way = Carrier(cast(Tunnel, self.tunnels[number - 1]), self.settings.upstream, end=lambda _: None)
         backend.use((way,))
-        backend.target = EngineTarget(kind, PORT)
+        backend.engine = make_engine(kind, PORT, token=f"token-{number}")
         return backend
 
     async def aclose(self) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 
 from vastproxy.services.backends.carrier import Carrier
-from vastproxy.services.backends.engines import EngineTarget
+from vastproxy.services.backends.engine import Engine
 from vastproxy.services.backends.gpus import GpuReading, Sign
-from vastproxy.services.backends.health import Observation, Record, judge
+from vastproxy.services.backends.health import Observation
+from vastproxy.services.backends.inside_plan import Look
 from vastproxy.services.backends.state import Event, State, step
 from vastproxy.services.errors import BackendConnectError
 from vastproxy.services.tunnels.base import Tunnel
@@ -46,20 +47,16 @@ class Backend:
         """Why it is not serving, for people; "" when it is."""
         self.ways: tuple[Carrier, ...] = ()
         """The SSH connections that new requests may take, all over the same path."""
-        self.target: EngineTarget | None = None
-        self.models: tuple[str, ...] = ()
+        self.engines: tuple[Engine, ...] = ()
+        """What is known to run inside, the unhealthy ones too."""
+        self.engine: Engine | None = None
+        """The one that new requests go to; None when none is healthy."""
         self.gpus: GpuReading | None = None
         self.gpu_signs: tuple[Sign, ...] = ()
         self.in_flight = 0
         self.requests = 0
         self.failures = 0
-        self.has_answered = False
-        """Have bytes of an answer to a client come since the last probe? They prove that the engine lives."""
-        self._proof_until = float("-inf")
-        self._record = Record()
         self._on_event = on_event
-        self._lines_for: tuple[EngineTarget | None, str | None] = (None, None)
-        self._lines = b""
 
     def __repr__(self) -> str:
         return f"<Backend {self.id} {self.instance.gpu_name} {self.state.name} in_flight={self.in_flight}>"
@@ -69,16 +66,10 @@ class Backend:
         """The tunnel that new work takes, or one of several."""
         return self.ways[0].tunnel if self.ways else None
 
-    def request_lines(self) -> bytes:
-        """The header lines that every request to its engine carries: host, and the token as bearer. A secret."""
-        target, token = self.target, self.token
-        assert target is not None
-        if self._lines_for != (target, token):
-            self._lines_for = target, token
-            self._lines = b"host: 127.0.0.1:%d\r\n" % target.port
-            if token:
-                self._lines += b"authorization: Bearer %b\r\n" % token.encode("latin-1", "replace")
-        return self._lines
+    @property
+    def models(self) -> tuple[str, ...]:
+        """What can be asked of it now."""
+        return self.engine.models if self.engine is not None else ()
 
     @property
     def leaving(self) -> bool:
@@ -88,7 +79,11 @@ class Backend:
     @property
     def available(self) -> bool:
         """May it be given a new request? The only question asked when choosing a backend."""
-        return self.state is State.HEALTHY and any(way.is_usable for way in self.ways)
+        return (
+            self.state is State.HEALTHY
+            and self.engine is not None
+            and any(way.is_usable for way in self.ways)
+        )
 
     def step(self, event: Event, now: float, detail: str = "") -> None:
         """Report an event. Watchers hear of it also when the state stays the same."""
@@ -98,18 +93,14 @@ class Backend:
             self.since = now
         self._on_event(self, before, event, detail)
 
-    def observe(
-        self, seen: Observation, now: float, detail: str, *, unhealthy_after: int, proof_s: float
-    ) -> None:
-        """Report what a probe saw. `proof_s`: how long an answer to a client, from the moment of the first probe
-        behind it, proves that the engine lives."""
-        if self.has_answered:
-            self.has_answered = False
-            self._proof_until = now + proof_s
-        alive = self.in_flight > 0 and now <= self._proof_until
-        self._record, event = judge(self._record, seen, unhealthy_after=unhealthy_after, traffic_alive=alive)
-        if event is not None:
-            self.step(event, now, detail)
+    def see(self, look: Look, now: float) -> None:
+        """Report what a round of probes saw inside."""
+        self.engines = look.engines
+        self.engine = next((engine for engine in look.engines if engine.is_healthy), None)
+        if look.observation is Observation.GOOD:
+            self.step(Event.SERVING, now)
+        elif self.engine is None:
+            self.step(Event.FAILING, now, look.detail)
 
     def use(self, ways: tuple[Carrier, ...]) -> None:
         """From now on new work takes these. What runs over others goes on."""
@@ -118,25 +109,20 @@ class Backend:
     def cut_off(self, event: Event, now: float, detail: str) -> None:
         """There is no way to it that new work could take: none at all (TUNNEL_LOST), or none that answers (STALLED)."""
         self.ways = ()
-        self._record = Record()
         self.step(event, now, detail)
 
-    def take(self) -> UpstreamConnection | None:
-        """A connection to its engine that has served before and may again, if there is one."""
-        target = self.target
-        if target is None:
-            return None
+    def take(self, port: int) -> UpstreamConnection | None:
+        """A connection to `port` inside that has served before and may again, if there is one."""
         for way in self._least_busy_first():
-            if way.is_usable and (connection := way.take(target.port)) is not None:
+            if way.is_usable and (connection := way.take(port)) is not None:
                 return connection
         return None
 
-    async def open(self) -> UpstreamConnection:
-        """A new connection to its engine. Raises BackendConnectError: nothing was sent."""
-        if self.target is not None:
-            for way in self._least_busy_first():
-                if way.is_usable:
-                    return await way.open(self.target.port)
+    async def open(self, port: int) -> UpstreamConnection:
+        """A new connection to `port` inside. Raises BackendConnectError: nothing was sent."""
+        for way in self._least_busy_first():
+            if way.is_usable:
+                return await way.open(port)
         raise BackendConnectError(f"instance {self.id} has no live tunnel to its engine")
 
     def _least_busy_first(self) -> Sequence[Carrier]:
@@ -148,22 +134,28 @@ _busy = attrgetter("busy")
 
 
 class Lease:
-    """The right to send one request to one backend, counted from before the request is sent until `release`."""
+    """The right to send one request to one engine, counted from before the request is sent until `release`."""
 
-    __slots__ = ("backend", "released")
+    __slots__ = ("backend", "engine", "released")
 
     def __init__(self, backend: Backend) -> None:
+        assert backend.engine is not None
         self.backend = backend
+        self.engine = backend.engine
         self.released = False
         backend.in_flight += 1
         backend.requests += 1
+        self.engine.in_flight += 1
+        self.engine.requests += 1
 
     def failed(self) -> None:
         """The backend, not the client, is to blame for how this request ended."""
         self.backend.failures += 1
+        self.engine.failures += 1
 
     def release(self) -> None:
         """Give the place back; more than once does nothing."""
         if not self.released:
             self.released = True
             self.backend.in_flight -= 1
+            self.engine.in_flight -= 1

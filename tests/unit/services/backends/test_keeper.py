@@ -10,7 +10,8 @@ import pytest
 from tests.helpers.builders import make_instance
 from tests.helpers.memory import MemoryEngine
 from vastproxy.services.backends.backend import Backend
-from vastproxy.services.backends.keeper import MODELS_EVERY, Keeper
+from vastproxy.services.backends.engine import MODELS_EVERY
+from vastproxy.services.backends.keeper import Keeper
 from vastproxy.services.backends.keeping import KeeperTools
 from vastproxy.services.backends.state import Event, State
 from vastproxy.services.errors import TunnelLost, TunnelRefused
@@ -80,8 +81,8 @@ async def test_one_round_from_nothing_to_healthy(bench: Bench) -> None:
     assert await bench.tend() is State.HEALTHY
     backend = bench.backend
     assert backend.available
-    assert backend.target is not None
-    assert (backend.target.kind, backend.target.port, backend.models) == ("vllm", 18000, ("m",))
+    assert backend.engine is not None
+    assert (backend.engine.kind, backend.engine.port, backend.models) == ("vllm", 18000, ("m",))
     assert backend.gpus is not None
     assert backend.gpus.gpus[0].temperature_c == 52
     assert bench.paths == [Path.DIRECT]
@@ -132,7 +133,7 @@ async def test_over_the_relay_it_looks_for_the_direct_path_and_moves_there(bench
     bench.engine.refusals = {Path.DIRECT: GONE}
     await bench.tend()
     relay = bench.engine.made[0]
-    busy = await bench.backend.open()
+    busy = await bench.backend.open(18000)
     await bench.tend(after_s=31)
     await bench.settle()
     assert bench.backend.tunnel is relay
@@ -167,11 +168,13 @@ async def test_bad_health_needs_a_streak(bench: Bench) -> None:
 async def test_traffic_that_is_answered_outweighs_bad_health(bench: Bench) -> None:
     await bench.tend()
     bench.engine.inside.status["/health"] = 500
-    bench.backend.in_flight = 1
+    engine = bench.backend.engine
+    assert engine is not None
+    engine.in_flight = 1
     for _ in range(6):
-        bench.backend.has_answered = True
+        engine.has_answered = True
         assert await bench.tend(after_s=5) is State.HEALTHY
-    bench.backend.in_flight = 0
+    engine.in_flight = 0
     assert [await bench.tend(after_s=5) for _ in range(3)][-1] is State.UNHEALTHY
 
 
@@ -261,7 +264,7 @@ async def test_nothing_is_begun_for_an_instance_that_is_gone(bench: Bench) -> No
 
 async def test_leaving_waits_for_streams_and_not_for_ever(bench: Bench) -> None:
     await bench.tend()
-    busy = await bench.backend.open()
+    busy = await bench.backend.open(18000)
     bench.backend.step(Event.VANISHED, bench.now)
     await bench.keeper.leave(grace_s=0.01)
     assert not bench.engine.made[0].is_alive
@@ -272,7 +275,7 @@ async def test_the_end_closes_a_retired_tunnel_too_though_nothing_can_be_started
     """The fleet ends its tasks first. A stream that still runs on the old path must not keep that open."""
     bench.engine.refusals = {Path.DIRECT: GONE}
     await bench.tend()
-    await bench.backend.open()
+    await bench.backend.open(18000)
     bench.engine.refusals = {}
     await bench.tend(after_s=31)
     await bench.settle()

@@ -107,7 +107,7 @@ async def test_losing_the_direct_path_costs_nothing(bench: Bench) -> None:
     await bench.end(bench.tunnel(Path.DIRECT))
     assert bench.backend.available
     assert bench.backend.tunnel is bench.tunnel(Path.RELAY)
-    assert bench.backend.target is not None
+    assert bench.backend.engine is not None
     assert bench.reach.wake.is_set()
     await bench.tend()
     assert bench.backend.tunnel is bench.tunnel(Path.DIRECT)
@@ -127,7 +127,7 @@ async def test_a_lost_spare_changes_nothing_and_is_made_again(bench: Bench) -> N
 async def test_nothing_new_is_sent_into_a_path_that_owes_an_answer(bench: Bench) -> None:
     await bench.tend()
     direct = bench.tunnel(Path.DIRECT)
-    running = await bench.backend.open()
+    running = await bench.backend.open(18000)
     bench.states.clear()
     direct.doubt(True)
     assert bench.backend.available
@@ -147,20 +147,20 @@ async def test_who_waits_for_a_stream_on_a_stalled_path_is_sent_elsewhere_at_onc
     direct.gate.clear()
     asyncio.get_running_loop().call_soon(direct.doubt, True)
     with pytest.raises(BackendConnectError, match="does not answer") as failed:
-        await bench.backend.open()
+        await bench.backend.open(18000)
     assert failed.value.way_lost
     direct.gate.set()
 
 
 async def test_idle_connections_of_a_stalled_path_are_not_used_again(bench: Bench) -> None:
     await bench.tend()
-    kept = await bench.backend.open()
+    kept = await bench.backend.open(18000)
     assert kept.home is not None
     kept.home.release(kept)
     assert bench.backend.ways[0].idle == 1
     bench.tunnel(Path.DIRECT).doubt(True)
     bench.tunnel(Path.DIRECT).doubt(False)
-    assert bench.backend.take() is None
+    assert bench.backend.take(18000) is None
 
 
 async def test_a_backend_that_answers_over_no_path_gets_no_work_until_it_does(bench: Bench) -> None:
@@ -171,7 +171,7 @@ async def test_a_backend_that_answers_over_no_path_gets_no_work_until_it_does(be
     assert bench.backend.state is State.UNHEALTHY
     assert bench.reach.is_stalled
     assert "does not answer" in bench.backend.detail
-    assert bench.backend.target is not None
+    assert bench.backend.engine is not None
     bench.tunnel(Path.RELAY).doubt(False)
     assert bench.reach.wake.is_set()
     assert await bench.tend() is State.HEALTHY
@@ -184,7 +184,7 @@ async def test_a_stalled_path_that_ends_is_dialled_again(bench: Bench) -> None:
     made = len(bench.engine.made)
     for tunnel in bench.engine.made[:made]:
         await bench.end(tunnel)
-    assert bench.backend.target is None
+    assert bench.backend.engine is None
     assert await bench.tend() is State.HEALTHY
     assert len(bench.engine.made) == made + 2
 
@@ -238,10 +238,10 @@ async def test_in_the_mode_one_a_stalled_path_calls_for_the_other() -> None:
 async def test_much_work_gets_another_connection_and_gives_it_back() -> None:
     bench = Bench(streams_per_connection=2, max_connections=2)
     await bench.tend()
-    busy = [await bench.backend.open() for _ in range(2)]
+    busy = [await bench.backend.open(18000) for _ in range(2)]
     await bench.tend()
     assert len(bench.backend.ways) == 2
-    busy += [await bench.backend.open() for _ in range(2)]
+    busy += [await bench.backend.open(18000) for _ in range(2)]
     assert [way.busy for way in bench.backend.ways] == [2, 2]
     await bench.tend()
     assert len(bench.backend.ways) == 2
@@ -257,7 +257,7 @@ async def test_one_of_several_connections_may_end_or_stall_and_the_path_stays() 
     await bench.tend()
     busy = []
     for _ in range(3):
-        busy.append(await bench.backend.open())
+        busy.append(await bench.backend.open(18000))
         await bench.tend()
     first, second, third = (way.tunnel for way in bench.backend.ways)
     assert isinstance(first, MemoryTunnel)
@@ -352,7 +352,7 @@ async def test_a_tunnel_that_comes_when_the_instance_is_gone_is_closed(bench: Be
 async def test_what_is_shown_of_the_paths(bench: Bench) -> None:
     bench.engine.refusals = {Path.RELAY: GONE}
     await bench.tend()
-    busy = await bench.backend.open()
+    busy = await bench.backend.open(18000)
     bench.tunnel(Path.DIRECT).doubt(True)
     direct, relay = snapshot_backend(bench.backend, bench.reach, bench.now).to_json()["paths"]
     assert direct == {
