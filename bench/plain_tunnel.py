@@ -33,6 +33,9 @@ class PlainTunnel:
         self._address = address
         self._result = CommandResult(0, output, "")
         self._loop = asyncio.get_running_loop()
+        self.is_doubted = False
+        """Never: whoever is at the other end of a cable in this machine answers."""
+        self.on_doubt: Callable[[bool], None] | None = None
         self._lost: asyncio.Future[Exception | None] = self._loop.create_future()
         self.is_doubted = False
         self.on_doubt: Callable[[bool], None] | None = None

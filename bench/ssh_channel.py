@@ -287,13 +287,12 @@ async def connection(*, plain: bool, stock: bool) -> AsyncIterator[tuple[Tunnel 
             return
         settings = TunnelSettings(key_path=str(sshd.client_key_path))
         keys = load_client_keys(settings, home=None)
-        options = {"fast": False} if stock else {}
         engine = AsyncsshEngine(
             settings,
             keys=keys,
             host_keys=PinnedHostKeys(HostKeyPins(None)),
             username=sshd.username,
-            **options,
+            fast=False if stock else None,
         )
         address = SshAddress("127.0.0.1", sshd.port, SshPath.DIRECT)
         tunnel = await engine.connect(TunnelTarget(1, "1@1", (address,)), address)

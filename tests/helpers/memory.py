@@ -132,6 +132,13 @@ class MemoryTunnel:
     async def close(self) -> None:
         self.end(None)
 
+    def doubt(self, is_doubted: bool) -> None:
+        """Doubt it, or take the doubt back."""
+        if is_doubted is not self.is_doubted:
+            self.is_doubted = is_doubted
+            if self.on_doubt is not None:
+                self.on_doubt(is_doubted)
+
     def end(self, error: Exception | None) -> None:
         """The connection ends, and everything on it."""
         if not self._lost.done():

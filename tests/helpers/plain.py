@@ -21,6 +21,9 @@ class PlainTunnel:
         self._engine = engine
         self._instance_id = instance_id
         self._address = address
+        self.is_doubted = False
+        """Never: whoever is at the other end of a cable in this machine answers."""
+        self.on_doubt: Callable[[bool], None] | None = None
         self._lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self._transports: list[asyncio.Transport] = []
         self.is_doubted = False

@@ -18,6 +18,7 @@ from vastproxy.services.tunnels.border import connect_error, host_key_line
 from vastproxy.services.tunnels.hostcheck import HostKeyCheck, HostKeyRules
 from vastproxy.services.tunnels.keys import ClientKeys
 from vastproxy.services.tunnels.shape import reason_not_to
+from vastproxy.services.tunnels.sweeper import Sweeper
 from vastproxy.services.tunnels.tunnel import AsyncsshTunnel, Ending
 from vastproxy.settings.model import TunnelSettings
 
@@ -75,16 +76,21 @@ class AsyncsshEngine:
         username: str = "root",
         window_bytes: int = WINDOW_BYTES,
         fast: bool | None = None,
+        known: bool | None = None,
+        sweeper: Sweeper | None = None,
     ) -> None:
         """`window_bytes` is what a stream may hold for a slow reader. `fast`: go around asyncssh for the data of
-        streams (see fastpath); by default where its release is known.
+        streams (see fastpath); by default where it is `known`, which is by default found out. Where it is not, it
+        asks for signs of life itself, and no tunnel is ever doubted. `sweeper` watches the tunnels otherwise.
         """
         self._settings = settings
         self._keys = keys
         self._host_keys = host_keys
         self._username = username
         self._window_bytes = window_bytes
+        self._is_known = reason_not_to() is None if known is None else known
         self._fast = may_be_fast(reason_not_to()) if fast is None else fast
+        self._sweeper = sweeper or Sweeper(settings.keepalive_interval_s, settings.keepalive_count)
         self._handshakes = asyncio.Semaphore(settings.max_handshakes)
         quiet = logging.getLogger("asyncssh")
         if quiet.level == logging.NOTSET:  # it reports each channel and each command as INFO
@@ -111,7 +117,8 @@ class AsyncsshEngine:
         await self._host_keys.recycled(identity)
 
     async def close(self) -> None:
-        """Nothing is held: tunnels belong to their owners, pins are written when they are made."""
+        """Stop asking for signs of life. Tunnels belong to their owners, pins are written when they are made."""
+        await self._sweeper.aclose()
 
     async def _log_in(
         self, check: HostKeyCheck, ending: Ending, target: TunnelTarget, address: SshAddress
@@ -124,6 +131,9 @@ class AsyncsshEngine:
         except BaseException:
             conn.abort()
             raise
+        tunnel.pulse.allow_s(self._sweeper.rules.unacknowledged_s)
+        if self._is_known:
+            self._sweeper.add(tunnel.pulse, tunnel.lost)
         return tunnel
 
     async def _authenticated(
@@ -157,7 +167,7 @@ class AsyncsshEngine:
             gss_host=None,
             agent_forwarding=False,
             x11_forwarding=False,
-            keepalive_interval=self._settings.keepalive_interval_s,
+            keepalive_interval=0 if self._is_known else self._settings.keepalive_interval_s,
             keepalive_count_max=self._settings.keepalive_count,
             connect_timeout=None,
             login_timeout=0,

@@ -18,8 +18,14 @@ from vastproxy.services.errors import (
 from vastproxy.services.tunnels.agent import AgentUnusable
 from vastproxy.services.tunnels.base import Path, SshAddress, TunnelTarget
 from vastproxy.services.tunnels.keys import ClientKeys
+from vastproxy.services.tunnels.liveness import NoSignOfLife
 
 _MAX_REASON = 200
+#: How asyncssh ends a connection that did not answer its own questions (asyncssh 2.24).
+_OWN_KEEPALIVE = "not responding to keepalive"
+#: How both engines begin to say that algorithms do not match (asyncssh 2.24; paramiko 3.5 and 5.1). Other failures of
+#: a key exchange come after that, when something in it does not fit what was sent before.
+_NOTHING_IN_COMMON = ("No matching", "Unable to find compatible", "Incompatible ssh")
 
 
 def host_key_line(key: asyncssh.SSHKey) -> str:
@@ -50,6 +56,10 @@ def connect_error(
             return KeyRefused(_permission_denied(who, target, address, keys, user=user))
         case asyncssh.HostKeyNotVerifiable():
             return TunnelRefused(f"{who} presented a host key that cannot be used: {_reason(exc)}")
+        case asyncssh.KeyExchangeFailed() if not exc.reason.startswith(_NOTHING_IN_COMMON):
+            return TunnelLost(
+                f"{who}: the key exchange was changed on its way ({_reason(exc)}); no key was accepted from there"
+            )
         case asyncssh.KeyExchangeFailed():
             return TunnelRefused(f"{who} and vastproxy have no SSH algorithm in common: {_reason(exc)}")
         case TimeoutError():
@@ -73,6 +83,10 @@ def lost_error(exc: Exception | None, target: TunnelTarget, address: SshAddress)
     who = peer(target, address)
     if exc is None:
         return TunnelLost(f"{who} ended the SSH connection")
+    if isinstance(exc, NoSignOfLife):
+        return TunnelLost(f"{who}: {exc}")
+    if isinstance(exc, asyncssh.ConnectionLost) and exc.reason.endswith(_OWN_KEEPALIVE):
+        return TunnelLost(f"{who}: no sign of life (keepalives unanswered)")
     return TunnelLost(f"{who} lost its SSH connection: {_reason(exc)}")
 
 

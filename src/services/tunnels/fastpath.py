@@ -1,6 +1,6 @@
 """asyncssh's connection with a shorter way for the packets that carry streams.
 
-Login, key exchange, host keys, keepalives, commands and every message that is not a stream's data stay with
+Login, key exchange, host keys, commands and every message that is not a stream's data stay with
 asyncssh. What is done here instead, and only while AES-GCM is in use and no new keys are being agreed on:
 
 - A received packet is decrypted where it lies and its data given to its stream. asyncssh copies all that it has
@@ -60,12 +60,14 @@ class FastConnection(asyncssh.SSHClientConnection):
         #: The beginning of a packet that has not come whole, in parts; how much of it is there, and the whole.
         self._parts: list[bytes] = []
         self._parts_bytes = self._parts_needed = 0
-        self._alive_at = 0.0
+        #: How often something has come; see `pulse`.
+        self.received = 0
         self._padding = tuple(bytes((size,)) for size in range(32)), tuple(map(os.urandom, range(32)))
 
     # Received.
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
+        self.received += 1
         self._usual_writes, self._writes = self._writes, 0
         if self._parts:
             self._parts.append(data)
@@ -93,7 +95,6 @@ class FastConnection(asyncssh.SSHClientConnection):
                 break
             super().data_received(data[at : at + length])
             at += length
-        self._keep_alive()
 
     def _take_data(self, data: bytes, at: int) -> int:
         """Give streams the data of the packets from `at` on. Returns where a packet begins that is none of theirs,
@@ -150,13 +151,6 @@ class FastConnection(asyncssh.SSHClientConnection):
         data = self._packet + self._inpbuf
         self._packet = self._inpbuf = b""
         return data
-
-    def _keep_alive(self) -> None:
-        """Tell asyncssh now and then that something came, so that it does not ask for a sign of life."""
-        now = self._loop.time()
-        if now >= self._alive_at and self._transport is not None:
-            self._alive_at = now + self._keepalive_interval / 4
-            super().data_received(b"")
 
     # Sent.
 

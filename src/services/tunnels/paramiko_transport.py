@@ -3,8 +3,8 @@
 Checked against paramiko 3.5 and 5.1. A thread of paramiko's reads from the socket and hands out what comes;
 everybody else sends from threads of their own. What is settled here:
 
-- paramiko's keepalive is a message that nobody answers, so it never notices a silent peer. We note when something
-  was last heard, and `ask` sends one that OpenSSH answers.
+- paramiko's keepalive is a message that nobody answers, so it never notices a silent peer. We count what comes, and
+  `ask` sends one that OpenSSH answers.
 - The limits that paramiko sets itself (15 s for a greeting, 30 s for a login) leave timers behind; whoever connects
   bounds the time, and ends it with `hang_up`.
 - paramiko remembers every channel it ever opened, and takes packets of any size.
@@ -13,15 +13,14 @@ everybody else sends from threads of their own. What is settled here:
 """
 
 import contextlib
-import functools
+import select
 import socket
 import threading
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import paramiko
+from paramiko.common import cMSG_GLOBAL_REQUEST
 from paramiko.packet import Packetizer
 
 #: How long a thread waits to see whether its channel ended because the connection did: paramiko ends the
@@ -37,12 +36,11 @@ ENDED = (OSError, EOFError, paramiko.SSHException)
 
 
 class Packets(Packetizer):
-    """Packets of one connection, which knows when it heard something and what broke it."""
+    """Packets of one connection, which counts what comes and knows what broke it."""
 
-    def __init__(self, sock: Any, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, sock: Any) -> None:
         super().__init__(sock)
-        self._clock = clock
-        self.heard_at = clock()
+        self.received = 0
         self.failure: Exception | None = None
 
     def start_handshake(self, timeout: float) -> None:
@@ -59,7 +57,7 @@ class Packets(Packetizer):
         except ENDED as exc:
             self.failure = exc
             raise
-        self.heard_at = self._clock()
+        self.received += 1
         return packet
 
 
@@ -85,13 +83,12 @@ class SshTransport(paramiko.Transport):
         self,
         sock: socket.socket,
         on_end: Callable[[Exception | None], None],
-        *,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_end` is called once in the thread of the connection, with the reason if there is one."""
-        # The stubs know neither the argument nor that any maker of packets will do.
-        super().__init__(sock, packetizer_class=functools.partial(Packets, clock=clock))  # type: ignore[arg-type]
+        super().__init__(sock, packetizer_class=Packets)
         self._on_end = on_end
+        #: What the connection runs over; `sock`, as it was given.
+        self.link = sock
         self._goodbye = ""
         self._held: list[Any] = []
         self.channels_seen = _Seen()  # type: ignore[assignment]
@@ -107,9 +104,9 @@ class SshTransport(paramiko.Transport):
         offered.digests = tuple(name for name in offered.digests if "sha2" in name)
 
     @property
-    def heard_at(self) -> float:
-        """When the last packet came, by the clock."""
-        return self.packetizer.heard_at
+    def received(self) -> int:
+        """How many packets have come."""
+        return self.packetizer.received
 
     @property
     def end_reason(self) -> Exception | None:
@@ -120,9 +117,19 @@ class SshTransport(paramiko.Transport):
         return ConnectionResetError("Connection lost") if isinstance(failure, EOFError) else failure
 
     def ask(self) -> None:
-        """Ask for a sign of life and wait for it, or for the end of the connection. Blocking."""
-        with contextlib.suppress(*ENDED):  # who waits for the answer notices that there is none
-            self.global_request("keepalive@openssh.com", wait=True)
+        """Ask for a sign of life; the answer counts as received, and nobody waits for it. Blocking while others send.
+
+        Does nothing while the socket takes no more: what waits there has to go first.
+        """
+        message = paramiko.Message()
+        message.add_byte(cMSG_GLOBAL_REQUEST)
+        message.add_string("keepalive@openssh.com")
+        message.add_boolean(True)
+        with contextlib.suppress(*ENDED, ValueError):  # it has ended: a closed socket cannot be asked about
+            room = select.poll()
+            room.register(self.sock, select.POLLOUT)
+            if room.poll(0):
+                self._send_user_message(message)
 
     def hang_up(self) -> None:
         """End the connection now. Returns at once; its thread then ends whatever is on it."""
@@ -167,27 +174,3 @@ class SshTransport(paramiko.Transport):
         held, self._held = self._held, []
         for message in held:
             super()._send_user_message(message)  # type: ignore[misc]
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """What to do about a connection now, and when to look again."""
-
-    ask: bool = False
-    is_dead: bool = False
-    wait_s: float = 0.0
-
-
-def next_watch(
-    now: float, *, heard_at: float, asked_at: float | None, interval_s: float, count: int
-) -> Watch:
-    """Decide from when something was heard and when we last asked for it.
-
-    After `interval_s` of silence we ask; `count` further intervals without any answer and it is dead. Time
-    in which nobody asked is no silence, so a process that was stopped itself accuses nobody.
-    """
-    if asked_at is not None and heard_at < asked_at:
-        left_s = asked_at + count * interval_s - now
-        return Watch(is_dead=True) if left_s <= 0 else Watch(wait_s=min(left_s, interval_s))
-    left_s = heard_at + interval_s - now
-    return Watch(ask=True, wait_s=interval_s) if left_s <= 0 else Watch(wait_s=min(left_s, interval_s))

@@ -10,15 +10,17 @@ from vastproxy.services.tasks import Tasks
 from vastproxy.services.threads import in_thread
 from vastproxy.services.tunnels.base import CommandResult, SshAddress, StreamProtocolT, TunnelTarget
 from vastproxy.services.tunnels.border import peer
+from vastproxy.services.tunnels.doubt import Doubtable
 from vastproxy.services.tunnels.forwarded import Caller, ForwardedStream
+from vastproxy.services.tunnels.liveness import NoSignOfLife
 from vastproxy.services.tunnels.paramiko_border import open_error
 from vastproxy.services.tunnels.paramiko_command import RemoteCommand
 from vastproxy.services.tunnels.paramiko_forwarder import LOCAL, Forwarder
 from vastproxy.services.tunnels.paramiko_listeners import Listeners, NoListener, local_end
+from vastproxy.services.tunnels.paramiko_pulse import ParamikoPulse
 from vastproxy.services.tunnels.paramiko_slots import Slots
-from vastproxy.services.tunnels.paramiko_transport import ENDED, SshTransport, next_watch
+from vastproxy.services.tunnels.paramiko_transport import ENDED, SshTransport
 from vastproxy.services.tunnels.tunnel import CLOSE_LIMIT_S, MAX_COMMANDS, Ending
-from vastproxy.settings.model import TunnelSettings
 
 
 class ToldEnding(Ending):
@@ -32,7 +34,7 @@ class ToldEnding(Ending):
             self.then()
 
 
-class ParamikoTunnel:
+class ParamikoTunnel(Doubtable):
     """See `Tunnel` for the contract."""
 
     def __init__(
@@ -42,16 +44,15 @@ class ParamikoTunnel:
         target: TunnelTarget,
         address: SshAddress,
         *,
-        settings: TunnelSettings,
         slots: Slots,
         username: str,
         window_bytes: int,
     ) -> None:
+        super().__init__(peer(target, address))
         self._transport = transport
         self._ending = ending
         self._target = target
         self._address = address
-        self._settings = settings
         self._slots = slots
         self._username = username
         self._window_bytes = window_bytes
@@ -62,7 +63,10 @@ class ParamikoTunnel:
         self._callers: set[Caller] = set()
         self._streams: set[ForwardedStream] = set()
         self._listeners = Listeners(self._make_forwarder, self._tasks)
-        self._watching = self._tasks.spawn(self._watch(), name="watch")
+        #: For the sweeper.
+        self.pulse = ParamikoPulse(
+            transport, self._tasks, is_busy=self._is_busy, doubt=self.doubt, die=self._die
+        )
         self._finishing: asyncio.Task[None] | None = None
         ending.then = self._end
         if ending.has_happened:
@@ -237,27 +241,13 @@ class ParamikoTunnel:
             raise self._loss()
         return remote.result()
 
-    async def _watch(self) -> None:
-        """Ask for signs of life, and end the connection when none come."""
-        asked_at: float | None = None
-        asking: asyncio.Task[None] | None = None
-        while True:
-            watch = next_watch(
-                time.monotonic(),
-                heard_at=self._transport.heard_at,
-                asked_at=asked_at,
-                interval_s=self._settings.keepalive_interval_s,
-                count=self._settings.keepalive_count,
-            )
-            if watch.is_dead:
-                self._ending.happened(TimeoutError("Server not responding to keepalive messages"))
-                self._transport.hang_up()
-                return
-            if watch.ask:
-                asked_at = time.monotonic()
-            if watch.ask and (asking is None or asking.done()):
-                asking = self._tasks.spawn(in_thread(self._transport.ask, name="ssh keepalive"), name="ask")
-            await asyncio.sleep(watch.wait_s)
+    def _is_busy(self) -> bool:
+        """Is a stream open, or being opened?"""
+        return bool(self._streams) or any(not caller.ended.is_set() for caller in self._callers)
+
+    def _die(self, silent_s: float) -> None:
+        self._ending.happened(NoSignOfLife(silent_s))
+        self._transport.hang_up()
 
     def _end(self) -> None:
         """The connection has ended: tell everybody, and let go of what is held for them."""
@@ -269,7 +259,6 @@ class ParamikoTunnel:
             self._finishing = self._tasks.spawn(self._finish(), name="finish")
 
     async def _finish(self) -> None:
-        self._watching.cancel()
         stop = functools.partial(self._stop, await self._listeners.all())
         await in_thread(stop, name="ssh tunnel end")
 

@@ -1,4 +1,4 @@
-"""Whether the asyncssh that is installed is one whose insides `fastpath` knows.
+"""Whether the asyncssh that is installed is one whose insides `fastpath` and `pulse` know.
 
 By its release, and by what its methods use: a distribution may change a release without telling.
 """
@@ -15,7 +15,7 @@ TESTED: Final = ((2, 24, 0), (2, 25, 0))
 #: What the methods that are gone around use, by which they are known again.
 _USED: Final = {
     "data_received": {"_inpbuf", "_recv_data"},
-    "_recv_data": {"_inpbuf", "_recv_handler", "_reset_keepalive_timer"},
+    "_recv_data": {"_inpbuf", "_recv_handler"},
     "_recv_pkthdr": {"_inpbuf", "_packet", "_recv_handler", "_recv_packet", "_max_recv_pktlen"},
     "_recv_packet": {"_recv_seq", "_inpbuf", "_packet", "decrypt_packet", "_channels", "_finish_recv_packet"},
     "_finish_recv_packet": {"_recv_seq", "_recv_handler", "_recv_pkthdr"},
@@ -25,6 +25,9 @@ _USED: Final = {
     "_send": {"_transport"},
     "add_channel": {"_channels"},
     "remove_channel": {"_channels"},
+    "_make_global_request": {"_transport", "_global_request_waiters", "_send_global_request"},
+    "_send_global_request": {"send_packet"},
+    "_process_global_response": {"_global_request_waiters", "cancelled", "set_result"},
 }
 _USED_BY_CIPHER: Final = {"__init__": {"_key", "_iv"}, "_update_iv": {"_iv"}}
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from vastproxy.services.errors import TunnelError
 from vastproxy.services.threads import in_thread
+from vastproxy.services.tunnels import tcp
 from vastproxy.services.tunnels.agent import AgentUnusable
 from vastproxy.services.tunnels.asyncssh_engine import CIPHERS, HOST_KEY_ALGORITHMS, WINDOW_BYTES
 from vastproxy.services.tunnels.base import SshAddress, TunnelTarget
@@ -25,6 +26,7 @@ from vastproxy.services.tunnels.paramiko_keys import client_key
 from vastproxy.services.tunnels.paramiko_slots import Slots
 from vastproxy.services.tunnels.paramiko_transport import SshTransport
 from vastproxy.services.tunnels.paramiko_tunnel import ParamikoTunnel, ToldEnding
+from vastproxy.services.tunnels.sweeper import Sweeper
 from vastproxy.settings.model import TunnelSettings
 
 
@@ -51,6 +53,7 @@ class SshtunnelEngine:
         self._window_bytes = window_bytes
         #: How many streams there are, and how many were refused for want of room.
         self.slots = Slots() if slots is None else slots
+        self._sweeper = Sweeper(settings.keepalive_interval_s, settings.keepalive_count)
         self._handshakes = asyncio.Semaphore(settings.max_handshakes)
         for name in ("paramiko", "sshtunnel"):
             library = logging.getLogger(name)
@@ -86,7 +89,8 @@ class SshtunnelEngine:
         await self._host_keys.recycled(identity)
 
     async def close(self) -> None:
-        """Nothing is held: tunnels belong to their owners, pins are written when they are made."""
+        """Stop asking for signs of life. Tunnels belong to their owners, pins are written when they are made."""
+        await self._sweeper.aclose()
 
     async def _log_in(
         self,
@@ -108,16 +112,18 @@ class SshtunnelEngine:
         except BaseException:
             transport.hang_up()
             raise
-        return ParamikoTunnel(
+        tunnel = ParamikoTunnel(
             transport,
             ending,
             target,
             address,
-            settings=self._settings,
             slots=self.slots,
             username=self._username,
             window_bytes=self._window_bytes,
         )
+        tcp.give_up_after(transport.link, self._sweeper.rules.unacknowledged_s)
+        self._sweeper.add(tunnel.pulse, tunnel.lost)
+        return tunnel
 
     async def _authenticate(self, transport: SshTransport) -> None:
         loop, limit_s = asyncio.get_running_loop(), self._settings.connect_timeout_s

@@ -13,7 +13,10 @@ from vastproxy.services.tunnels.base import CommandResult, SshAddress, StreamPro
 from vastproxy.services.tunnels.border import channel_error, closed_error, lost_error, peer
 from vastproxy.services.tunnels.channel import ChannelStream
 from vastproxy.services.tunnels.command import CommandSession
+from vastproxy.services.tunnels.doubt import Doubtable
 from vastproxy.services.tunnels.fastpath import FastConnection
+from vastproxy.services.tunnels.liveness import NoSignOfLife
+from vastproxy.services.tunnels.pulse import AsyncsshPulse
 from vastproxy.services.tunnels.stream import DirectStream
 from vastproxy.services.tunnels.watch import MAX_OUTPUT_BYTES, OnLine
 from vastproxy.services.tunnels.watched import LineSession, attend
@@ -59,7 +62,7 @@ class Ending:
         return self._has_happened
 
 
-class AsyncsshTunnel:
+class AsyncsshTunnel(Doubtable):
     """See `Tunnel` for the contract."""
 
     def __init__(
@@ -71,6 +74,7 @@ class AsyncsshTunnel:
         *,
         window_bytes: int,
     ) -> None:
+        super().__init__(peer(target, address))
         self._conn = conn
         self._ending = ending
         self._target = target
@@ -80,8 +84,13 @@ class AsyncsshTunnel:
         self._tasks = Tasks(f"tunnel {target.instance_id}")
         self._openings: set[asyncio.Task[Exception | None]] = set()
         self._commands = asyncio.Semaphore(MAX_COMMANDS)
-        self.is_doubted = False
-        self.on_doubt: Callable[[bool], None] | None = None
+        #: For the sweeper, where asyncssh is known.
+        self.pulse = AsyncsshPulse(
+            conn,
+            count="received" if isinstance(conn, FastConnection) else "_recv_seq",
+            doubt=self.doubt,
+            die=self._die,
+        )
 
     def __repr__(self) -> str:
         return f"<AsyncsshTunnel {peer(self._target, self._address)} {'alive' if self.is_alive else 'ended'}>"
@@ -144,12 +153,16 @@ class AsyncsshTunnel:
         session = LineSession(
             command, on_line, self._loop, silence_s=silence_s, max_output_bytes=max_output_bytes
         )
-        return await attend(
-            session,
-            self._begin(self._start(session), name="watch"),
-            who=peer(self._target, self._address),
-            lost=lambda: None if self.is_alive else self._ending.error(),
-        )
+        self.pulse.watches += 1
+        try:
+            return await attend(
+                session,
+                self._begin(self._start(session), name="watch"),
+                who=peer(self._target, self._address),
+                lost=lambda: None if self.is_alive else self._ending.error(),
+            )
+        finally:
+            self.pulse.watches -= 1
 
     async def close(self) -> None:
         """See `Tunnel.close`."""
@@ -186,6 +199,10 @@ class AsyncsshTunnel:
         self._openings.add(task)
         task.add_done_callback(self._openings.discard)
         return task
+
+    def _die(self, silent_s: float) -> None:
+        self._ending.happened(NoSignOfLife(silent_s))
+        self._conn.abort()
 
     def _require_life(self) -> None:
         if not self.is_alive:

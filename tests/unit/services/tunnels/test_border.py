@@ -94,7 +94,7 @@ def test_texts_of_the_other_side_stay_one_bounded_printable_line(text: str) -> N
 def test_why_a_connection_ended() -> None:
     assert str(lost_error(None, TARGET, DIRECT)).endswith("ended the SSH connection")
     assert str(lost_error(asyncssh.ConnectionLost("Server not responding to keepalive"), TARGET, DIRECT)) == (
-        "instance 123 (direct 192.0.2.7:41022) lost its SSH connection: Server not responding to keepalive"
+        "instance 123 (direct 192.0.2.7:41022): no sign of life (keepalives unanswered)"
     )
     assert "closed by vastproxy" in str(closed_error(TARGET, DIRECT))
 
