@@ -45,11 +45,16 @@ class RelayedConnection:
         self.toward = {side: Flow(pace, functools.partial(count, side)) for side in Side}
         self.task: asyncio.Task[None] | None = None
         self._drop: Fate | None = None
+        self._has_lost = False
 
     @property
     def is_dropped(self) -> bool:
         """Has it lost something, so that it can never go on?"""
-        return self._drop is not None
+        return self._has_lost or self._drop is not None
+
+    def swallow(self, to: Side) -> None:
+        self._has_lost = True
+        self.toward[to].become(Fate.SWALLOW)
 
     def drop(self, fate: Fate) -> None:
         self._drop = fate
@@ -84,7 +89,7 @@ class RelayedConnection:
         client = self._sockets[0]
         if self._drop is Fate.SILENT:
             await for_ever()
-        if self.is_dropped:
+        if self._drop is not None:
             await self.toward[Side.SERVER].read(client)
             return
         await self._pace.running.wait()
@@ -169,9 +174,10 @@ class FaultyRelay:
         """Everything arrives so much later, in each direction, in order; as much at a time as without a delay."""
         self._pace.delay_s = seconds
 
-    def split(self, size: int) -> None:
-        """Everything is written in pieces of `size` bytes, each by itself and at once."""
-        self._pace.piece_bytes = size
+    def split(self, size: int, *, pause_s: float = 0.0) -> None:
+        """Everything is written in pieces of `size` bytes, each by itself and with a pause after it: with one, a slow
+        line."""
+        self._pace.piece_bytes, self._pace.pause_s = size, pause_s
 
     def freeze(self) -> None:
         """Nothing is read or written any more, and new connections are not answered; nothing is lost. A piece that
@@ -190,6 +196,10 @@ class FaultyRelay:
         """
         fate = Fate.SWALLOW if swallow else Fate.SILENT
         self._for_all(lambda connection: connection.drop(fate))
+
+    def swallow(self, to: Side) -> None:
+        """What is sent to that side is taken and never arrives; the other direction goes on. See `drop` for `heal`."""
+        self._for_all(lambda connection: connection.swallow(to))
 
     def truncate(self, after_bytes: int, to: Side = Side.CLIENT) -> None:
         """Each connection's direction to that side ends in good order after so many bytes, counted from now."""
@@ -230,7 +240,7 @@ class FaultyRelay:
     def heal(self) -> None:
         """Be a good relay from now on. Connections that have lost something are reset."""
         self._faults.clear()
-        self._pace.delay_s, self._pace.piece_bytes = 0.0, None
+        self._pace.delay_s, self._pace.pause_s, self._pace.piece_bytes = 0.0, 0.0, None
         self.thaw()
         self.accept()
         for connection in tuple(self._open):

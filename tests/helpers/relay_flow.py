@@ -27,6 +27,8 @@ class Pace:
 
     delay_s: float = 0.0
     piece_bytes: int | None = None
+    pause_s: float = 0.0
+    """After each piece."""
     running: asyncio.Event = field(default_factory=asyncio.Event)
     """Not set while everything stands still."""
 
@@ -146,7 +148,7 @@ class Flow:
             if self._left is not None:
                 self.truncate(self._left - len(piece))
             if self._pace.piece_bytes:  # a reader in this loop is to see each piece: it reads a turn later
-                await asyncio.sleep(0)
+                await asyncio.sleep(self._pace.pause_s)
                 await asyncio.sleep(0)
 
     def _spoil(self, data: bytes) -> bytes:

@@ -126,6 +126,7 @@ def engine_for(
     *,
     pins: HostKeyPins | None = None,
     fast: bool | None = None,
+    known: bool | None = None,
     window_bytes: int = WINDOW_BYTES,
     **overrides: Any,
 ) -> AsyncsshEngine:
@@ -135,6 +136,7 @@ def engine_for(
         host_keys=PinnedHostKeys(pins or HostKeyPins(None)),
         username=sshd.username,
         fast=fast,
+        known=known,
         window_bytes=window_bytes,
     )
 

@@ -5,6 +5,7 @@ The far host is a network namespace; the tests are skipped where there are none.
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path as FilePath
 
@@ -18,6 +19,7 @@ from tests.helpers.tunnelling import Recorder, engine_for, target_for
 from tests.helpers.uv import BOTH_LOOPS
 from vastproxy.services.errors import TunnelLost
 from vastproxy.services.tunnels.base import Path, SshAddress
+from vastproxy.services.tunnels.tcp import give_up_after
 from vastproxy.services.tunnels.tunnel import CLOSE_LIMIT_S, AsyncsshTunnel
 
 pytestmark = BOTH_LOOPS
@@ -65,6 +67,53 @@ async def test_packets_that_vanish_are_noticed(host: Namespace, far_sshd: Sshd) 
         assert loop.time() - died_at < NOTICED_S + SLACK_S
         assert isinstance(error, TunnelLost)
         assert isinstance(stream.lost_with, TunnelLost)
+
+
+async def test_what_is_not_acknowledged_is_doubted_before_any_answer_is_due(
+    host: Namespace, far_sshd: Sshd
+) -> None:
+    """With the default interval a connection in use is asked after 1 s and would be doubted after 3; that TCP sends
+    something again and again says more, and sooner. Plugged in again, nothing is lost and the doubt is taken back."""
+    loop = asyncio.get_running_loop()
+    async with far_tunnel(host, far_sshd, interval_s=5) as tunnel:
+        changes: asyncio.Queue[bool] = asyncio.Queue()
+        tunnel.on_doubt = changes.put_nowait
+        stream = await tunnel.open(Recorder, far_sshd.port, host=host.address)
+        await stream.has_received(4)
+        host.unplug()
+        began = loop.time()
+        stream.stream.write(b"SSH-2.0-test\r\n")
+        async with asyncio.timeout(10):
+            assert await changes.get()
+            assert loop.time() - began < 2.9
+            assert tunnel.is_alive
+            host.plug_in()
+            assert not await changes.get()
+        await stream.has_received(200)  # how its key exchange begins
+        assert tunnel.is_alive
+
+
+async def test_tcp_gives_up_what_is_not_acknowledged(host: Namespace, far_sshd: Sshd) -> None:
+    """After the time it was given, whatever else happens on the connection."""
+    loop = asyncio.get_running_loop()
+    reader, writer = await asyncio.open_connection(host.address, far_sshd.port)
+    give_up_after(writer.get_extra_info("socket"), 0.8)
+    await reader.readexactly(4)
+    host.unplug()
+    began = loop.time()
+    writer.write(b"SSH-2.0-test\r\n")
+    async with asyncio.timeout(10):
+        with pytest.raises(TimeoutError, match="timed out"):
+            while await reader.read(1000):
+                pass
+    assert 0.5 < loop.time() - began < 0.8 + SLACK_S
+    writer.close()
+
+
+async def test_a_tunnel_has_that_limit(host: Namespace, far_sshd: Sshd) -> None:
+    async with far_tunnel(host, far_sshd, interval_s=2) as tunnel:
+        sock = tunnel._conn.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2 * (COUNT + 1) * 1000
 
 
 async def test_closing_does_not_wait_for_vanished_packets(host: Namespace, far_sshd: Sshd) -> None:

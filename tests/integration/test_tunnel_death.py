@@ -74,7 +74,7 @@ async def test_a_death_is_noticed_in_time_and_everybody_hears_of_it_once(
                 await stream.lost.wait()
         assert loop.time() - died_at < NOTICED_S + SLACK_S
         assert isinstance(error, TunnelLost)
-        assert str(error).startswith(f"instance 7 (direct 127.0.0.1:{relay.port}) ")
+        assert str(error).startswith(f"instance 7 (direct 127.0.0.1:{relay.port})")
         for stream in streams:
             assert isinstance(stream.lost_with, TunnelLost)
             assert stream.events == ["made", "lost"]

@@ -35,12 +35,25 @@ MAX_READ_BYTES = 1 << 20
 ENDED = (OSError, EOFError, paramiko.SSHException)
 
 
-class Packets(Packetizer):
-    """Packets of one connection, which counts what comes and knows what broke it."""
+class Reading:
+    """The socket as paramiko's packets use it. Counts how often something came: a packet may take its time."""
 
-    def __init__(self, sock: Any) -> None:
-        super().__init__(sock)
+    def __init__(self, sock: socket.socket) -> None:
+        self._recv, self.send, self.close = sock.recv, sock.send, sock.close
         self.received = 0
+
+    def recv(self, size: int) -> bytes:
+        data = self._recv(size)
+        self.received += 1
+        return data
+
+
+class Packets(Packetizer):
+    """Packets of one connection, which knows how much comes and what broke it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.reading = Reading(sock)
+        super().__init__(self.reading)  # type: ignore[arg-type]  # only what `Reading` has is used
         self.failure: Exception | None = None
 
     def start_handshake(self, timeout: float) -> None:
@@ -53,12 +66,10 @@ class Packets(Packetizer):
 
     def read_message(self) -> Any:
         try:
-            packet = super().read_message()
+            return super().read_message()
         except ENDED as exc:
             self.failure = exc
             raise
-        self.received += 1
-        return packet
 
 
 class _Seen:
@@ -105,8 +116,8 @@ class SshTransport(paramiko.Transport):
 
     @property
     def received(self) -> int:
-        """How many packets have come."""
-        return self.packetizer.received
+        """How often something has come."""
+        return self.packetizer.reading.received
 
     @property
     def end_reason(self) -> Exception | None:

@@ -5,13 +5,13 @@ signs of life itself, by its own options, and knows no doubt.
 """
 
 import asyncio
-import operator
 from collections.abc import Callable
 from typing import Any, Final
 
 import asyncssh
 
 from vastproxy.services.tunnels import tcp
+from vastproxy.services.tunnels.fastpath import FastConnection
 
 #: OpenSSH answers it, with a failure (clientloop.c and serverloop.c, OpenSSH 9); so does everybody else (RFC 4254 §4).
 QUESTION: Final = b"keepalive@openssh.com"
@@ -26,14 +26,12 @@ class AsyncsshPulse:
         self,
         conn: asyncssh.SSHClientConnection,
         *,
-        count: str,
         doubt: Callable[[bool], None],
         die: Callable[[float], None],
     ) -> None:
-        """`count`: the attribute of the connection that counts what comes."""
         self._conn: Any = conn
+        self._counts_itself = isinstance(conn, FastConnection)
         self._sock: tcp.Socket | None = conn.get_extra_info("socket")
-        self._received = operator.attrgetter(count)
         self._sent = -1
         self._looks_left = 0
         self.doubt = doubt
@@ -46,7 +44,11 @@ class AsyncsshPulse:
 
     @property
     def received(self) -> int:
-        return self._received(self._conn)  # type: ignore[no-any-return]
+        conn = self._conn
+        if self._counts_itself:
+            return conn.received  # type: ignore[no-any-return]
+        # Packets, and what is there of the next one.
+        return (conn._recv_seq << 32) + len(conn._packet) + len(conn._inpbuf)  # type: ignore[no-any-return]
 
     @property
     def is_busy(self) -> bool:

@@ -85,12 +85,7 @@ class AsyncsshTunnel(Doubtable):
         self._openings: set[asyncio.Task[Exception | None]] = set()
         self._commands = asyncio.Semaphore(MAX_COMMANDS)
         #: For the sweeper, where asyncssh is known.
-        self.pulse = AsyncsshPulse(
-            conn,
-            count="received" if isinstance(conn, FastConnection) else "_recv_seq",
-            doubt=self.doubt,
-            die=self._die,
-        )
+        self.pulse = AsyncsshPulse(conn, doubt=self.doubt, die=self._die)
 
     def __repr__(self) -> str:
         return f"<AsyncsshTunnel {peer(self._target, self._address)} {'alive' if self.is_alive else 'ended'}>"
