@@ -277,30 +277,30 @@ async def test_a_loop_that_is_held_up_accuses_nobody(sshd: Sshd, way: str) -> No
         assert diary.doubts == []
 
 
-async def test_answers_find_those_who_asked(tmp_path: FilePath) -> None:
+@pytest.mark.parametrize("fast", [True, False])
+async def test_answers_find_those_who_asked(tmp_path: FilePath, fast: bool) -> None:
     """Questions of ours among requests of asyncssh's own: each gets its own answer, as they come in order."""
     with Sshd(tmp_path / "sshd", config=["AllowTcpForwarding yes"]) as server:
-        for fast in (True, False):
-            async with connected(server, fast=fast, keepalive_interval_s=60) as tunnel:
-                conn = tunnel._conn
+        async with connected(server, fast=fast, keepalive_interval_s=60) as tunnel:
+            conn = tunnel._conn
 
-                async def forward() -> asyncssh.SSHListener:
-                    return await conn.forward_remote_port("127.0.0.1", 0, "127.0.0.1", 9)
+            async def forward() -> asyncssh.SSHListener:
+                return await conn.forward_remote_port("127.0.0.1", 0, "127.0.0.1", 9)
 
-                async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-                    tunnel.pulse.ask()
-                    tunnel.pulse.ask()
-                    forwarding = group.create_task(forward())
-                    await asyncio.sleep(0)
-                    tunnel.pulse.ask()
-                    unknown = group.create_task(conn._make_global_request(b"nobody@example.invalid"))
-                    await asyncio.sleep(0)
-                    tunnel.pulse.ask()
-                    last = group.create_task(conn._make_global_request(b"last@example.invalid"))
-                assert forwarding.result().get_port() > 0
-                assert [answer.result()[0] for answer in (unknown, last)] == 2 * [MSG_REQUEST_FAILURE]
-                assert conn._global_request_waiters == []
-                forwarding.result().close()
+            async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+                tunnel.pulse.ask()
+                tunnel.pulse.ask()
+                forwarding = group.create_task(forward())
+                await asyncio.sleep(0)
+                tunnel.pulse.ask()
+                unknown = group.create_task(conn._make_global_request(b"nobody@example.invalid"))
+                await asyncio.sleep(0)
+                tunnel.pulse.ask()
+                last = group.create_task(conn._make_global_request(b"last@example.invalid"))
+            assert forwarding.result().get_port() > 0
+            assert [answer.result()[0] for answer in (unknown, last)] == 2 * [MSG_REQUEST_FAILURE]
+            assert conn._global_request_waiters == []
+            forwarding.result().close()
 
 
 async def test_who_only_watches_is_not_busy(sshd: Sshd) -> None:
