@@ -37,8 +37,6 @@ class PlainTunnel:
         """Never: whoever is at the other end of a cable in this machine answers."""
         self.on_doubt: Callable[[bool], None] | None = None
         self._lost: asyncio.Future[Exception | None] = self._loop.create_future()
-        self.is_doubted = False
-        self.on_doubt: Callable[[bool], None] | None = None
         self.streams = 0
         """Streams opened so far."""
         self.commands = 0

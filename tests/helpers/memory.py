@@ -91,12 +91,6 @@ class MemoryTunnel:
         self._address = address
         self._lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
-    def doubt(self, is_doubted: bool) -> None:
-        """It owes an answer from now on, or has given one."""
-        self.is_doubted = is_doubted
-        if self.on_doubt is not None:
-            self.on_doubt(is_doubted)
-
     @property
     def address(self) -> SshAddress:
         return self._address

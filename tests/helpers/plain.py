@@ -26,8 +26,6 @@ class PlainTunnel:
         self.on_doubt: Callable[[bool], None] | None = None
         self._lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self._transports: list[asyncio.Transport] = []
-        self.is_doubted = False
-        self.on_doubt: Callable[[bool], None] | None = None
 
     @property
     def address(self) -> SshAddress:
