@@ -12,6 +12,7 @@ ServiceError
       KeyRefused         key not accepted                           the same, once the instance has had its time
     TunnelLost           unreachable, closed or silent              back off and try again
     ChannelRefused       the tunnel is fine, the port is closed     the engine is not listening
+    StreamsFull          this process carries all it may            503; says nothing about the backend
 """
 
 from typing import ClassVar
@@ -101,3 +102,13 @@ class ChannelRefused(TunnelError):
     """The SSH connection works, but the port inside the instance does not accept connections."""
 
     transient = True
+
+
+class StreamsFull(TunnelError):
+    """The SSH engine carries as many streams as it may in one process, so nothing was sent.
+
+    Not a sign of anything amiss with the instance or its engine: it passes when another stream ends.
+    """
+
+    transient = True
+    status = 503

@@ -122,6 +122,7 @@ class Gateway:
             mine.close()
             theirs.close()
             raise
+        self.accepted(inner)
         outer.join(inner)
         try:
             await self._serve(theirs)
@@ -142,7 +143,10 @@ class _Leg(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._gateway.accepted(self)
+        if self.outer:
+            self._gateway.accepted(self)
+        # The inner one is known to the gateway once the loop has its socket: uvloop (0.23) closes the descriptor of
+        # a transport twice that is aborted before `create_connection` has returned.
 
     def join(self, peer: "_Leg") -> None:
         """Relay to and from `peer` from now on."""

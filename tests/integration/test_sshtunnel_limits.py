@@ -15,8 +15,8 @@ from tests.helpers.ssh_engines import paramiko_tunnel, sshtunnel_engine
 from tests.helpers.ssh_login import keys_of as agent_keys
 from tests.helpers.sshd import Sshd, make_key
 from tests.helpers.tunnelling import Peer, Recorder, direct, echo, target_for, unused_port
-from vastproxy.services.errors import ChannelRefused, TunnelLost
-from vastproxy.services.tunnels.paramiko_slots import Slots, StreamsFull
+from vastproxy.services.errors import ChannelRefused, StreamsFull, TunnelRefused
+from vastproxy.services.tunnels.paramiko_slots import Slots
 
 
 @pytest.fixture
@@ -45,13 +45,13 @@ async def test_a_stream_too_many_is_refused_by_name_and_harms_nobody(
         for _ in range(2):
             with caplog.at_level(logging.WARNING), pytest.raises(StreamsFull) as refusal:
                 await second.open(Recorder, peer.port)
-        assert isinstance(refusal.value, ChannelRefused)
+        assert not isinstance(refusal.value, ChannelRefused)
         assert str(refusal.value) == (
-            f"instance 7 (direct 127.0.0.1:{sshd.port}): full: 3 streams are open over the sshtunnel engine, its "
-            "limit in one process; set tunnels.engine: asyncssh, which has no such limit"
+            f"instance 7 (direct 127.0.0.1:{sshd.port}): all 3 streams that the sshtunnel engine carries in one "
+            "process are in use; set tunnels.engine to asyncssh, which has no such limit"
         )
         assert (slots.in_use, slots.refused) == (3, 2)
-        assert caplog.text.count("full: 3 streams are open") == 1
+        assert caplog.text.count("(streams refused since the start: 1)") == 1
         for caller in callers:
             caller.stream.write(b"unharmed")
             await caller.has_received(8)
@@ -99,7 +99,7 @@ async def test_streams_stop_before_the_process_runs_out_of_descriptors(sshd: Ssh
         Peer().serve(echo) as peer,
         paramiko_tunnel(sshtunnel_engine(sshd, slots=slots), sshd) as tunnel,
     ):
-        with pytest.raises(StreamsFull, match=r"near its limit of 70 open files .* tunnels.engine: asyncssh"):
+        with pytest.raises(StreamsFull, match=r"near its limit of 70 open files .* tunnels.engine to asyncssh"):
             await tunnel.open(Recorder, peer.port)
         assert (slots.in_use, slots.refused) == (0, 1)
         assert tunnel.is_alive
@@ -214,5 +214,5 @@ async def test_an_agent_that_does_not_sign_is_named(sshd: Sshd, tmp_path: FilePa
         agent.add(path, options=["-c"])
         engine = sshtunnel_engine(sshd, keys=agent_keys(None, tmp_path / "empty", agent_socket=agent.socket))
         address = direct(sshd.port)
-        with pytest.raises(TunnelLost, match=r"^instance 7 .* the ssh-agent at .* refuses to sign"):
+        with pytest.raises(TunnelRefused, match=r"^instance 7 .* the ssh-agent at .* refuses to sign"):
             await engine.connect(target_for(address), address)

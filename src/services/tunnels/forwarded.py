@@ -3,6 +3,9 @@
 The loop and the threads of the relay share a `Caller`. The owner of the stream gets a `ForwardedStream`, which
 differs from asyncio's own transport in what a socket cannot say: that the SSH connection was lost, and that
 the other side is done with both halves.
+
+The TCP connection has an address on loopback, which the other engine's streams do not have. Who else may use it, and
+why nobody can, is said in `paramiko_forwarder`.
 """
 
 import asyncio
@@ -88,6 +91,9 @@ class ForwardedStream(asyncio.Protocol):
         self._aborting = False
         self._closing = False
         self._ended = False
+        #: What uvloop has read although it was told not to, and whether that was the end of data.
+        self._early = b""
+        self._early_eof = False
         #: Why the owner never had the stream: the tunnel ended before, or his `connection_made` raised.
         self.failure: Exception | None = None
         self._transport: asyncio.Transport
@@ -108,7 +114,8 @@ class ForwardedStream(asyncio.Protocol):
     def adopted(self) -> None:
         """The loop has taken the socket over: what was asked for until now is done now.
 
-        A transport of uvloop (0.23) that ends earlier closes the descriptor and leaves the socket to close it again.
+        A transport of uvloop (0.23) that ends before `create_connection` has returned closes the descriptor, and the
+        socket closes it a second time, which then may be anybody's (seen with strace; a cancellation is harmless).
         """
         self._adopted = True
         if self._aborting:
@@ -116,7 +123,7 @@ class ForwardedStream(asyncio.Protocol):
         elif self._closing:
             self._transport.close()
         elif not self._paused:
-            self._transport.resume_reading()
+            self._read_on()
 
     # What asyncio calls.
 
@@ -133,10 +140,16 @@ class ForwardedStream(asyncio.Protocol):
             self.abort()
 
     def data_received(self, data: bytes) -> None:
-        if not self._ended:
+        if not self._adopted:  # uvloop begins to read after connection_made, paused or not
+            self._early += data
+            self._transport.pause_reading()
+        elif not self._ended:
             self._protocol.data_received(data)
 
     def eof_received(self) -> bool | None:
+        if not self._adopted:
+            self._early_eof = True
+            return True
         if self._ended or self._caller.is_lost:
             return False
         self._eof = True
@@ -188,8 +201,28 @@ class ForwardedStream(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         self._paused = False
-        if self._adopted and not self.is_closing() and not self._eof:
+        if not self._adopted:
+            return
+        if self._early or self._early_eof:
+            asyncio.get_running_loop().call_soon(self._read_on)
+        elif not self.is_closing() and not self._eof:
             self._transport.resume_reading()
+
+    def _read_on(self) -> None:
+        """First what came early, then what comes, unless the owner has changed his mind meanwhile."""
+        if self._early and not (self._paused or self.is_closing()):
+            early, self._early = self._early, b""
+            try:
+                self._protocol.data_received(early)
+            except BaseException:
+                self.abort()
+                raise
+        if self._paused or self.is_closing() or self._eof:
+            return
+        if not self._early_eof:
+            self._transport.resume_reading()
+        elif not self.eof_received():
+            self.close()
 
     def _give_up(self, failure: Exception) -> None:
         self.failure = failure

@@ -2,6 +2,12 @@
 
 From sshtunnel (0.5) come the listener, its thread and a thread for each connection. What it would do by itself and
 must not is taken from it: reading ~/.ssh, asking an agent, connecting, and closing the connection when it stops.
+
+Other users of this machine can reach a listener on loopback, and the engines behind it often ask for no key. So it
+serves only connections that this process has announced, known by the address that they come from, which
+our socket holds before it connects and nobody else can have meanwhile. Everybody else is hung up on before a byte
+is read or a channel opened. It works the other way round as well: we send nothing before our own relay has
+said that it got our connection, so whoever might listen in its place learns nothing.
 """
 
 import contextlib
@@ -22,29 +28,36 @@ logger = logging.getLogger(__name__)
 
 #: The only place where a forwarder may listen; sshtunnel's default is 0.0.0.0.
 LOCAL = "127.0.0.1"
+#: How often an idle listener looks around where closing does not wake it (Linux: it does); sshtunnel: every 0.1 s.
+LOOK_EVERY_S = 1.0
+#: Pause before the next try to accept, when the process has no descriptor left for it.
+NO_DESCRIPTOR_PAUSE_S = 0.05
+
+#: Host and port of a local socket.
+Local = tuple[str, int]
 
 
 class Callers:
-    """Who is about to connect to a forwarder, by the port that he comes from."""
+    """Who is about to connect to a forwarder, by the address that he comes from."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._expected: dict[int, Caller] = {}
+        self._expected: dict[Local, Caller] = {}
 
-    def expect(self, port: int, caller: Caller) -> None:
-        """Somebody will come from this local port."""
+    def expect(self, came_from: Local, caller: Caller) -> None:
+        """Somebody will come from this local address."""
         with self._lock:
-            self._expected[port] = caller
+            self._expected[came_from] = caller
 
-    def is_expected(self, port: int) -> bool:
-        """Whether whoever comes from this port is one of ours."""
+    def is_expected(self, came_from: Local) -> bool:
+        """Whether whoever comes from this address is one of ours."""
         with self._lock:
-            return port in self._expected
+            return came_from in self._expected
 
-    def claim(self, port: int) -> Caller | None:
-        """Who came from this port, once; None if nobody was expected or he has been given up."""
+    def claim(self, came_from: Local) -> Caller | None:
+        """Who came from this address, once; None if nobody was expected or he has been given up."""
         with self._lock:
-            return self._expected.pop(port, None)
+            return self._expected.pop(came_from, None)
 
 
 class _Server(sshtunnel._ThreadingForwardServer):  # type: ignore[misc]
@@ -53,17 +66,25 @@ class _Server(sshtunnel._ThreadingForwardServer):  # type: ignore[misc]
     #: socketserver has 5; each connection above it would wait a second for its second attempt.
     request_queue_size = 1024
 
-    def verify_request(self, request: socket.socket, client_address: tuple[str, int]) -> bool:
+    def get_request(self) -> tuple[socket.socket, Local]:
+        try:
+            sock, came_from = super().get_request()
+        except OSError:
+            threading.Event().wait(NO_DESCRIPTOR_PAUSE_S)  # else what waits would be tried again at once
+            raise
+        return sock, came_from
+
+    def verify_request(self, request: socket.socket, client_address: Local) -> bool:
         callers: Callers = self.RequestHandlerClass.callers
-        if callers.is_expected(client_address[1]):
+        if callers.is_expected(client_address):
             return True
         logger.debug("turned away a connection to a tunnel's port that nobody waits for")
         return False
 
-    def handle_error(self, request: socket.socket, client_address: tuple[str, int]) -> None:
+    def handle_error(self, request: socket.socket, client_address: Local) -> None:
         """No thread could be started for this connection, or a bug: say so to whoever waits for it."""
         logger.exception("a stream of the sshtunnel engine failed")
-        caller = self.RequestHandlerClass.callers.claim(client_address[1])
+        caller = self.RequestHandlerClass.callers.claim(client_address)
         if caller is not None:
             caller.tell_opened(ConnectionRefusedError("no thread could be started for it"))
             caller.finish()
@@ -76,7 +97,7 @@ class _Handler(sshtunnel._ForwardHandler):  # type: ignore[misc]
     window_bytes: int
 
     def handle(self) -> None:
-        caller = self.callers.claim(self.client_address[1])
+        caller = self.callers.claim(self.client_address)
         if caller is None:
             return
         try:
@@ -118,7 +139,11 @@ class _Handler(sshtunnel._ForwardHandler):  # type: ignore[misc]
 
 
 class Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
-    """Listens for connections to one port inside the instance. `start` and `stop` block for up to 0.1 s."""
+    """Listens for connections to one port inside the instance, for as long as its SSH connection lives.
+
+    `start` and `stop` block for a moment (`stop` up to LOOK_EVERY_S where closing does not wake a listener).
+    The thread of the listener ends with `stop`; those of the connections end with their streams.
+    """
 
     def __init__(
         self,
@@ -132,8 +157,6 @@ class Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
         self.is_alive = False
         self.callers = Callers()
         self._window_bytes = window_bytes
-        #: Streams that use it or are about to, counted by the tunnel.
-        self.users = 0
         super().__init__(
             (address.host, address.port),
             ssh_config_file=None,
@@ -148,8 +171,8 @@ class Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
         self._transport = transport
 
     @property
-    def local_bind(self) -> tuple[str, int]:
-        """Where it listens, host and port, once started."""
+    def local_bind(self) -> Local:
+        """Where it listens, between `start` and `stop`."""
         host, port = self._server_list[0].local_address
         return str(host), int(port)
 
@@ -174,10 +197,15 @@ class Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
     def _make_ssh_forward_server_class(self, remote_address_: tuple[str, int]) -> type[_Server]:
         return _Server
 
+    def _serve_forever_wrapper(self, _srv: _Server, poll_interval: float = LOOK_EVERY_S) -> None:
+        _srv.serve_forever(poll_interval)
+
     def _stop_transport(self, force: bool = False) -> None:
         """End the listener and let go of the connection, which belongs to the tunnel."""
         for server in self._server_list:
             if self.is_alive:  # else nobody serves, and nobody would confirm the end
+                with contextlib.suppress(OSError):  # macOS
+                    server.socket.shutdown(socket.SHUT_RDWR)  # wakes its thread
                 server.shutdown()
             server.server_close()
         self.is_alive = False

@@ -64,6 +64,8 @@ class BorrowedKey(paramiko.PKey):
         """The signature of the agent. Raises what it says instead, TimeoutError when it says nothing."""
         if algorithm is not None:
             self._pair.set_sig_algorithm(algorithm.encode("ascii"))
+        if self._loop.is_closed():
+            raise paramiko.SSHException("nobody can ask the agent any more")
         signing = asyncio.run_coroutine_threadsafe(self._pair.sign_async(data), self._loop)
         try:
             return paramiko.Message(signing.result(self._limit_s))

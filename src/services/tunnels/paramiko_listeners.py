@@ -5,6 +5,7 @@ import contextlib
 import functools
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.threads import in_thread
@@ -17,6 +18,23 @@ class NoListener(Exception):
     """The local half of a stream could not be made."""
 
 
+@dataclass(eq=False, slots=True)
+class Listener:
+    """The forwarder of one port, made or still being made."""
+
+    remote: tuple[str, int]
+    making: "asyncio.Task[Forwarder | Exception]"
+    #: Streams that use it or are about to.
+    users: int = 0
+
+    async def forwarder(self) -> Forwarder:
+        """The forwarder, listening. Raises NoListener."""
+        made = await asyncio.shield(self.making)
+        if isinstance(made, Forwarder):
+            return made
+        raise NoListener(str(made) or type(made).__name__) from made
+
+
 class Listeners:
     """Used on the event loop; starting and stopping happens in threads."""
 
@@ -24,42 +42,45 @@ class Listeners:
         """`make` builds a forwarder to a host and port as seen from inside the instance, not yet started."""
         self._make = make
         self._tasks = tasks
-        self._made: dict[tuple[str, int], asyncio.Task[Forwarder | Exception]] = {}
+        self._made: dict[tuple[str, int], Listener] = {}
 
-    async def enter(self, remote: tuple[str, int]) -> Forwarder:
-        """The forwarder to `remote`, until `leave`. Raises NoListener."""
-        making = self._made.get(remote)
-        if making is None:
+    def enter(self, remote: tuple[str, int]) -> Listener:
+        """The listener for `remote`, which stays until `leave`."""
+        listener = self._made.get(remote)
+        if listener is None:
             start = functools.partial(self._start, remote)
             making = self._tasks.spawn(in_thread(start, name="ssh listener"), name=f"listen for {remote}")
-            self._made[remote] = making
-        made = await asyncio.shield(making)
-        if isinstance(made, Forwarder):
-            made.users += 1
-            return made
-        self._made.pop(remote, None)
-        raise NoListener(str(made) or type(made).__name__) from made
+            listener = self._made[remote] = Listener(remote, making)
+        listener.users += 1
+        return listener
 
-    def leave(self, remote: tuple[str, int], forwarder: Forwarder, *, keep: bool) -> None:
+    def leave(self, listener: Listener, *, keep: bool) -> None:
         """A stream has ended or did not come to be. Unless told to keep it, a listener without streams is ended."""
-        forwarder.users -= 1
-        if keep or forwarder.users or self._tasks.closed:
+        listener.users -= 1
+        if keep or listener.users or self._tasks.closed or self._made.get(listener.remote) is not listener:
             return
-        if self._made.pop(remote, None) is not None:
-            self._tasks.spawn(in_thread(forwarder.stop, name="ssh listener end"), name="end listener")
+        del self._made[listener.remote]
+        self._tasks.spawn(self._end(listener), name="end listener")
 
     def addresses(self) -> list[tuple[str, int]]:
         """Where they listen."""
-        done = [task.result() for task in self._made.values() if task.done() and not task.cancelled()]
-        return [one.local_bind for one in done if isinstance(one, Forwarder)]
+        return [one.local_bind for one in self._forwarders()]
 
     async def all(self) -> list[Forwarder]:
         """Every forwarder there is, once those under way are made. None is made after that."""
-        making = list(self._made.values())
-        if making:
-            await asyncio.wait(making)
-        made = [task.result() for task in making if not task.cancelled() and task.exception() is None]
+        if self._made:
+            await asyncio.wait([listener.making for listener in self._made.values()])
+        return self._forwarders()
+
+    def _forwarders(self) -> list[Forwarder]:
+        making = [listener.making for listener in self._made.values()]
+        made = [task.result() for task in making if task.done() and not task.cancelled()]
         return [one for one in made if isinstance(one, Forwarder)]
+
+    async def _end(self, listener: Listener) -> None:
+        with contextlib.suppress(NoListener):
+            forwarder = await listener.forwarder()
+            await in_thread(forwarder.stop, name="ssh listener end")
 
     def _start(self, remote: tuple[str, int]) -> Forwarder | Exception:
         forwarder = self._make(remote)

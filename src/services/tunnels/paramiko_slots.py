@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from vastproxy.services.errors import ChannelRefused
+from vastproxy.services.errors import StreamsFull
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +22,6 @@ MAX_STREAMS = 330
 SPARE_DESCRIPTORS = 64
 #: How often a full engine says so in the log.
 WARN_EVERY_S = 60.0
-
-
-class StreamsFull(ChannelRefused):
-    """The tunnel and the port are fine; this process may not carry more streams over this engine."""
 
 
 def descriptor_limit() -> int:
@@ -69,7 +65,7 @@ class Slots:
                 self._in_use += 1
                 return
         raise self._full(
-            f"{self.limit} streams are open over the sshtunnel engine, its limit in one process", who
+            f"all {self.limit} streams that the sshtunnel engine carries in one process are in use", who
         )
 
     def free(self) -> None:
@@ -86,7 +82,7 @@ class Slots:
         if newest >= limit - SPARE_DESCRIPTORS:
             raise self._full(
                 f"the process is near its limit of {limit} open files (ulimit -n), "
-                f"of which each stream of the sshtunnel engine takes two",
+                "of which each stream of the sshtunnel engine takes two",
                 who,
             )
 
@@ -97,7 +93,7 @@ class Slots:
             is_time = self._warned_at is None or now - self._warned_at >= WARN_EVERY_S
             if is_time:
                 self._warned_at = now
-        error = StreamsFull(f"{who}: full: {why}; set tunnels.engine: asyncssh, which has no such limit")
+        advice = "set tunnels.engine to asyncssh, which has no such limit"
         if is_time:
-            logger.warning("%s (%d streams refused so far)", error, refused)
-        return error
+            logger.warning("%s (streams refused since the start: %d); %s", why, refused, advice)
+        return StreamsFull(f"{who}: {why}; {advice}")

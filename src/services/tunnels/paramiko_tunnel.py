@@ -1,6 +1,7 @@
 """One live paramiko connection as a `Tunnel`, with a forwarder of sshtunnel for each port that is used."""
 
 import asyncio
+import contextlib
 import functools
 import socket
 import time
@@ -16,7 +17,7 @@ from vastproxy.services.tunnels.liveness import NoSignOfLife
 from vastproxy.services.tunnels.paramiko_border import open_error
 from vastproxy.services.tunnels.paramiko_command import RemoteCommand
 from vastproxy.services.tunnels.paramiko_forwarder import LOCAL, Forwarder
-from vastproxy.services.tunnels.paramiko_listeners import Listeners, NoListener, local_end
+from vastproxy.services.tunnels.paramiko_listeners import Listener, Listeners, NoListener, local_end
 from vastproxy.services.tunnels.paramiko_pulse import ParamikoPulse
 from vastproxy.services.tunnels.paramiko_slots import Slots
 from vastproxy.services.tunnels.paramiko_transport import ENDED, SshTransport
@@ -62,6 +63,7 @@ class ParamikoTunnel(Doubtable):
         self._commands = asyncio.Semaphore(MAX_COMMANDS)
         self._callers: set[Caller] = set()
         self._streams: set[ForwardedStream] = set()
+        self._adopting: set[asyncio.Task[None]] = set()
         self._listeners = Listeners(self._make_forwarder, self._tasks)
         #: For the sweeper.
         self.pulse = ParamikoPulse(
@@ -101,23 +103,18 @@ class ParamikoTunnel(Doubtable):
     async def open(
         self, factory: Callable[[], StreamProtocolT], port: int, *, host: str = LOCAL
     ) -> StreamProtocolT:
-        """See `Tunnel.open`. Raises StreamsFull, a ChannelRefused, when the process carries all it may."""
+        """See `Tunnel.open`. Raises StreamsFull when the process carries all it may."""
         self._require_life()
         self._slots.take(self._who)
         caller = Caller(self._loop, self._slots.free)
         self._callers = {known for known in self._callers if not known.ended.is_set()} | {caller}
-        remote = (host, port)
+        listener = self._listeners.enter((host, port))
         try:
-            forwarder = await self._listeners.enter(remote)
+            sock = await self._reach(caller, listener)
         except BaseException as exc:
-            caller.finish()
-            raise self._open_error(exc, remote) from None
-        try:
-            sock = await self._reach(caller, forwarder)
-        except BaseException as exc:
-            self._listeners.leave(remote, forwarder, keep=False)
-            raise self._open_error(exc, remote) from None
-        return await self._begin(factory, caller, forwarder, remote, sock)
+            self._listeners.leave(listener, keep=False)
+            raise self._open_error(exc, listener.remote) from None
+        return await self._begin(factory, caller, listener, sock)
 
     async def run(self, command: str, *, timeout_s: float, max_output_bytes: int = 1 << 20) -> CommandResult:
         """See `Tunnel.run`."""
@@ -153,15 +150,15 @@ class ParamikoTunnel(Doubtable):
         """Why what is on this connection ends."""
         return self._ending.error(self._transport.end_reason)
 
-    async def _reach(self, caller: Caller, forwarder: Forwarder) -> socket.socket:
+    async def _reach(self, caller: Caller, listener: Listener) -> socket.socket:
         """A connection to the forwarder, which has opened the channel for it. Raises why it has not."""
-        try:
-            sock = local_end(self._slots, self._who)
-        except BaseException:
-            caller.finish()
-            raise
-        came_from = sock.getsockname()[1]
-        forwarder.callers.expect(came_from, caller)
+        with contextlib.ExitStack() as undo:
+            undo.callback(caller.finish)
+            forwarder = await listener.forwarder()
+            sock = undo.enter_context(local_end(self._slots, self._who))
+            came_from = sock.getsockname()
+            forwarder.callers.expect(came_from, caller)
+            undo.pop_all()
         try:
             await self._loop.sock_connect(sock, forwarder.local_bind)
             failure = await caller.opened
@@ -170,19 +167,14 @@ class ParamikoTunnel(Doubtable):
             self._require_life()
         except BaseException:
             caller.closed.set()
-            sock.close()
             if forwarder.callers.claim(came_from) is not None:
-                caller.finish()  # no relay has begun
+                caller.finish()  # no relay has begun, and none will
+            sock.close()
             raise
         return sock
 
     async def _begin(
-        self,
-        factory: Callable[[], StreamProtocolT],
-        caller: Caller,
-        forwarder: Forwarder,
-        remote: tuple[str, int],
-        sock: socket.socket,
+        self, factory: Callable[[], StreamProtocolT], caller: Caller, listener: Listener, sock: socket.socket
     ) -> StreamProtocolT:
         """Hand the connection to the protocol that `factory` makes."""
         try:
@@ -190,16 +182,18 @@ class ParamikoTunnel(Doubtable):
         except BaseException:
             caller.closed.set()
             sock.close()
-            self._listeners.leave(remote, forwarder, keep=False)
+            self._listeners.leave(listener, keep=False)
             raise
 
         def forget(stream: ForwardedStream) -> None:
             self._streams.discard(stream)
-            self._listeners.leave(remote, forwarder, keep=True)
+            self._listeners.leave(listener, keep=True)
 
         caller.stream = stream = ForwardedStream(caller, protocol, self._loss, forget)
         self._streams.add(stream)
         adopting = self._tasks.spawn(self._adopt(stream, sock), name="adopt stream")
+        self._adopting.add(adopting)
+        adopting.add_done_callback(self._adopting.discard)
         try:
             await asyncio.shield(adopting)
         except asyncio.CancelledError:
@@ -210,7 +204,9 @@ class ParamikoTunnel(Doubtable):
         return protocol
 
     async def _adopt(self, stream: ForwardedStream, sock: socket.socket) -> None:
-        """Let the loop take the socket over. Never cancelled, see `ForwardedStream.adopted`."""
+        """Let the loop take the socket over. Goes on when `open` is cancelled: a cancellation in here would end the
+        transport without a word to its protocol.
+        """
         await self._loop.create_connection(lambda: stream, sock=sock)
         stream.adopted()
 
@@ -259,6 +255,8 @@ class ParamikoTunnel(Doubtable):
             self._finishing = self._tasks.spawn(self._finish(), name="finish")
 
     async def _finish(self) -> None:
+        if self._adopting:
+            await asyncio.wait(self._adopting)
         stop = functools.partial(self._stop, await self._listeners.all())
         await in_thread(stop, name="ssh tunnel end")
 

@@ -22,15 +22,17 @@ class Waiting(Caller):
         self.ended = threading.Event()
 
 
-def test_a_caller_is_known_by_his_port_and_claimed_once() -> None:
+def test_a_caller_is_known_by_his_whole_address_and_claimed_once() -> None:
+    """The same port of another address of loopback is somebody else's."""
     callers, caller = Callers(), Waiting()
-    callers.expect(4711, caller)
-    assert callers.is_expected(4711)
-    assert not callers.is_expected(4712)
-    assert callers.claim(4712) is None
-    assert callers.claim(4711) is caller
-    assert callers.claim(4711) is None
-    assert not callers.is_expected(4711)
+    callers.expect(("127.0.0.1", 4711), caller)
+    assert callers.is_expected(("127.0.0.1", 4711))
+    for other in (("127.0.0.1", 4712), ("127.0.0.2", 4711)):
+        assert not callers.is_expected(other)
+        assert callers.claim(other) is None
+    assert callers.claim(("127.0.0.1", 4711)) is caller
+    assert callers.claim(("127.0.0.1", 4711)) is None
+    assert not callers.is_expected(("127.0.0.1", 4711))
 
 
 def test_a_forwarder_never_connects_by_itself() -> None:
@@ -94,13 +96,13 @@ async def test_whoever_waits_hears_of_a_bug_and_of_a_thread_that_cannot_start(
     ):
         theirs, address = server.get_request()
         caller = Caller(loop, lambda: released.append("bug"))
-        callers.expect(address[1], caller)
+        callers.expect(address, caller)
         with pytest.raises(ZeroDivisionError):
             handler(theirs, address, server)
         assert isinstance(await caller.opened, ConnectionAbortedError)
         assert caller.is_lost
         waiting = Caller(loop, lambda: released.append("no thread"))
-        callers.expect(address[1], waiting)
+        callers.expect(address, waiting)
         try:
             raise RuntimeError("can't start new thread")
         except RuntimeError:

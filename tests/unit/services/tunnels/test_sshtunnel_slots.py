@@ -5,14 +5,15 @@ import resource
 
 import pytest
 
-from vastproxy.services.tunnels.paramiko_slots import SPARE_DESCRIPTORS, Slots, StreamsFull, descriptor_limit
+from vastproxy.services.errors import ChannelRefused, StreamsFull, TunnelError
+from vastproxy.services.tunnels.paramiko_slots import SPARE_DESCRIPTORS, Slots, descriptor_limit
 
 
 def test_as_many_as_there_are_places_and_no_more() -> None:
     slots = Slots(2)
     slots.take("a")
     slots.take("b")
-    with pytest.raises(StreamsFull, match=r"^c: full: 2 streams .*tunnels\.engine: asyncssh"):
+    with pytest.raises(StreamsFull, match=r"^c: all 2 streams .* in use; set tunnels\.engine to asyncssh"):
         slots.take("c")
     slots.free()
     slots.take("d")
@@ -26,10 +27,19 @@ def test_a_full_engine_says_so_once_a_minute_with_the_count(caplog: pytest.LogCa
         for now in (0.0, 1.0, 59.0, 60.0, 61.0):  # noqa: B007 - the clock reads it
             with pytest.raises(StreamsFull):
                 slots.take("x")
-    assert [record.getMessage().rsplit("(", 1)[1] for record in caplog.records] == [
-        "1 streams refused so far)",
-        "4 streams refused so far)",
-    ]
+    said = (
+        "all 0 streams that the sshtunnel engine carries in one process are in use (streams refused since the start: "
+    )
+    advice = "; set tunnels.engine to asyncssh, which has no such limit"
+    assert caplog.messages == [f"{said}1){advice}", f"{said}4){advice}"]
+    assert slots.refused == 5
+
+
+def test_being_full_says_nothing_about_the_port_and_is_unavailable_for_now() -> None:
+    """Who looks for an engine must not take it for a closed port; a client is told 503."""
+    assert issubclass(StreamsFull, TunnelError)
+    assert not issubclass(StreamsFull, ChannelRefused)
+    assert (StreamsFull.status, StreamsFull.transient) == (503, True)
 
 
 @pytest.mark.parametrize(("newest", "fits"), [(0, True), (99, True), (100, False), (5000, False)])
