@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import logging
+import socket
 import threading
-from collections.abc import Iterator
+import time
 from pathlib import Path as FilePath
 
 import pytest
@@ -16,13 +17,8 @@ from tests.helpers.ssh_login import keys_of as agent_keys
 from tests.helpers.sshd import Sshd, make_key
 from tests.helpers.tunnelling import Peer, Recorder, direct, echo, target_for, unused_port
 from vastproxy.services.errors import ChannelRefused, StreamsFull, TunnelRefused
+from vastproxy.services.tunnels.forwarded import Caller
 from vastproxy.services.tunnels.paramiko_slots import Slots
-
-
-@pytest.fixture
-def sshd(tmp_path: FilePath) -> Iterator[Sshd]:
-    with Sshd(tmp_path / "sshd") as server:
-        yield server
 
 
 async def close(caller: Recorder) -> None:
@@ -99,28 +95,75 @@ async def test_streams_stop_before_the_process_runs_out_of_descriptors(sshd: Ssh
         Peer().serve(echo) as peer,
         paramiko_tunnel(sshtunnel_engine(sshd, slots=slots), sshd) as tunnel,
     ):
-        with pytest.raises(StreamsFull, match=r"near its limit of 70 open files .* tunnels.engine to asyncssh"):
+        with pytest.raises(
+            StreamsFull, match=r"near its limit of 70 open files .* tunnels.engine to asyncssh"
+        ):
             await tunnel.open(Recorder, peer.port)
         assert (slots.in_use, slots.refused) == (0, 1)
         assert tunnel.is_alive
+
+
+async def turned_away(address: tuple[str, int], *, local_addr: tuple[str, int] | None = None) -> None:
+    """Whoever connects from there is hung up on without a word."""
+    reader, writer = await asyncio.open_connection(*address, local_addr=local_addr)
+    writer.write(b"let me in")
+    try:
+        assert await reader.read() == b""
+    except ConnectionResetError:
+        pass  # it was closed before it had read what we wrote
+    finally:
+        writer.close()
 
 
 async def test_a_port_listens_on_loopback_only_and_serves_nobody_else(sshd: Sshd) -> None:
     """Another program on this machine that connects to it gets nothing, and no channel is opened for it."""
     async with Peer().serve(echo) as peer, paramiko_tunnel(sshtunnel_engine(sshd), sshd) as tunnel:
         caller = await tunnel.open(Recorder, peer.port)
-        [(host, port)] = tunnel.listening
-        assert host == "127.0.0.1"
-        reader, writer = await asyncio.open_connection(host, port)
-        writer.write(b"let me in")
-        try:
-            assert await reader.read() == b""
-        except ConnectionResetError:
-            pass  # it was closed before it had read what we wrote
-        finally:
-            writer.close()
+        [address] = tunnel.listening
+        assert address[0] == "127.0.0.1"
+        await turned_away(address)
         assert peer.connections == 1
         await close(caller)
+
+
+async def test_a_port_is_not_fooled_by_our_number_on_another_address(sshd: Sshd) -> None:
+    """While one of ours is awaited, somebody comes first from the same port of 127.0.0.2: he is turned away."""
+    async with Peer().serve(echo) as peer, paramiko_tunnel(sshtunnel_engine(sshd), sshd) as tunnel:
+        await close(await tunnel.open(Recorder, peer.port))
+        [address] = tunnel.listening
+        [listener] = tunnel._listeners._made.values()
+        callers = (await listener.forwarder()).callers
+        expected = Caller(asyncio.get_running_loop(), lambda: None)
+        with socket.socket() as ours:
+            ours.bind(("127.0.0.1", 0))
+            came_from = ours.getsockname()
+            callers.expect(came_from, expected)
+            await turned_away(address, local_addr=("127.0.0.2", came_from[1]))
+            assert callers.claim(came_from) is expected
+        expected.finish()
+        assert peer.connections == 1
+
+
+async def test_an_idle_port_sleeps_and_yet_ends_at_once(sshd: Sshd) -> None:
+    """Its thread does not look around ten times a second, as sshtunnel's does; hundreds of them would be felt."""
+    async with Peer().serve(echo) as peer:
+        async with paramiko_tunnel(sshtunnel_engine(sshd), sshd) as tunnel:
+            await close(await tunnel.open(Recorder, peer.port))
+            [(_, port)] = tunnel.listening
+            [thread] = [thread for thread in threading.enumerate() if thread.name == f"Srv-{port}"]
+            before = wakeups(thread)
+            await asyncio.sleep(1.0)
+            assert wakeups(thread) - before <= 3
+            began = time.monotonic()
+        assert time.monotonic() - began < 0.5
+        thread.join(1.0)
+        assert not thread.is_alive()
+
+
+def wakeups(thread: threading.Thread) -> int:
+    """How often the thread has gone to sleep."""
+    status = FilePath(f"/proc/self/task/{thread.native_id}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
 
 async def test_a_port_that_refuses_keeps_no_listener(sshd: Sshd) -> None:

@@ -122,7 +122,10 @@ class ForwardedStream(asyncio.Protocol):
             self._transport.abort()
         elif self._closing:
             self._transport.close()
-        elif not self._paused:
+        elif self._paused:
+            self._transport.resume_reading()  # uvloop reads on unless it is stopped anew, see data_received
+            self._transport.pause_reading()
+        else:
             self._read_on()
 
     # What asyncio calls.
@@ -142,7 +145,6 @@ class ForwardedStream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self._adopted:  # uvloop begins to read after connection_made, paused or not
             self._early += data
-            self._transport.pause_reading()
         elif not self._ended:
             self._protocol.data_received(data)
 

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any, cast
 
+import pytest
+
 from tests.helpers.tunnelling import Recorder
 from vastproxy.services.errors import TunnelLost
 from vastproxy.services.tunnels.base import Stream
@@ -148,17 +150,76 @@ async def test_an_owner_who_raises_at_once_never_had_it() -> None:
 async def test_what_the_owner_asks_at_once_is_done_when_the_loop_has_the_socket() -> None:
     """Nothing is closed, and nothing read, before that."""
     for wish, done in (
-        ("close", "close"),
-        ("abort", "abort"),
-        ("pause_reading", None),
-        ("is_closing", "resume_reading"),
+        ("close", ["close"]),
+        ("abort", ["abort"]),
+        ("pause_reading", ["resume_reading", "pause_reading"]),
+        ("is_closing", ["resume_reading"]),
     ):
         scene = Scene(connect=False)
         scene.stream.connection_made(cast(asyncio.BaseTransport, scene.transport))
         getattr(scene.owner.stream, wish)()
         assert scene.transport.calls == ["pause_reading"]
         scene.stream.adopted()
-        assert scene.transport.calls[1:] == ([] if done is None else [done])
+        assert scene.transport.calls[1:] == done
+
+
+async def test_what_uvloop_reads_too_early_waits_for_the_owner() -> None:
+    """Data and their end that come before the loop has handed the socket over, although nobody reads yet."""
+    scene = Scene(connect=False)
+    scene.stream.connection_made(cast(asyncio.BaseTransport, scene.transport))
+    scene.owner.stream.pause_reading()
+    scene.stream.data_received(b"early ")
+    scene.stream.data_received(b"bird")
+    assert scene.stream.eof_received()
+    scene.stream.adopted()
+    assert scene.owner.events == ["made"]
+    scene.owner.stream.resume_reading()
+    assert scene.owner.received == 0
+    await asyncio.sleep(0)
+    assert (scene.owner.tail, scene.owner.events) == (b"early bird", ["made", "eof"])
+    assert "close" not in scene.transport.calls
+    scene.owner.stream.resume_reading()
+    await asyncio.sleep(0)
+    assert scene.owner.events == ["made", "eof"]
+
+
+async def test_an_early_end_closes_the_stream_of_an_owner_who_does_not_stay() -> None:
+    scene = Scene(connect=False, recorder=Recorder(keep_open=False))
+    scene.stream.connection_made(cast(asyncio.BaseTransport, scene.transport))
+    scene.stream.eof_received()
+    assert scene.transport.calls == ["pause_reading"]
+    scene.stream.adopted()
+    assert scene.transport.calls == ["pause_reading", "close"]
+
+
+async def test_an_owner_who_fails_on_early_data_loses_the_stream() -> None:
+    class Failing(Recorder):
+        def data_received(self, data: bytes) -> None:
+            raise ZeroDivisionError
+
+    scene = Scene(connect=False, recorder=Failing())
+    scene.stream.connection_made(cast(asyncio.BaseTransport, scene.transport))
+    scene.stream.data_received(b"boom")
+    with pytest.raises(ZeroDivisionError):
+        scene.stream.adopted()
+    assert scene.transport.calls[-1] == "abort"
+
+
+async def test_an_owner_who_pauses_on_early_data_reads_the_end_later() -> None:
+    class Once(Recorder):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.stream.pause_reading()
+
+    scene = Scene(connect=False, recorder=Once())
+    scene.stream.connection_made(cast(asyncio.BaseTransport, scene.transport))
+    scene.stream.data_received(b"one")
+    scene.stream.eof_received()
+    scene.stream.adopted()
+    assert (scene.owner.tail, scene.owner.events) == (b"one", ["made"])
+    scene.owner.stream.resume_reading()
+    await asyncio.sleep(0)
+    assert scene.owner.events == ["made", "eof"]
 
 
 async def test_whoever_waits_for_the_channel_is_told_once() -> None:
