@@ -100,7 +100,6 @@ class SshTransport(paramiko.Transport):
     ) -> None:
         """`on_end` is called once in the thread of the connection, with the reason if there is one."""
         super().__init__(sock, packetizer_class=Packets)
-        self.sock.settimeout(LOOK_EVERY_S)  # its end is seen at once: `hang_up` wakes whoever reads or writes
         self._on_end = on_end
         #: What the connection runs over; `sock`, as it was given.
         self.link = sock
@@ -109,6 +108,7 @@ class SshTransport(paramiko.Transport):
         self.channels_seen = _Seen()  # type: ignore[assignment]
         self.banner_timeout = self.handshake_timeout = NO_LIMIT_S
         self.auth_timeout = self.channel_timeout = NO_LIMIT_S
+        self.sock.settimeout(LOOK_EVERY_S)  # its end is seen at once: `hang_up` wakes whoever reads or writes
 
     def prefer(self, *, host_keys: Sequence[str], ciphers: Sequence[str]) -> None:
         """What to offer, in this order, as far as paramiko has it; nothing with SHA-1 or MD5. Before the start."""

@@ -255,10 +255,10 @@ class ParamikoTunnel(Doubtable):
             self._finishing = self._tasks.spawn(self._finish(), name="finish")
 
     async def _finish(self) -> None:
-        if self._adopting:
-            await asyncio.wait(self._adopting)
         stop = functools.partial(self._stop, await self._listeners.all())
         await in_thread(stop, name="ssh tunnel end")
+        if self._adopting:
+            await asyncio.wait(self._adopting)
 
     def _stop(self, forwarders: list[Forwarder]) -> None:
         """End the listeners and see the threads of the connection end. Blocking, bounded."""
