@@ -122,7 +122,6 @@ class Gateway:
             mine.close()
             theirs.close()
             raise
-        self.accepted(inner)
         outer.join(inner)
         try:
             await self._serve(theirs)
@@ -143,10 +142,7 @@ class _Leg(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        if self.outer:
-            self._gateway.accepted(self)
-        # The inner one is known to the gateway once the loop has its socket: uvloop (0.23) closes the descriptor of
-        # a transport twice that is aborted before `create_connection` has returned.
+        self._gateway.accepted(self)
 
     def join(self, peer: "_Leg") -> None:
         """Relay to and from `peer` from now on."""

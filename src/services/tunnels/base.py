@@ -112,7 +112,8 @@ class Tunnel(Protocol):
 
         Returns the protocol made by `factory` once `connection_made` has been called on it. When the
         tunnel ends, the stream gets `connection_lost(TunnelLost)`, also when we closed the tunnel ourselves.
-        Raises ChannelRefused when the port does not accept, TunnelLost when the SSH connection is gone.
+        Raises ChannelRefused when the port does not accept, TunnelLost when the SSH connection is gone, StreamsFull
+        when the engine carries all the streams that it may in one process (which says nothing about the port).
         The caller bounds the time; on cancellation nothing stays open.
         """
         ...

@@ -43,6 +43,7 @@ class Listeners:
         self._make = make
         self._tasks = tasks
         self._made: dict[tuple[str, int], Listener] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
     def enter(self, remote: tuple[str, int]) -> Listener:
         """The listener for `remote`, which stays until `leave`."""
@@ -60,16 +61,22 @@ class Listeners:
         if keep or listener.users or self._tasks.closed or self._made.get(listener.remote) is not listener:
             return
         del self._made[listener.remote]
-        self._tasks.spawn(self._end(listener), name="end listener")
+        ending = self._tasks.spawn(self._end(listener), name="end listener")
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
     def addresses(self) -> list[tuple[str, int]]:
         """Where they listen."""
         return [one.local_bind for one in self._forwarders()]
 
     async def all(self) -> list[Forwarder]:
-        """Every forwarder there is, once those under way are made. None is made after that."""
-        if self._made:
-            await asyncio.wait([listener.making for listener in self._made.values()])
+        """Every forwarder there is, once those under way are made and those given up have ended.
+
+        None is made after that, as the connection has ended.
+        """
+        under_way = [*(listener.making for listener in self._made.values()), *self._ending]
+        if under_way:
+            await asyncio.wait(under_way)
         return self._forwarders()
 
     def _forwarders(self) -> list[Forwarder]:

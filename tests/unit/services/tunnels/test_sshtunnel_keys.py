@@ -78,3 +78,12 @@ async def test_an_agent_that_says_nothing_is_not_waited_for() -> None:
     ours = client_key(held, asyncio.get_running_loop(), limit_s=0.05)
     with pytest.raises(TimeoutError):
         await asyncio.to_thread(ours.sign_ssh_data, b"challenge")
+
+
+def test_an_agent_cannot_be_asked_once_the_loop_has_ended() -> None:
+    """The thread of a login that outlasts the loop gets an error that paramiko knows, and nothing is left unawaited."""
+    loop = asyncio.new_event_loop()
+    loop.close()
+    ours = client_key(Held(asyncssh.generate_private_key("ssh-ed25519")), loop, limit_s=5)
+    with pytest.raises(paramiko.SSHException):
+        ours.sign_ssh_data(b"challenge")
