@@ -36,8 +36,10 @@ STEADY_S = 4.0
 class Meter:
     """CPU and wall time since `start`, of this process and of helpers that carry its streams."""
 
-    def __init__(self, helpers: Sequence[int] = ()) -> None:
+    def __init__(self, helpers: Sequence[int] = (), *, stat_of: Callable[[int], str] | None = None) -> None:
+        """`stat_of` reads /proc/PID/stat."""
         self._helpers = tuple(helpers)
+        self._stat_of = stat_of or (lambda pid: Path(f"/proc/{pid}/stat").read_text())
         self.start()
 
     def start(self) -> None:
@@ -54,7 +56,7 @@ class Meter:
 
     def _spent_s(self) -> float:
         ticks_per_s = os.sysconf("SC_CLK_TCK")
-        helpers = sum(cpu_ticks(Path(f"/proc/{pid}/stat").read_text()) for pid in self._helpers)
+        helpers = sum(cpu_ticks(self._stat_of(pid)) for pid in self._helpers)
         return time.process_time() + helpers / ticks_per_s
 
 

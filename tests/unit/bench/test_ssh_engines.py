@@ -19,11 +19,12 @@ def test_our_own_cpu_is_found_where_the_kernel_keeps_it() -> None:
 
 
 def test_a_meter_counts_this_process_and_those_that_help_it() -> None:
-    alone, twice = Meter(), Meter([os.getpid()])
-    while alone.cpu_us(1) < 200_000:
-        sum(range(10_000))
-    assert twice.cpu_us(1) > 1.5 * alone.cpu_us(1)
-    assert twice.wall_s() > 0
+    ticks = [0]
+    meter = Meter([7], stat_of=lambda pid: f"{pid} (ssh) S" + " 0" * 10 + f" {ticks[0]} {ticks[0]} 0")
+    alone = meter.cpu_us(1)
+    ticks[0] = 50 * os.sysconf("SC_CLK_TCK")
+    assert meter.cpu_us(1) - alone >= 100 * 1e6
+    assert meter.wall_s() > 0
 
 
 def test_a_line_says_who_did_what_at_what_cost() -> None:
