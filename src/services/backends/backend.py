@@ -46,7 +46,9 @@ class Backend:
         self.detail = ""
         """Why it is not serving, for people; "" when it is."""
         self.ways: tuple[Carrier, ...] = ()
-        """The SSH connections that new requests may take, all over the same path."""
+        """The SSH connections that new requests take, all over the same path."""
+        self.spare: tuple[Carrier, ...] = ()
+        """Those over another path, for the moment in which the others end."""
         self.engines: tuple[Engine, ...] = ()
         """What is known to run inside, the unhealthy ones too."""
         self.engine: Engine | None = None
@@ -79,11 +81,7 @@ class Backend:
     @property
     def available(self) -> bool:
         """May it be given a new request? The only question asked when choosing a backend."""
-        return (
-            self.state is State.HEALTHY
-            and self.engine is not None
-            and any(way.is_usable for way in self.ways)
-        )
+        return self.state is State.HEALTHY and self.engine is not None and bool(self._usable())
 
     def step(self, event: Event, now: float, detail: str = "") -> None:
         """Report an event. Watchers hear of it also when the state stays the same."""
@@ -102,31 +100,36 @@ class Backend:
         elif self.engine is None:
             self.step(Event.FAILING, now, look.detail)
 
-    def use(self, ways: tuple[Carrier, ...]) -> None:
-        """From now on new work takes these. What runs over others goes on."""
-        self.ways = ways
+    def use(self, ways: tuple[Carrier, ...], spare: tuple[Carrier, ...] = ()) -> None:
+        """From now on new work takes these, or the spare ones when they end. What runs over others goes on."""
+        self.ways, self.spare = ways, spare
 
     def cut_off(self, event: Event, now: float, detail: str) -> None:
         """There is no way to it that new work could take: none at all (TUNNEL_LOST), or none that answers (STALLED)."""
-        self.ways = ()
+        self.ways = self.spare = ()
         self.step(event, now, detail)
 
     def take(self, port: int) -> UpstreamConnection | None:
         """A connection to `port` inside that has served before and may again, if there is one."""
-        for way in self._least_busy_first():
-            if way.is_usable and (connection := way.take(port)) is not None:
+        for way in self._usable():
+            if (connection := way.take(port)) is not None:
                 return connection
         return None
 
     async def open(self, port: int) -> UpstreamConnection:
         """A new connection to `port` inside. Raises BackendConnectError: nothing was sent."""
-        for way in self._least_busy_first():
-            if way.is_usable:
-                return await way.open(port)
+        for way in self._usable():
+            return await way.open(port)
         raise BackendConnectError(f"instance {self.id} has no live tunnel to its engine")
 
-    def _least_busy_first(self) -> Sequence[Carrier]:
+    def _usable(self) -> Sequence[Carrier]:
+        """The connections that may be taken now, the least busy first. One that ends says so before we are told."""
         ways = self.ways
+        if len(ways) == 1 and ways[0].is_usable:
+            return ways
+        ways = tuple(way for way in ways if way.is_usable) or tuple(
+            way for way in self.spare if way.is_usable
+        )
         return ways if len(ways) < 2 else sorted(ways, key=_busy)
 
 

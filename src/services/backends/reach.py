@@ -245,8 +245,10 @@ class Reach:
     def _choose(self, why: str) -> None:
         """Let new work take the best that there is now."""
         ways: tuple[Carrier, ...] = ()
+        spare: tuple[Carrier, ...] = ()
         for path in paths.usable(self.records):
-            ways = ways or tuple(each for each in self._carriers[path] if each.is_usable)
+            found = tuple(each for each in self._carriers[path] if each.is_usable)
+            ways, spare = (ways, spare + found) if ways else (found, spare)
         if (
             self._settings.paths == "one"
             and ways
@@ -257,7 +259,7 @@ class Reach:
         best = ways[0].path if ways else None
         is_stalled = not ways and any(each.state is PathState.DOUBTED for each in self.records.values())
         if ways:
-            self._backend.use(ways)
+            self._backend.use(ways, spare)
             self._settled.set()
         if (best, is_stalled) == (self._path, self._is_stalled):
             return

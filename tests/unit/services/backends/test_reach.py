@@ -114,6 +114,17 @@ async def test_losing_the_direct_path_costs_nothing(bench: Bench) -> None:
     assert set(bench.states) <= {State.HEALTHY}
 
 
+async def test_in_the_moment_of_a_loss_work_takes_the_other_path(bench: Bench) -> None:
+    """Streams hear of the end before anybody has chosen anew: what they ask again must not meet a dead path."""
+    await bench.tend()
+    bench.tunnel(Path.DIRECT).end(GONE)
+    assert bench.backend.tunnel is bench.tunnel(Path.DIRECT)
+    assert bench.backend.available
+    connection = await bench.backend.open(18000)
+    assert len(bench.tunnel(Path.RELAY).streams) > 0
+    connection.abort()
+
+
 async def test_a_lost_spare_changes_nothing_and_is_made_again(bench: Bench) -> None:
     await bench.tend()
     told = list(bench.told)
