@@ -173,9 +173,9 @@ class EngineSettings(Section):
     discover_interval_s: Seconds = 300.0
     """Time between two searches for engines that were started later. Engines that serve are not asked by it. Without
     an engine the search is part of every probe."""
-    load_interval_s: Seconds | None = 5.0
+    load_interval_s: Annotated[float, Field(ge=0, le=86_400)] = 5.0
     """Time between two readings of how busy an engine is, where it tells; they come with the probes, so not more often
-    than fleet.probe_interval_s. null: never. vLLM answers with 50 to 200 KB each time."""
+    than fleet.probe_interval_s. 0: never. vLLM answers with 50 to 200 KB each time: raise it for hundreds of them."""
     gpu_timeout_s: Seconds = 10.0
     """Limit for nvidia-smi, which hangs on a sick GPU."""
 

@@ -1,5 +1,6 @@
 """What listens inside one simulated instance: its engines, Caddy in front of the first, and the instance portal."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,12 +73,9 @@ class Programs:
 
     async def stop(self) -> None:
         """Nothing listens any more. May be called twice."""
-        for index in range(len(self.seats)):
-            await self.stop_engine(index)
-        if self._caddy is not None:
-            await self._caddy.stop()
-        if self._portal is not None:
-            await self._portal.stop()
+        others = (one for one in (self._caddy, self._portal) if one is not None)
+        engines = map(self.stop_engine, range(len(self.seats)))
+        await asyncio.gather(*engines, *(one.stop() for one in others))
 
     async def start_engine(self, index: int) -> None:
         seat = self.seats[index]

@@ -206,7 +206,7 @@ class Inside:
 
     async def _read_load(self, fetch: Fetch, engine: Engine) -> None:
         interval_s, now = self._settings.load_interval_s, self._clock()
-        if interval_s is None or now - engine.load_at < _LOAD_DUE * interval_s:
+        if not interval_s or now - engine.load_at < _LOAD_DUE * interval_s:
             return
         engine.load_at = now
         timeout_s = self._settings.detect_timeout_s

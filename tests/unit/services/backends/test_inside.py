@@ -262,7 +262,7 @@ async def test_load_is_read_in_its_interval_and_never_when_switched_off() -> Non
         await bench.round()
         asked.append(any("/v1/loads" in path for _, path in bench.fetch.take_asked()))
     assert asked == [False, False, False, True] * 2
-    off = Bench({18000: sglang("a")}, load_interval_s=None)
+    off = Bench({18000: sglang("a")}, load_interval_s=0)
     await off.rounds(5)
     assert not any("load" in path for _, path in off.fetch.take_asked())
     assert off.inside.engines[0].load is None

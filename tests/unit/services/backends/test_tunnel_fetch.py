@@ -14,6 +14,7 @@ from vastproxy.services.errors import (
     BackendTimeout,
     ChannelRefused,
     ResponseInterrupted,
+    TunnelLost,
 )
 from vastproxy.services.tunnels.base import Tunnel
 
@@ -131,6 +132,16 @@ async def test_an_engine_that_hangs_up(hangs_up: bool) -> None:
     with pytest.raises(ResponseInterrupted):
         await asking.task
     assert asyncio.get_running_loop().time() == 0
+
+
+async def test_a_stream_that_breaks_off_with_its_tunnel_says_nothing_about_the_engine() -> None:
+    tunnel = WireTunnel()
+    asking = Asking(tunnel)
+    stream = await asking.stream()
+    tunnel.is_alive = False
+    stream.lose()
+    with pytest.raises(TunnelLost, match="/health"):
+        await asking.task
 
 
 async def test_garbage_and_switches() -> None:
