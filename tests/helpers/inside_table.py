@@ -1,5 +1,6 @@
 """What is inside an instance, as a table: answers by port and path, for tests of who asks what and when."""
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -66,6 +67,8 @@ class InsideTable:
             port: dict(paths) if isinstance(paths, dict) else paths for port, paths in ports.items()
         }
         self.tokens = dict(tokens or {})
+        self.gates: dict[int, asyncio.Event] = {}
+        """Ports that answer when this is set."""
         self.lost: Exception | None = None
         """Raised by every question, as by a tunnel that is gone."""
         self.asked: list[tuple[int, str]] = []
@@ -86,6 +89,8 @@ class InsideTable:
         timeout_s: float,
     ) -> ProbeResponse:
         self.asked.append((port, path))
+        if port in self.gates:
+            await self.gates[port].wait()
         if self.lost is not None:
             raise self.lost
         if port == PORTAL_PORT:

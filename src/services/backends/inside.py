@@ -7,7 +7,7 @@ models are read, and engines are looked for that were started later; without an 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vastproxy.services.backends.discovery import discover
 from vastproxy.services.backends.discovery_plan import DiscoveredEngine
@@ -66,7 +66,7 @@ class Inside:
         self._portal = PortalReader(clock=self._clock)
         self._searched_at = float("-inf")
         self._pause_s = UNSETTLED_S
-        self._expects_more = False
+        self._expects_more = self._returned = False
         self._reason = ""
         self.engines = ()
 
@@ -85,10 +85,13 @@ class Inside:
         if instance.identity != self._instance.identity:
             self._forget(instance)
         self._instance = instance
-        searched = self._search_is_due()
-        if searched:
+        if not self._search_is_due():
+            sights = await self._visit_all(fetch, self.engines)
+        elif self._returned or not any(engine.is_healthy for engine in self.engines):
             await self._search(fetch)
-        sights = await self._visit_all(fetch, searched)
+            sights = await self._visit_all(fetch, self.engines, searched=True)
+        else:
+            sights = await self._search_beside(fetch)
         observation, detail = sum_up(sights, self._reason)
         if observation is Observation.GOOD:
             self._reason = ""
@@ -96,9 +99,22 @@ class Inside:
 
     # ── searching ──────────────────────────────────────────────────────────────────────────────
 
+    async def _search_beside(self, fetch: Fetch) -> list[Sight]:
+        """Search, and probe meanwhile: a port that hangs must not keep us from seeing how those are that serve."""
+        before = self.engines
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._search(fetch), name="search")
+                probing = group.create_task(self._visit_all(fetch, before, searched=True), name="probe")
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        new = [engine for engine in self.engines if engine not in before]
+        sights = [sight for sight in probing.result() if sight.engine in self.engines]
+        return sights + await self._visit_all(fetch, new, searched=True)
+
     def _search_is_due(self) -> bool:
         listening = [engine for engine in self.engines if engine.closed_since is None]
-        if not listening:
+        if self._returned or not listening:
             return True
         pause_s = self._settings.discover_interval_s
         if not self._expects_more and all(engine.is_healthy for engine in listening):
@@ -121,6 +137,7 @@ class Inside:
         )
         now = self._clock()
         self._searched_at = now
+        self._returned = False
         self._expects_more = any(target.problem is HealthStatus.LOADING for target in found.pending)
         self._reason = found.reason
         self.engines = after_search(self.engines, found.engines, self._make, now)
@@ -133,14 +150,16 @@ class Inside:
 
     # ── probing ────────────────────────────────────────────────────────────────────────────────
 
-    async def _visit_all(self, fetch: Fetch, searched: bool) -> list[Sight]:
-        if len(self.engines) < 2:
-            return [await self._visit(fetch, engine, searched) for engine in self.engines]
+    async def _visit_all(
+        self, fetch: Fetch, engines: Sequence[Engine], *, searched: bool = False
+    ) -> list[Sight]:
+        if len(engines) < 2:
+            return [await self._visit(fetch, engine, searched) for engine in engines]
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._visit(fetch, engine, searched), name=f"probe/{engine.port}")
-                    for engine in self.engines
+                    for engine in engines
                 ]
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
@@ -193,7 +212,7 @@ class Inside:
             return closed
         if target.problem is not None:
             return Sight(engine, target.problem, target.trouble)
-        self._searched_at = float("-inf")  # only a search tells whose engine it is, and what it serves
+        self._returned = True  # only a search tells whose engine it is, and what it serves
         return Sight(engine, HealthStatus.LOADING, f"an engine is back on port {engine.port}")
 
     async def _read_models(self, fetch: Fetch, engine: Engine) -> None:

@@ -409,6 +409,20 @@ async def test_an_engine_started_later_is_found_without_asking_those_that_serve(
     assert show(look)[1] == (21434, "vllm", ("b",), True)
 
 
+async def test_a_search_that_hangs_keeps_nobody_from_seeing_that_an_engine_fails() -> None:
+    bench = Bench({18000: sglang("a")})
+    (engine,) = (await bench.round()).engines
+    gate = bench.fetch.gates[8080] = asyncio.Event()
+    bench.set(18000, "/health", ProbeResponse(401))
+    going = asyncio.get_running_loop().create_task(bench.round(after_s=300))
+    async with asyncio.timeout(5):
+        while engine.is_healthy:
+            await asyncio.sleep(0)
+    assert not going.done()
+    gate.set()
+    assert (await going).observation is ABSENT
+
+
 async def test_an_engine_that_is_starting_beside_another_is_soon_looked_for_again() -> None:
     loading = ProbeResponse(503, body=b'{"error":{"code":503,"message":"Loading model"}}')
     bench = Bench({18000: sglang("a"), 8000: {"*": loading}})
@@ -448,8 +462,9 @@ async def test_what_the_tunnel_says_is_passed_on(error: Exception, ports: dict[i
     bench.fetch.lost = None
     assert (await bench.round()).observation is GOOD
     bench.fetch.lost = error
-    with pytest.raises(type(error)):
-        await bench.round()
+    for after_s in (5.0, 300.0):
+        with pytest.raises(type(error)):
+            await bench.round(after_s=after_s)
 
 
 async def test_after_an_interruption_no_engine_is_healthy_before_it_was_seen() -> None:
