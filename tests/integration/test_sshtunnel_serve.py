@@ -1,6 +1,7 @@
 """The whole server over the second SSH engine: a simulated account, `tunnels.engine: sshtunnel`, and real requests."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.helpers.uv import BOTH_LOOPS
 from vastproxy.cli.demo import client_of, demo_settings
 from vastproxy.cli.serve import RunningServer, run_server
 from vastproxy.services.tunnels.factory import make_engine
+from vastproxy.services.tunnels.paramiko_slots import Slots
 from vastproxy.services.tunnels.sshtunnel_engine import SshtunnelEngine
 from vastproxy.settings import Settings
 from vastproxy.simulator.simulation import Simulation
@@ -40,20 +42,25 @@ async def healthy(server: RunningServer, count: int) -> None:
 async def serve(
     simulation: Simulation,
     directory: Path,
-    work: Callable[[RunningServer, int, SshtunnelEngine], Awaitable[None]],
-) -> None:
-    """Run the server, do `work` with it, its port and its engine, and end it politely."""
+    work: Callable[[RunningServer, int], Awaitable[None]],
+    *,
+    slots: Slots | None = None,
+) -> SshtunnelEngine:
+    """Run the server, do `work` with it and its port, and end it politely. Returns its SSH engine."""
     settings = settings_for(simulation, directory)
     engine = make_engine(settings.tunnels, environ={"HOME": str(directory)})
     assert isinstance(engine, SshtunnelEngine)
+    if slots is not None:
+        engine.slots = slots
 
     async def ready(server: RunningServer) -> None:
-        await work(server, int(server.url.rpartition(":")[2]), engine)
+        await work(server, int(server.url.rpartition(":")[2]))
         server.request_stop()
 
     with client_of(simulation, settings) as client:
         assert await run_server(settings, client=client, engine=engine, ready=ready) == 0
-    assert (engine.slots.in_use, engine.slots.refused) == (0, 0)
+    assert engine.slots.in_use == 0
+    return engine
 
 
 async def test_the_whole_server_over_sshtunnel(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -64,7 +71,7 @@ async def test_the_whole_server_over_sshtunnel(tmp_path: Path, caplog: pytest.Lo
         first, second = simulation.instances
         before, tasks = Snapshot.take(), asyncio.all_tasks()
 
-        async def work(server: RunningServer, port: int, engine: SshtunnelEngine) -> None:
+        async def work(server: RunningServer, port: int) -> None:
             await healthy(server, 2)
             for machine in (first, second):
                 answer = await ask(port, "POST", CHAT, **chat(pin=machine.id))
@@ -91,10 +98,41 @@ async def test_the_whole_server_over_sshtunnel(tmp_path: Path, caplog: pytest.Lo
             await healthy(server, 2)
             assert served_by(await ask(port, "POST", CHAT, **chat(pin=first.id))) == first.id
 
-        await serve(simulation, tmp_path, work)
+        engine = await serve(simulation, tmp_path, work)
+        assert engine.slots.refused == 0
         await until(lambda: not left_since(before) and asyncio.all_tasks() <= tasks)
     assert "Traceback" not in caplog.text
     assert not [record for record in caplog.records if record.name.startswith(("paramiko", "sshtunnel"))]
+
+
+async def test_requests_above_the_cap_are_told_so_and_harm_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ten streams may be open: of twenty clients the others get 503 at once, and later everybody is served."""
+    caplog.set_level(logging.WARNING)
+    async with Simulation(instances=2, model="m", tokens_per_s=200.0, first_token_s=0.01) as simulation:
+
+        async def work(server: RunningServer, port: int) -> None:
+            await healthy(server, 2)
+            for machine in simulation.instances:
+                machine.slow_down(20)
+            answers = await asyncio.gather(
+                *(ask(port, "POST", CHAT, **chat(stream=True, tokens=20)) for _ in range(20))
+            )
+            refused = [answer for answer in answers if answer.status == 503]
+            assert len(refused) >= 10
+            for answer in answers:
+                assert answer.complete
+                assert answer in refused or answer.body.endswith(b"data: [DONE]\n\n")
+            await healthy(server, 2)
+            assert (await ask(port, "POST", CHAT, **chat())).status == 200
+
+        engine = await serve(simulation, tmp_path, work, slots=Slots(10))
+        assert engine.slots.refused >= 10
+    warnings = [
+        message for message in caplog.messages if "all 10 streams that the sshtunnel engine" in message
+    ]
+    assert len([message for message in warnings if "refused since the start" in message]) == 1
 
 
 def left_since(before: Snapshot) -> set[object]:
