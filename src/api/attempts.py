@@ -9,7 +9,13 @@ from vastproxy.api.http.request import Request
 from vastproxy.api.tools import ProxyTools
 from vastproxy.api.upload import Upload
 from vastproxy.services.backends.backend import Lease
-from vastproxy.services.errors import BackendConnectError, BackendError, ResponseInterrupted, ServiceError
+from vastproxy.services.errors import (
+    BackendConnectError,
+    BackendError,
+    NoStreamLeft,
+    ResponseInterrupted,
+    ServiceError,
+)
 from vastproxy.services.routing.retry import Retry, decide, is_repeatable
 from vastproxy.services.upstream.connection import UpstreamConnection
 from vastproxy.services.upstream.sink import Sink
@@ -112,7 +118,8 @@ class Attempts:
             self._owner.attempt_begun()
             self._connect(lease, fresh=True)
             return
-        lease.failed()
+        if not isinstance(error, NoStreamLeft):
+            lease.failed()
         lease.release()
         if verdict is Retry.ELSEWHERE:
             self._tried.add(lease.backend.id)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vastproxy.errors import VastproxyError
-from vastproxy.services.errors import BackendError, NoBackendAvailable
+from vastproxy.services.errors import BackendError, NoBackendAvailable, NoStreamLeft
 from vastproxy.services.http1.headers import lines_of
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -118,7 +118,7 @@ def own_failure() -> ApiError:
 
 def from_exception(error: VastproxyError) -> ApiError:
     """The answer for an error of ours."""
-    if isinstance(error, NoBackendAvailable):
+    if isinstance(error, NoBackendAvailable | NoStreamLeft):
         return ApiError(
             503, f"{_sentence(error)}", "server_error", "no_backend_available", None, error.retry_after_s
         )

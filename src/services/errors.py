@@ -4,6 +4,7 @@ ServiceError
   NoBackendAvailable     nobody can serve now                       503, with Retry-After
   BackendError           one backend failed
     BackendConnectError  no byte of the request was sent            any request may go elsewhere
+      NoStreamLeft       this process is full                       503: elsewhere is no better
     BackendTimeout       too slow: connect, headers or idle         504
     BackendProtocolError what it sent is not HTTP                   502
     ResponseInterrupted  it broke off                               502, or a broken stream
@@ -49,6 +50,14 @@ class BackendConnectError(BackendError):
     """No byte of the request reached the backend, so any request may be sent elsewhere."""
 
     code = "backend_unreachable"
+
+
+class NoStreamLeft(BackendConnectError):
+    """This process can open no more streams, to whatever backend. No backend is to blame."""
+
+    status = 503
+    code = "no_backend_available"
+    retry_after_s = 1
 
 
 class BackendTimeout(BackendError):

@@ -16,7 +16,13 @@ There are four cases:
 
 from enum import Enum
 
-from vastproxy.services.errors import BackendConnectError, BackendError, ResponseInterrupted, TunnelError
+from vastproxy.services.errors import (
+    BackendConnectError,
+    BackendError,
+    NoStreamLeft,
+    ResponseInterrupted,
+    TunnelError,
+)
 from vastproxy.services.routing.paths import INFERENCE
 
 _READS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
@@ -41,7 +47,7 @@ def decide(
     """`reused`: the connection had served before. `replayable`: every body byte sent so far is still held.
     `repeatable`: see `is_repeatable`. `way_left`: the backend can be reached over another SSH connection.
     `response_started`: the client has been sent something."""
-    if response_started or attempts_left <= 0 or not replayable:
+    if response_started or attempts_left <= 0 or not replayable or isinstance(error, NoStreamLeft):
         return Retry.NO
     way_lost = isinstance(error, BackendError) and error.way_lost
     where = Retry.SAME_BACKEND if way_lost and way_left else Retry.ELSEWHERE

@@ -7,7 +7,7 @@ the ones at the bottom grow old and leave. One timer sweeps them; it runs only w
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from vastproxy.services.errors import BackendConnectError, TunnelError, TunnelLost
+from vastproxy.services.errors import BackendConnectError, NoStreamLeft, StreamsFull, TunnelError, TunnelLost
 from vastproxy.services.http1.headers import response_fields
 from vastproxy.services.upstream.connection import UpstreamConnection
 
@@ -53,6 +53,8 @@ class UpstreamPool:
             raise BackendConnectError(
                 f"no connection to the engine within {self._connect_timeout_s:g} s"
             ) from None
+        except StreamsFull as error:
+            raise NoStreamLeft(str(error)) from error
         except TunnelError as error:
             failure = BackendConnectError(str(error))
             failure.way_lost = isinstance(error, TunnelLost)

@@ -8,6 +8,7 @@ from vastproxy.services.errors import (
     BackendConnectError,
     BackendProtocolError,
     BackendTimeout,
+    NoStreamLeft,
     ResponseInterrupted,
     TunnelLost,
 )
@@ -72,6 +73,10 @@ def test_a_question_whose_ssh_connection_ended_is_asked_again_over_another_one(r
 def test_what_may_change_something_is_not_sent_twice_because_an_ssh_connection_ended() -> None:
     assert verdict(WAY_LOST, repeatable=False) is Retry.NO
     assert verdict(NEVER_SENT, repeatable=False) is Retry.SAME_BACKEND
+
+
+def test_a_process_that_is_full_is_full_for_every_backend() -> None:
+    assert verdict(NoStreamLeft("all 330 streams are in use")) is Retry.NO
 
 
 def test_another_way_to_the_same_instance_is_no_use_when_the_instance_refused() -> None:
