@@ -183,6 +183,44 @@ async def test_in_a_black_hole_nothing_arrives_and_nothing_ends(swallow: bool) -
             assert await after.exactly(5) == b"again"
 
 
+async def test_one_direction_may_vanish_alone() -> None:
+    """What the client sends is taken and does not arrive, on old and new connections; what comes to it does."""
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        while data := await reader.read(65_536):
+            heard.append(data)
+            writer.write(data)
+
+    heard: list[bytes] = []
+    async with Peer().serve(greet) as peer, FaultyRelay(peer.port) as relay, calling(relay.port) as caller:
+        caller.write(b"x")
+        assert await caller.exactly(6) == b"hellox"
+        relay.swallow(Side.SERVER)
+        caller.write(b"y")
+        await caller.hears_nothing()
+        async with calling(relay.port) as late:
+            assert await late.exactly(5) == b"hello"
+            late.write(b"z")
+            await late.hears_nothing()
+        assert heard == [b"x"]
+        relay.heal()
+        await caller.is_reset()
+
+
+async def test_a_slow_line_pauses_after_each_piece() -> None:
+    loop = asyncio.get_running_loop()
+    async with relayed() as (relay, _), calling(relay.port) as caller:
+        relay.split(1, pause_s=0.05)
+        began = loop.time()
+        caller.write(b"slow")
+        assert await caller.exactly(4) == b"slow"
+        assert loop.time() - began > 3 * 0.05
+        relay.heal()
+        caller.write(bytes(1000))
+        await caller.exactly(1000)
+
+
 async def test_a_sender_notices_a_black_hole_only_where_nothing_is_read() -> None:
     async with relayed() as (relay, _), calling(relay.port) as caller:
         relay.drop()

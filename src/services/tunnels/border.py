@@ -25,7 +25,7 @@ _MAX_REASON = 200
 _OWN_KEEPALIVE = "not responding to keepalive"
 #: How both engines begin to say that algorithms do not match (asyncssh 2.24; paramiko 3.5 and 5.1). Other failures of
 #: a key exchange come after that, when something in it does not fit what was sent before.
-_NOTHING_IN_COMMON = ("No matching", "Unable to find compatible", "Incompatible ssh")
+_NOTHING_IN_COMMON = ("No matching", "Unable to find compatible", "Incompatible")
 
 
 def host_key_line(key: asyncssh.SSHKey) -> str:

@@ -20,6 +20,7 @@ from vastproxy.services.tunnels.border import (
     lost_error,
 )
 from vastproxy.services.tunnels.keys import ClientKey, ClientKeys
+from vastproxy.services.tunnels.liveness import NoSignOfLife
 
 DIRECT = SshAddress("192.0.2.7", 41022, Path.DIRECT)
 RELAY = SshAddress("ssh5.vast.ai", 11022, Path.RELAY)
@@ -67,6 +68,17 @@ def test_an_agent_that_gave_no_key_is_named() -> None:
         (socket.gaierror(-2, "Name or service not known"), TunnelLost, "cannot be resolved (Name or"),
         (asyncssh.ProtocolError("Bad packet"), TunnelLost, "could not be connected over SSH: Bad packet"),
         (asyncssh.KeyExchangeFailed("No matching"), TunnelRefused, "no SSH algorithm in common: No matching"),
+        (
+            asyncssh.KeyExchangeFailed("Incompatible ssh peer (no acceptable kex algorithm)"),
+            TunnelRefused,
+            "common",
+        ),
+        (asyncssh.KeyExchangeFailed("Incompatible version (1.9 instead of 2.0)"), TunnelRefused, "in common"),
+        (
+            asyncssh.KeyExchangeFailed("Key exchange hash mismatch"),
+            TunnelLost,
+            "the key exchange was changed on its way (Key exchange hash mismatch)",
+        ),
         (asyncssh.HostKeyNotVerifiable("odd"), TunnelRefused, "host key that cannot be used: odd"),
         (ValueError("weird"), TunnelLost, "could not be connected over SSH: weird"),
         (IndexError(), TunnelLost, "could not be connected over SSH: IndexError"),
@@ -95,6 +107,9 @@ def test_why_a_connection_ended() -> None:
     assert str(lost_error(None, TARGET, DIRECT)).endswith("ended the SSH connection")
     assert str(lost_error(asyncssh.ConnectionLost("Server not responding to keepalive"), TARGET, DIRECT)) == (
         "instance 123 (direct 192.0.2.7:41022): no sign of life (keepalives unanswered)"
+    )
+    assert str(lost_error(NoSignOfLife(11.2), TARGET, DIRECT)) == (
+        "instance 123 (direct 192.0.2.7:41022): no sign of life for 11 s (keepalives unanswered)"
     )
     assert "closed by vastproxy" in str(closed_error(TARGET, DIRECT))
 
