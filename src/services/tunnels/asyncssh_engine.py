@@ -77,11 +77,10 @@ class AsyncsshEngine:
         window_bytes: int = WINDOW_BYTES,
         fast: bool | None = None,
         known: bool | None = None,
-        sweeper: Sweeper | None = None,
     ) -> None:
         """`window_bytes` is what a stream may hold for a slow reader. `fast`: go around asyncssh for the data of
         streams (see fastpath); by default where it is `known`, which is by default found out. Where it is not, it
-        asks for signs of life itself, and no tunnel is ever doubted. `sweeper` watches the tunnels otherwise.
+        asks for signs of life itself, and no tunnel is ever doubted.
         """
         self._settings = settings
         self._keys = keys
@@ -90,7 +89,7 @@ class AsyncsshEngine:
         self._window_bytes = window_bytes
         self._is_known = reason_not_to() is None if known is None else known
         self._fast = may_be_fast(reason_not_to()) if fast is None else fast
-        self._sweeper = sweeper or Sweeper(settings.keepalive_interval_s, settings.keepalive_count)
+        self._sweeper = Sweeper(settings.keepalive_interval_s, settings.keepalive_count)
         self._handshakes = asyncio.Semaphore(settings.max_handshakes)
         quiet = logging.getLogger("asyncssh")
         if quiet.level == logging.NOTSET:  # it reports each channel and each command as INFO

@@ -72,9 +72,6 @@ class Sweeper:
     def __len__(self) -> int:
         return len(self._lives)
 
-    def __bool__(self) -> bool:
-        return True  # without connections it is still a sweeper
-
     def add(self, pulse: Pulse, until: "asyncio.Future[Any]") -> None:
         """Watch a connection until that is done. Does nothing after `aclose`."""
         if self._tasks.closed:
