@@ -119,7 +119,7 @@ class Backend:
     async def open(self, port: int) -> UpstreamConnection:
         """A new connection to `port` inside. Raises BackendConnectError: nothing was sent."""
         for way in self._usable():
-            return await way.open(port)
+            return await way.connect(port)
         raise BackendConnectError(f"instance {self.id} has no live tunnel to its engine")
 
     def _usable(self) -> Sequence[Carrier]:

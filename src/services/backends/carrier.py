@@ -5,6 +5,7 @@ ends when its tunnel is retired: nothing new is sent over a way that has been gi
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -14,11 +15,26 @@ from vastproxy.services.upstream.connection import UpstreamConnection
 from vastproxy.services.upstream.pool import UpstreamPool
 from vastproxy.settings.model import UpstreamSettings
 
+#: Time in the queue from which a connection has too much to carry: tokens that come so much later are seen.
+QUEUE_S = 0.1
+
 
 class Carrier:
     """A tunnel and its streams. Retired, it takes no new ones and ends with the last."""
 
-    __slots__ = ("_end", "_ended", "_limits", "_opening", "_pools", "_retired", "path", "streams", "tunnel")
+    __slots__ = (
+        "_best_s",
+        "_end",
+        "_ended",
+        "_limits",
+        "_opening",
+        "_opening_s",
+        "_pools",
+        "_retired",
+        "path",
+        "streams",
+        "tunnel",
+    )
 
     def __init__(self, tunnel: Tunnel, limits: UpstreamSettings, *, end: Callable[["Carrier"], None]) -> None:
         """`end` is called once when it is retired and carries nothing any more."""
@@ -31,6 +47,8 @@ class Carrier:
         self._retired = self._ended = False
         self._pools: dict[int, UpstreamPool] = {}
         self._opening: set[asyncio.Timeout] = set()
+        self._best_s = math.inf
+        self._opening_s = 0.0
 
     def __repr__(self) -> str:
         return f"<Carrier {self.tunnel!r} streams={self.streams}>"
@@ -39,6 +57,17 @@ class Carrier:
     def is_usable(self) -> bool:
         """May new work take it?"""
         return not self._retired and self.tunnel.is_alive and not self.tunnel.is_doubted
+
+    @property
+    def is_alive(self) -> bool:
+        """Has its tunnel not ended?"""
+        return self.tunnel.is_alive
+
+    @property
+    def is_queueing(self) -> bool:
+        """Does what is sent now wait behind what was sent before? sshd opens a stream at once: how much longer than at
+        its best that has taken lately is how much stands in the queue."""
+        return self._opening_s > self._best_s + QUEUE_S
 
     @property
     def idle(self) -> int:
@@ -55,13 +84,13 @@ class Carrier:
         pool = self._pools.get(port)
         return pool.take() if pool is not None else None
 
-    async def open(self, port: int) -> UpstreamConnection:
-        """A new connection to `port`. Raises BackendConnectError: nothing was sent."""
+    async def connect(self, port: int) -> UpstreamConnection:
+        """A new connection to `port` for requests. Raises BackendConnectError: nothing was sent."""
         pool = self._pools.get(port)
         if pool is None:
             limits = self._limits
             pool = self._pools[port] = UpstreamPool(
-                partial(self._open, port),
+                partial(self._stream, port),
                 connect_timeout_s=limits.connect_timeout_s,
                 idle_s=limits.pool_idle_s,
                 max_idle=limits.pool_max_idle,
@@ -84,9 +113,12 @@ class Carrier:
                 pool.aclose()
             self._end_if_idle()
 
-    async def _open(self, port: int, factory: Callable[[], UpstreamConnection]) -> UpstreamConnection:
+    async def open(self, factory: Callable[[], UpstreamConnection], port: int) -> UpstreamConnection:
+        """See `Tunnel.open`; counted. Ends with TunnelLost also when the tunnel is doubted meanwhile."""
         if not self.is_usable:
             raise TunnelLost(f"{self.tunnel.address} does not answer")
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         try:
             async with asyncio.timeout(None) as limit:
                 self._opening.add(limit)
@@ -96,9 +128,18 @@ class Carrier:
                     self._opening.discard(limit)
         except TimeoutError:
             raise TunnelLost(f"{self.tunnel.address} does not answer") from None
+        self._took(loop.time() - begun)
         self.streams += 1
         connection.on_lost = self._stream_ended
         return connection
+
+    async def _stream(self, port: int, factory: Callable[[], UpstreamConnection]) -> UpstreamConnection:
+        return await self.open(factory, port)
+
+    def _took(self, seconds: float) -> None:
+        """A stream was opened in so long. One slow one says little."""
+        self._best_s = min(self._best_s, seconds)
+        self._opening_s += (seconds - self._opening_s) / 2
 
     def _stream_ended(self) -> None:
         self.streams -= 1

@@ -13,13 +13,13 @@ import asyncio
 import logging
 
 from vastproxy.services.backends.backend import Backend
+from vastproxy.services.backends.carrier import Carrier
 from vastproxy.services.backends.gpu_care import GpuCare
 from vastproxy.services.backends.inside import Inside
 from vastproxy.services.backends.keeping import KeeperTools
 from vastproxy.services.backends.reach import Reach
 from vastproxy.services.backends.tunnel_fetch import TunnelFetch
 from vastproxy.services.errors import TunnelError
-from vastproxy.services.tunnels.base import Tunnel
 from vastproxy.vastai.types import Instance
 
 logger = logging.getLogger(__name__)
@@ -53,8 +53,8 @@ class Keeper:
         if self.backend.leaving:
             return
         await self.reach.tend()
-        if (tunnel := self.backend.tunnel) is not None and not self.backend.leaving:
-            await self._probe(tunnel)
+        if self.backend.ways and not self.backend.leaving:
+            await self._probe(self.backend.ways[0])
 
     def update(self, instance: Instance) -> None:
         """The account shows this of our instance now."""
@@ -78,11 +78,11 @@ class Keeper:
             backend.gpu_signs = ()
         self._gpus.follow(backend.tunnel)
 
-    async def _probe(self, tunnel: Tunnel) -> None:
+    async def _probe(self, way: Carrier) -> None:
         try:
-            look = await self._inside.round(TunnelFetch(tunnel, fields=self._tools.fields))
+            look = await self._inside.round(TunnelFetch(way, fields=self._tools.fields))
         except TunnelError as error:  # the tunnel reports its end itself
             logger.debug("[backend=%d] the round was cut short: %s", self.backend.id, error)
             return
-        if self.backend.tunnel is not None and tunnel.is_alive and not tunnel.is_doubted:
+        if self.backend.ways and way.is_usable:
             self.backend.see(look, self._tools.clock())

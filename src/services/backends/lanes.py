@@ -10,14 +10,15 @@ from collections.abc import Sequence
 _ROOM_LEFT = 0.5
 
 
-def change(busy: Sequence[int], *, per_connection: int, most: int) -> int:
+def change(busy: Sequence[int], *, is_queueing: bool, per_connection: int, most: int) -> int:
     """1: open another connection, -1: give up the last one, 0: leave it.
 
-    `busy` is the number of requests on each of them.
+    `busy` is the number of requests on each of them. `is_queueing`: on all of them what is sent waits behind other
+    things.
     """
     count, total = len(busy), sum(busy)
-    if count < most and total >= count * per_connection:
+    if count < most and (total >= count * per_connection or (is_queueing and total > count)):
         return 1
-    if count > 1 and total <= (count - 1) * per_connection * _ROOM_LEFT:
+    if count > 1 and not is_queueing and total <= (count - 1) * per_connection * _ROOM_LEFT:
         return -1
     return 0

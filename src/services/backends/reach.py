@@ -160,6 +160,7 @@ class Reach:
         limits = self._settings
         change = lanes.change(
             [way.busy for way in ways],
+            is_queueing=all(way.is_queueing for way in ways),
             per_connection=limits.streams_per_connection,
             most=limits.max_connections,
         )

@@ -2,7 +2,8 @@
 
 import asyncio
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from vastproxy import __version__
 from vastproxy.services.backends.engines import ProbeResponse
@@ -14,7 +15,6 @@ from vastproxy.services.errors import (
     TunnelLost,
 )
 from vastproxy.services.http1.fields import FieldTable
-from vastproxy.services.tunnels.base import Tunnel
 from vastproxy.services.upstream.connection import UpstreamConnection
 from vastproxy.services.upstream.response import ResponseHead
 
@@ -24,10 +24,23 @@ MAX_ANSWER_BYTES = 1 << 20
 _USER_AGENT = f"vastproxy/{__version__}"
 
 
+class Way(Protocol):
+    """What leads into an instance: a tunnel, or who counts what it carries."""
+
+    @property
+    def is_alive(self) -> bool:
+        """See `Tunnel.is_alive`."""
+        ...
+
+    async def open(self, factory: Callable[[], UpstreamConnection], port: int) -> UpstreamConnection:
+        """See `Tunnel.open`."""
+        ...
+
+
 class TunnelFetch:
     """The `Fetch` of `engines.py`, over a tunnel."""
 
-    def __init__(self, tunnel: Tunnel, *, fields: FieldTable | None = None) -> None:
+    def __init__(self, tunnel: Way, *, fields: FieldTable | None = None) -> None:
         """`fields`: header lines that others have read already; a thousand probes get the same ones."""
         self._tunnel = tunnel
         self._make = functools.partial(UpstreamConnection, fields)
