@@ -29,7 +29,9 @@ _PORT_TRIES = 20
 #: Settings as they come, but for how often it is tried to get back to the direct path: that is not what is measured.
 _ENVIRONMENT = {
     "VAST_API_KEY": _ACCOUNT_KEY,
-    "VASTPROXY_TUNNELS__UPGRADE_INTERVAL_S": "2",
+    # Else the direct way would be left alone for longer and longer, as it breaks all the time.
+    "VASTPROXY_TUNNELS__BACKOFF_MIN_S": "1",
+    "VASTPROXY_TUNNELS__BACKOFF_MAX_S": "3",
     "VASTPROXY_VAST__MIN_INTERVAL_SCALE": "0.1",
     "VASTPROXY_LOGGING__FORMAT": "text",
 }

@@ -103,9 +103,8 @@ def step(
         return replace(after, failures=failures, not_before=now + pause_s)
     if event is PathEvent.LOST:
         failures = 0 if now - record.connected_at >= STABLE_S else record.failures + 1
-        pause_s = (
-            backoff.next(failures - 1, rng) if failures > 1 else 0.0
-        )  # the first time it may be over in a moment
+        # The first time it may be over in a moment; and who lets us in can be asked again soon.
+        pause_s = min(backoff.next(failures - 1, rng), STABLE_S) if failures > 1 else 0.0
         return replace(after, failures=failures, not_before=now + pause_s)
     return after
 

@@ -1,6 +1,7 @@
 """Two ways to one instance: each is dialled when it should be, and only living ones take new work."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -86,6 +87,11 @@ def test_a_connection_that_did_not_last_is_made_again_at_once_the_first_time_onl
     again = after((PathEvent.DIAL, 20), (PathEvent.CONNECTED, 21), (PathEvent.LOST, 22), record=lost)
     assert again.failures == 2
     assert again.not_before >= 22 + BACKOFF.min_s
+
+
+def test_a_path_that_lets_us_in_and_drops_us_is_tried_every_half_minute_at_least() -> None:
+    lost = after((PathEvent.LOST, 60), record=replace(UP, connected_at=59.0, failures=30))
+    assert lost.not_before <= 60 + STABLE_S
 
 
 def test_a_failure_that_somebody_is_about_to_mend_is_tried_again_soon() -> None:
