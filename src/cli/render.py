@@ -140,19 +140,58 @@ def _backends(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("Engine, models", overflow="fold", min_width=14)
     for row in rows:
-        gpus = [gpu for gpu in row.get("gpus") or () if isinstance(gpu, Mapping)]
+        gpus = _list(row, "gpus")
         table.add_row(
             _text(row, "id"),
             _coloured(_text(row, "state") or "?"),
-            _text(row, "path") or _UNKNOWN,
+            _via(row),
             _gpus(row),
             _over(gpus, "utilization_percent", " %", mean=True),
             _over(gpus, "temperature_c", " °C", mean=False),
             _text(row, "in_flight") or _UNKNOWN,
             _text(row, "failures") or _UNKNOWN,
-            _lines((_engine(row), ""), (_models(row), "dim"), (_text(row, "error"), "red")),
+            _lines(
+                (_engine(row), ""),
+                (_models(row), "dim"),
+                *_other_engines(row),
+                *((_text(sign, "text"), "yellow") for sign in _list(row, "gpu_signs") if sign.get("fault")),
+                (_text(row, "error"), "red"),
+            ),
         )
     return table
+
+
+def _list(row: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """The objects in a list of a row; none when a proxy of another version has something else there."""
+    found = row.get(key)
+    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, (list, tuple)) else []
+
+
+def _via(row: Mapping[str, Any]) -> Text:
+    """The path in use, and what is worth knowing of the other: that it stands by, stalls, or cannot be had."""
+    used = _text(row, "path")
+    notes: list[tuple[str, str]] = []
+    for way in _list(row, "paths"):
+        name, state = _text(way, "path"), _text(way, "state")
+        if state == "doubted":
+            notes.append((f"{name} stalls", "yellow"))
+        elif name != used and state == "up":
+            notes.append((f"+ {name}", "dim"))
+        elif name != used and used and _text(way, "error"):
+            notes.append((f"no {name}", "dim"))
+    return _lines((used or _UNKNOWN, ""), *notes)
+
+
+def _other_engines(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Those beside the one that requests go to."""
+    lines = []
+    for engine in _list(row, "engines"):
+        if engine.get("port") == row.get("port"):
+            continue
+        error = _text(engine, "error")
+        text = f"+ {_text(engine, 'kind')}:{_text(engine, 'port')} {_models(engine)}".rstrip()
+        lines.append((f"{text}: {error}" if error else text, "yellow" if error else "dim"))
+    return lines
 
 
 def _engine(row: Mapping[str, Any]) -> str:
