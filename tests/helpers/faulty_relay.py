@@ -22,6 +22,9 @@ from tests.helpers.relay_flow import Fate, Flow, Pace, for_ever
 from vastproxy.services.tasks import Tasks
 
 _BACKLOG = 512
+#: What is asked for from Linux, which gives twice as much and keeps some of it for itself; and a packet's data.
+_NARROW_BYTES = 2_048
+_PACKET_BYTES = 1_000
 #: `close` then sends a reset and keeps nothing.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -110,10 +113,14 @@ class FaultyRelay:
 
     Where nobody listens at `host:port`, clients are accepted and reset. Faults are for all connections, those that
     exist and those made later, until `heal`; `reset`, `forget` and `half_close` happen to those that exist.
+
+    With `is_narrow` the relay's kernel takes only a few packets from clients before they are read, as small as those of
+    an Ethernet: what a slow relay does not take stands in the client's queue.
     """
 
-    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1", *, is_narrow: bool = False) -> None:
         self._target = (host, port)
+        self._is_narrow = is_narrow
         self._pace = Pace()
         self._pace.running.set()
         self._tasks = Tasks("faulty relay")
@@ -141,7 +148,7 @@ class FaultyRelay:
 
     def start(self) -> Self:
         """Listen. Raises OSError."""
-        self._place = _bound(0)
+        self._place = self._bound(0)
         self.port = int(self._place.getsockname()[1])
         self.accept()
         return self
@@ -178,6 +185,10 @@ class FaultyRelay:
         """Everything is written in pieces of `size` bytes, each by itself and with a pause after it: with one, a slow
         line."""
         self._pace.piece_bytes, self._pace.pause_s = size, pause_s
+
+    def slow(self, bytes_per_s: float, to: Side) -> None:
+        """What goes to that side is read so fast at most, so that its sender feels it; see `is_narrow`."""
+        self._for_all(lambda connection: setattr(connection.toward[to], "bytes_per_s", bytes_per_s))
 
     def freeze(self) -> None:
         """Nothing is read or written any more, and new connections are not answered; nothing is lost. A piece that
@@ -228,7 +239,7 @@ class FaultyRelay:
         """Nobody listens any more; connections that exist go on."""
         if self._listener is not None:
             self._stop_listening()
-            self._place = _bound(self.port)
+            self._place = self._bound(self.port)
 
     def accept(self) -> None:
         """Listen again, on the same port."""
@@ -244,6 +255,8 @@ class FaultyRelay:
         self.thaw()
         self.accept()
         for connection in tuple(self._open):
+            for flow in connection.toward.values():
+                flow.bytes_per_s = None
             if connection.is_dropped:
                 connection.reset()
 
@@ -253,6 +266,13 @@ class FaultyRelay:
         self._faults.append(fault)
         for connection in self._open:
             fault(connection)
+
+    def _bound(self, port: int) -> socket.socket:
+        place = _bound(port)
+        if self._is_narrow:  # connections inherit both
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _NARROW_BYTES)
+            place.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _PACKET_BYTES)
+        return place
 
     def _stop_listening(self) -> None:
         listener, self._listener = self._listener, None

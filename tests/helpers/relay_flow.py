@@ -10,6 +10,8 @@ from enum import Enum
 #: Read at once, and how many such readings are held for later: enough for 150 ms of a fast line.
 _READ_BYTES = 32_768
 _MOST_HELD = 2_048
+#: How long a reading of a slow direction takes.
+_SLOW_READ_S = 0.05
 
 
 class Fate(Enum):
@@ -45,6 +47,8 @@ class Flow:
         self._pace = pace
         self._count = count
         self._fate = Fate.FORWARD
+        self.bytes_per_s: float | None = None
+        """How fast is read at most; None: as fast as it comes."""
         self._sink: socket.socket | None = None
         self._is_finished = False
         #: Bytes until the direction is to be finished; None: it goes on.
@@ -71,7 +75,7 @@ class Flow:
         while data:
             await self._may_go_on()
             try:
-                data = await loop.sock_recv(source, _READ_BYTES)
+                data = await loop.sock_recv(source, self._most_at_once())
             except OSError:
                 if self._fate is not Fate.SWALLOW:
                     raise
@@ -80,6 +84,11 @@ class Flow:
                 raise ConnectionResetError("the other side knows nothing of this connection")
             if self._fate is Fate.FORWARD or not data:
                 await self._held.put((loop.time() + self._pace.delay_s, data))
+            if self.bytes_per_s is not None:
+                await asyncio.sleep(len(data) / self.bytes_per_s)
+
+    def _most_at_once(self) -> int:
+        return _READ_BYTES if self.bytes_per_s is None else max(1, round(self.bytes_per_s * _SLOW_READ_S))
 
     # ── what goes wrong ────────────────────────────────────────────────────────────────────────────
 

@@ -64,6 +64,11 @@ class FastConnection(asyncssh.SSHClientConnection):
         self.received = 0
         self._padding = tuple(bytes((size,)) for size in range(32)), tuple(map(os.urandom, range(32)))
 
+    @property
+    def outbound_bytes(self) -> int:
+        """What was sent and is not with the transport yet."""
+        return self._outbound_bytes
+
     # Received.
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:

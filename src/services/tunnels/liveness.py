@@ -7,6 +7,10 @@
 Whatever comes is a sign of life, not only the answer to a question: on a full line the answer queues behind data. A
 connection is looked at once in each period, and what came since the last look counts as heard at the look.
 
+An answer is owed from when the question has arrived. It waits in our own queue behind whatever we send, and over a slow
+line that takes long: as long as the other side's TCP goes on acknowledging what is before it, nothing is overdue. What
+arrives after the question does not count: a stopped sshd has a kernel that acknowledges for it.
+
 What we send may be lost while data still comes in. TCP then sends it again and again, and says how often; a path that
 swallows packets is doubted for it at once, without a question.
 """
@@ -35,6 +39,17 @@ class Act(Enum):
     """Ask for a sign of life."""
     END = auto()
     """Give it up: it is dead."""
+
+
+class Question(Enum):
+    """Where the first question is that is open."""
+
+    ARRIVED = auto()
+    """The other side's TCP has acknowledged it, or nobody knows."""
+    MOVING = auto()
+    """It has not arrived, but some of what was sent before it has since the last look."""
+    STANDING = auto()
+    """It has not arrived, and nothing has since the last look."""
 
 
 class NoSignOfLife(Exception):
@@ -71,19 +86,30 @@ class Life(NamedTuple):
     heard_at: float
     """When that look was."""
     owes_since: float | None = None
-    """When the first question was asked that is unanswered."""
+    """Since when an answer is due: when the first question was asked that is unanswered, or when it was last seen to be
+    moving."""
     asked_at: float = float("-inf")
     """When it was last asked."""
     is_doubted: bool = False
+    has_arrived: bool = True
+    """False while the first question that is unanswered may be on its way."""
 
 
 def look(
-    life: Life, now: float, *, received: int, is_busy: bool, retransmits: int, rules: Rules
+    life: Life,
+    now: float,
+    *,
+    received: int,
+    is_busy: bool,
+    retransmits: int,
+    rules: Rules,
+    question: Question = Question.ARRIVED,
 ) -> tuple[Life, Act]:
     """Judge a connection.
 
     `received` changes with whatever comes in. `is_busy`: somebody waits for something to come. `retransmits`: how
-    often in a row TCP has sent again what is not acknowledged; 0 where that is not known.
+    often in a row TCP has sent again what is not acknowledged; 0 where that is not known. `question` is of interest
+    until `life.has_arrived`.
     """
     is_stuck = retransmits >= _MANY_RETRANSMITS
     if received != life.received:
@@ -95,13 +121,19 @@ def look(
         patience_s = rules.busy_s if is_busy or is_doubted else rules.interval_s
         if now - life.heard_at < patience_s:
             return (life if is_doubted is life.is_doubted else life._replace(is_doubted=True)), Act.NONE
-        return Life(received, life.heard_at, now, now, is_doubted), Act.ASK
+        return Life(received, life.heard_at, now, now, is_doubted, has_arrived=False), Act.ASK
+    if not life.has_arrived:
+        if question is Question.MOVING:
+            is_doubted = is_stuck or (life.is_doubted and retransmits > 0)
+            return life._replace(owes_since=now, is_doubted=is_doubted), Act.NONE
+        if question is Question.ARRIVED:
+            life = life._replace(has_arrived=True)
     overdue_s = now - since
     if overdue_s >= rules.death_s and life.is_doubted:
         return life, Act.END
     is_doubted = is_doubted or overdue_s >= rules.answer_s
     if now - life.asked_at >= rules.interval_s:
-        return Life(received, life.heard_at, since, now, is_doubted), Act.ASK
+        return Life(received, life.heard_at, since, now, is_doubted, life.has_arrived), Act.ASK
     return (life if is_doubted is life.is_doubted else life._replace(is_doubted=is_doubted)), Act.NONE
 
 
@@ -110,4 +142,4 @@ def look_again(life: Life, now: float, *, received: int) -> tuple[Life, Act]:
     may wait unread. A connection from which nothing has come is asked anew."""
     if received != life.received:
         return Life(received, now, None, life.asked_at, life.is_doubted), Act.NONE
-    return Life(received, life.heard_at, now, now, life.is_doubted), Act.ASK
+    return Life(received, life.heard_at, now, now, life.is_doubted, has_arrived=False), Act.ASK

@@ -131,10 +131,11 @@ class SshTransport(paramiko.Transport):
         failure = self.packetizer.failure or self.saved_exception
         return ConnectionResetError("Connection lost") if isinstance(failure, EOFError) else failure
 
-    def ask(self) -> None:
+    def ask(self) -> bool:
         """Ask for a sign of life; the answer counts as received, and nobody waits for it. Blocking while others send.
 
-        Does nothing while the socket takes no more: what waits there has to go first.
+        Returns whether the question is with our TCP. Does nothing while the socket takes no more: what waits there has
+        to go first.
         """
         message = paramiko.Message()
         message.add_byte(cMSG_GLOBAL_REQUEST)
@@ -145,6 +146,8 @@ class SshTransport(paramiko.Transport):
             room.register(self.sock, select.POLLOUT)
             if room.poll(0):
                 self._send_user_message(message)
+                return True
+        return False
 
     def hang_up(self) -> None:
         """End the connection now. Returns at once; its thread then ends whatever is on it."""

@@ -11,7 +11,9 @@ from typing import Any, Final
 import asyncssh
 
 from vastproxy.services.tunnels import tcp
+from vastproxy.services.tunnels.delivery import Delivery
 from vastproxy.services.tunnels.fastpath import FastConnection
+from vastproxy.services.tunnels.liveness import Question
 
 #: OpenSSH answers it, with a failure (clientloop.c and serverloop.c, OpenSSH 9); so does everybody else (RFC 4254 §4).
 QUESTION: Final = b"keepalive@openssh.com"
@@ -32,6 +34,7 @@ class AsyncsshPulse:
         self._conn: Any = conn
         self._counts_itself = isinstance(conn, FastConnection)
         self._sock: tcp.Socket | None = conn.get_extra_info("socket")
+        self._delivery = Delivery(self._sock)
         self._sent = -1
         self._looks_left = 0
         self.doubt = doubt
@@ -75,7 +78,15 @@ class AsyncsshPulse:
         if self._sock is not None:
             tcp.give_up_after(self._sock, seconds)
 
+    def question(self) -> Question:
+        return self._delivery.look()
+
     def ask(self) -> None:
-        if self._conn._transport is not None:  # it has not ended
-            self._conn._global_request_waiters.append(self._nobody)
-            self._conn._send_global_request(QUESTION, want_reply=True)
+        conn = self._conn
+        if conn._transport is None:  # it has ended
+            return
+        conn._global_request_waiters.append(self._nobody)
+        conn._send_global_request(QUESTION, want_reply=True)
+        if conn._transport is not None:  # sending may end it
+            collected = conn.outbound_bytes if self._counts_itself else 0
+            self._delivery.asked(collected + conn._transport.get_write_buffer_size())

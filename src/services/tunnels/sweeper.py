@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from vastproxy.services.tasks import Tasks
-from vastproxy.services.tunnels.liveness import Act, Life, Rules, look, look_again
+from vastproxy.services.tunnels.liveness import Act, Life, Question, Rules, look, look_again
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,10 @@ class Pulse(Protocol):
 
     def retransmits(self, *, is_asked: bool) -> int:
         """See `tcp.retransmits`; may be 0 unread when nothing was sent lately and no question is open."""
+        ...
+
+    def question(self) -> Question:
+        """Where the first open question is; asked for in each look until it has arrived."""
         ...
 
     def ask(self) -> None:
@@ -131,6 +135,7 @@ class Sweeper:
                 is_busy=pulse.is_busy,
                 retransmits=pulse.retransmits(is_asked=life.owes_since is not None),
                 rules=self.rules,
+                question=Question.ARRIVED if life.has_arrived else pulse.question(),
             )
         if after is not life:
             self._lives[pulse] = after
