@@ -10,8 +10,8 @@ from vastproxy.services.tunnels.liveness import Question
 class Delivery:
     """Follows one question of a connection on its way: the first one that has not arrived.
 
-    A question has a place in the stream of bytes that we send, and has arrived when TCP acknowledges that place. A relay
-    that ends TCP on the way acknowledges in the other side's stead; what waits there is not seen.
+    A question has a place in the stream of bytes that we send, and has arrived when TCP acknowledges that place. A
+    relay that ends TCP on the way acknowledges in the other side's stead; what waits there is not seen.
     """
 
     __slots__ = ("_acked", "_acknowledged", "_place", "_queued", "_sock")

@@ -51,7 +51,11 @@ if sys.platform == "linux":
             return None
 
     def give_up_after(sock: Socket, seconds: float) -> None:
-        """Let the connection end with ETIMEDOUT when what is sent is not acknowledged for so long (tcp(7))."""
+        """Let the connection end with ETIMEDOUT when what is sent is not acknowledged for so long (tcp(7)).
+
+        It also ends one whose other side has no room for so long, and a little room now and then does not always
+        begin the count anew (seen with Linux 6.18).
+        """
         milliseconds = max(1, min(round(1000 * seconds), 2**31 - 1))
         with contextlib.suppress(OSError, ValueError):  # closed, or a sandbox whose TCP has no such limit
             sock.setsockopt(_PROTOCOL, socket.TCP_USER_TIMEOUT, milliseconds)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vastproxy.services.tunnels.liveness import Act, Life, NoSignOfLife, Rules, look, look_again
+from vastproxy.services.tunnels.liveness import Act, Life, NoSignOfLife, Question, Rules, look, look_again
 
 RULES = Rules(5, 2)
 INTERVALS = st.floats(0.05, 60)
@@ -15,9 +15,23 @@ COUNTS = st.integers(1, 5)
 
 
 def judged(
-    life: Life, now: float, *, received: int = 0, is_busy: bool = False, retransmits: int = 0
+    life: Life,
+    now: float,
+    *,
+    received: int = 0,
+    is_busy: bool = False,
+    retransmits: int = 0,
+    question: Question = Question.ARRIVED,
 ) -> tuple[Life, Act]:
-    return look(life, now, received=received, is_busy=is_busy, retransmits=retransmits, rules=RULES)
+    return look(
+        life,
+        now,
+        received=received,
+        is_busy=is_busy,
+        retransmits=retransmits,
+        rules=RULES,
+        question=question,
+    )
 
 
 @dataclass
@@ -32,7 +46,15 @@ class Course:
     believed: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
 
-    def look(self, after_s: float, *, received: int, is_busy: bool = False, retransmits: int = 0) -> Act:
+    def look(
+        self,
+        after_s: float,
+        *,
+        received: int,
+        is_busy: bool = False,
+        retransmits: int = 0,
+        question: Question = Question.ARRIVED,
+    ) -> Act:
         self.now += after_s
         was_doubted = self.life.is_doubted
         self.life, act = look(
@@ -42,6 +64,7 @@ class Course:
             is_busy=is_busy,
             retransmits=retransmits,
             rules=self.rules,
+            question=question,
         )
         if self.life.is_doubted is not was_doubted:
             (self.doubted if self.life.is_doubted else self.believed).append(self.now)
@@ -126,6 +149,66 @@ def test_a_doubted_connection_is_asked_like_a_busy_one() -> None:
     assert judged(doubted, 101, received=7)[1] is Act.ASK
 
 
+# ── on the way ─────────────────────────────────────────────────────────────────────────────────────
+
+STANDING, MOVING, ARRIVED = Question.STANDING, Question.MOVING, Question.ARRIVED
+
+
+@pytest.mark.parametrize(
+    ("way", "doubted", "ended"),
+    [
+        ([ARRIVED], [3], [11]),
+        ([STANDING], [3], [11]),
+        ([STANDING, STANDING, ARRIVED], [3], [11]),
+        (8 * [MOVING] + [ARRIVED], [7], [15]),
+        (8 * [MOVING] + [STANDING], [7], [15]),
+        (2 * [STANDING] + 2 * [MOVING] + [STANDING], [5], [13]),
+        (2 * [MOVING] + [ARRIVED] + [MOVING], [4], [12]),
+    ],
+    ids=[
+        "there",
+        "stuck",
+        "stuck, there",
+        "moves",
+        "moves, stuck",
+        "stuck, moves, stuck",
+        "there, others move",
+    ],
+)
+def test_an_answer_is_owed_from_when_the_question_stopped_moving(
+    way: list[Question], doubted: list[float], ended: list[float]
+) -> None:
+    """A busy connection, asked after 1 s. The last place of the question is where it stays."""
+    course = Course(RULES)
+    looks = iter(way)
+    while not course.ended:
+        question = next(looks, way[-1]) if course.asked else ARRIVED
+        course.look(RULES.period_s, received=0, is_busy=True, question=question)
+    assert (course.doubted, course.ended) == (doubted, ended)
+
+
+def test_a_doubt_that_came_of_standing_still_goes_when_it_moves_again() -> None:
+    """Unless TCP sends the same again and again."""
+    doubted = Life(7, 100, 101, 101, is_doubted=True, has_arrived=False)
+    assert not judged(doubted, 104, received=7, question=MOVING)[0].is_doubted
+    assert judged(doubted, 104, received=7, question=MOVING, retransmits=1)[0].is_doubted
+    assert judged(doubted, 104, received=7, question=STANDING)[0].is_doubted
+    assert judged(doubted, 104, received=7, question=ARRIVED)[0].is_doubted
+
+
+def test_nobody_asks_again_behind_a_question_that_moves() -> None:
+    moving = Life(7, 100, 101, 101, has_arrived=False)
+    assert judged(moving, 120, received=7, question=MOVING)[1] is Act.NONE
+    assert judged(moving, 120, received=7, question=STANDING)[1] is Act.ASK
+
+
+def test_each_silence_has_its_own_question() -> None:
+    """That the last one had arrived says nothing of the next."""
+    owing, _ = judged(Life(7, 100, 101, 101), 102, received=8)
+    assert owing.has_arrived
+    assert not judged(owing, 107, received=8)[0].has_arrived
+
+
 # ── when nobody has looked ─────────────────────────────────────────────────────────────────────────
 
 
@@ -133,7 +216,7 @@ def test_after_a_pause_nobody_is_judged_and_everybody_asked() -> None:
     dying = Life(7, 100, 105, 105, is_doubted=True)
     assert judged(dying, 4_000, received=7)[1] is Act.END, "without the pause"
     fresh, act = look_again(dying, 4_000, received=7)
-    assert (fresh, act) == (Life(7, 100, 4_000, 4_000, is_doubted=True), Act.ASK)
+    assert (fresh, act) == (Life(7, 100, 4_000, 4_000, is_doubted=True, has_arrived=False), Act.ASK)
     assert judged(fresh, 4_009.9, received=7)[1] is not Act.END
     assert judged(fresh, 4_010, received=7)[1] is Act.END
 
@@ -195,6 +278,62 @@ def test_a_connection_that_is_heard_in_time_is_never_doubted(
             assert course.look(rules.period_s, received=number, is_busy=is_busy) is not Act.END
         course.look(max(until - course.now, 0), received=number + 1, is_busy=is_busy)
     assert (course.doubted, course.ended) == ([], [])
+
+
+WAYS = st.lists(st.sampled_from(Question), max_size=60)
+
+
+def course_of(
+    rules: Rules, gaps: list[float], way: list[Question], rest: Question, *, is_busy: bool
+) -> Course:
+    """Silence until the end, in which the question goes that way and then stays where it is."""
+    course = Course(rules)
+    places = iter(way)
+    for gap in in_periods(rules, lambda number: gaps[number % len(gaps)]):
+        question = rest if course.life.has_arrived else next(places, rest)
+        if course.look(gap, received=0, is_busy=is_busy, question=question) is Act.END:
+            return course
+    raise AssertionError("it was never given up")
+
+
+@given(interval_s=INTERVALS, count=COUNTS, gaps=GAPS, way=WAYS, is_busy=st.booleans())
+def test_a_stream_that_stands_still_changes_nothing(
+    interval_s: float, count: int, gaps: list[float], way: list[Question], is_busy: bool
+) -> None:
+    """Asked, doubted and dead at the same looks as where nobody knows what has arrived, in whatever way it does."""
+    rules = Rules(interval_s, count)
+    stuck = [STANDING if question is MOVING else question for question in way]
+    course = course_of(rules, gaps, stuck, STANDING, is_busy=is_busy)
+    known = course_of(rules, gaps, [], ARRIVED, is_busy=is_busy)
+    assert (course.asked, course.doubted, course.ended) == (known.asked, known.doubted, known.ended)
+
+
+@given(interval_s=INTERVALS, count=COUNTS, gaps=GAPS, is_busy=st.booleans())
+def test_a_stream_that_moves_is_never_doubted(
+    interval_s: float, count: int, gaps: list[float], is_busy: bool
+) -> None:
+    """However seldom looks come, and however long nothing else does."""
+    rules = Rules(interval_s, count)
+    course = Course(rules)
+    for gap, _ in zip(
+        in_periods(rules, lambda number: 3 * gaps[number % len(gaps)]), range(300), strict=False
+    ):
+        course.look(gap, received=0, is_busy=is_busy, question=MOVING)
+    assert (course.doubted, course.ended, len(course.asked) <= 1) == ([], [], True)
+
+
+@given(interval_s=INTERVALS, count=COUNTS, gaps=GAPS, moves=st.integers(0, 60), is_busy=st.booleans())
+def test_what_arrives_after_the_question_delays_nothing(
+    interval_s: float, count: int, gaps: list[float], moves: int, is_busy: bool
+) -> None:
+    """From its arrival on the old rules hold, counted from the last look at which it moved."""
+    rules = Rules(interval_s, count)
+    course = course_of(rules, gaps, [*moves * [MOVING], ARRIVED], MOVING, is_busy=is_busy)
+    [doubted_at], [ended_at] = course.doubted, course.ended
+    assert course.life.owes_since is not None
+    slack_s = 2 * rules.period_s * 1.001
+    assert rules.answer_s * 0.999 <= doubted_at - course.life.owes_since <= rules.answer_s + slack_s
+    assert rules.death_s * 0.999 <= ended_at - course.life.owes_since <= rules.death_s + slack_s
 
 
 LOOKS = st.lists(

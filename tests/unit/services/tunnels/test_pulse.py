@@ -8,6 +8,7 @@ from typing import Any, cast
 import asyncssh
 import pytest
 
+from vastproxy.services.tunnels.liveness import Question
 from vastproxy.services.tunnels.pulse import QUESTION, AsyncsshPulse
 
 
@@ -19,12 +20,22 @@ class FakeSocket:
         self.readings = 0
         self.options: list[tuple[int, int, int]] = []
 
+    def fileno(self) -> int:
+        return -1
+
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
         self.readings += 1
         return bytes((1, 0, self.sent_again, 0, 0, 0, 0, 0))[:size]
 
     def setsockopt(self, level: int, option: int, value: int, /) -> None:
         self.options.append((level, option, value))
+
+
+class FakeTransport:
+    unwritten = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unwritten
 
 
 class FakeConnection:
@@ -35,7 +46,7 @@ class FakeConnection:
         self._send_seq = self._recv_seq = 0
         self._packet = self._inpbuf = b""
         self._channels: dict[int, object] = {}
-        self._transport: object | None = object()
+        self._transport: FakeTransport | None = FakeTransport()
         self._global_request_waiters: list[asyncio.Future[object]] = []
         self.requests: list[tuple[bytes, bool]] = []
 
@@ -45,6 +56,8 @@ class FakeConnection:
 
     def _send_global_request(self, request: bytes, *, want_reply: bool) -> None:
         self.requests.append((request, want_reply))
+        if self._transport is not None:
+            self._transport.unwritten += len(request)
 
 
 def pulse_of(conn: FakeConnection) -> AsyncsshPulse:
@@ -106,6 +119,39 @@ async def test_a_question_waits_for_nobody() -> None:
     pulse.ask()
     assert conn.requests == 2 * [(QUESTION, True)]
     assert [waiter.cancelled() for waiter in conn._global_request_waiters] == [True, True]
+    assert pulse.question() is Question.ARRIVED, "where nobody knows better"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says it")
+async def test_a_question_has_not_arrived_while_it_stands_in_the_transports_buffer() -> None:
+    """Behind what our TCP holds."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as ours,
+    ):
+        conn = FakeConnection(cast(Any, ours))
+        pulse = pulse_of(conn)
+        pulse.ask()
+        assert pulse.question() is Question.STANDING
+        ours.sendall(b"some of")
+        async with asyncio.timeout(5):
+            while (question := pulse.question()) is Question.STANDING:
+                await asyncio.sleep(0)
+        assert question is Question.MOVING
+        ours.sendall(QUESTION)
+        async with asyncio.timeout(5):
+            while pulse.question() is not Question.ARRIVED:
+                await asyncio.sleep(0)
+
+
+async def test_a_connection_that_ends_as_it_is_asked_is_asked_no_more() -> None:
+    class Ending(FakeConnection):
+        def _send_global_request(self, request: bytes, *, want_reply: bool) -> None:
+            self._transport = None
+
+    pulse = pulse_of(Ending(FakeSocket()))
+    pulse.ask()
+    assert pulse.question() is Question.ARRIVED
 
 
 async def test_somebody_waits_unless_all_channels_are_watched() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from vastproxy.services.tunnels.liveness import Question
 from vastproxy.services.tunnels.sweeper import Sweeper, clock
 
 
@@ -14,6 +15,8 @@ class FakePulse:
     received: int = 0
     is_busy: bool = False
     sent_again: int = 0
+    where: Question = Question.ARRIVED
+    searches: int = 0
     events: list[str] = field(default_factory=list)
     readings: list[bool] = field(default_factory=list)
     lost: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -21,6 +24,10 @@ class FakePulse:
     def retransmits(self, *, is_asked: bool) -> int:
         self.readings.append(is_asked)
         return self.sent_again
+
+    def question(self) -> Question:
+        self.searches += 1
+        return self.where
 
     def ask(self) -> None:
         self.events.append("asked")
@@ -71,6 +78,21 @@ async def test_tcp_is_told_whether_a_question_is_open() -> None:
     await hands.after(5.5)
     assert pulse.readings == [False] * 10 + [True]
     await hands.sweeper.aclose()
+
+
+async def test_a_question_is_looked_for_until_it_has_arrived() -> None:
+    """And only then: a look at an idle connection, and at one that owes an answer, costs nothing."""
+    pulse = FakePulse(is_busy=True, where=Question.MOVING)
+    hands = Hands(pulse)
+    await hands.after(1)
+    assert (pulse.events, pulse.searches) == (["asked"], 0)
+    await hands.after(60)
+    assert (pulse.events, pulse.searches) == (["asked"], 120)
+    pulse.where = Question.ARRIVED
+    await hands.after(9.5)
+    assert (pulse.events, pulse.searches) == (["asked", "asked", "doubted", "asked"], 121)
+    await hands.after(0.5)
+    assert pulse.events[-1] == "dead after 71 s"
 
 
 async def test_a_machine_that_slept_accuses_nobody() -> None:
