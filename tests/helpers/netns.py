@@ -56,8 +56,7 @@ class Namespace:
         self._cable = f"vp{os.getpid()}h{number}"
         self._far_end = f"vp{os.getpid()}g{number}"
         network = (198 << 24) + (18 << 16) + 4 * (os.getpid() % 512 * _NETWORKS_EACH + number)
-        self.our_address = _dotted(network + 1)
-        """Where the host reaches us."""
+        self._our_address = _dotted(network + 1)
         self.address = _dotted(network + 2)
         """Where the host is reached."""
 
@@ -92,12 +91,6 @@ class Namespace:
         _run("tc", "qdisc", "replace", "dev", self._cable, *loss)
         _run("tc", "-netns", self.name, "qdisc", "replace", "dev", self._far_end, *loss)
 
-    def slow(self, bytes_per_s: int) -> None:
-        """Carry so much at most to the host; what is sent faster waits on our side. Raises NoNamespace where the kernel
-        has no tbf."""
-        line = ("tbf", "rate", f"{8 * bytes_per_s}bit", "burst", "3000", "limit", "1000000")
-        _run("tc", "qdisc", "replace", "dev", self._cable, "root", *line)
-
     def reboot(self) -> None:
         """The same address on a host that has just started: no process of the old one can be reached, and what
         comes for its connections is answered by a reset."""
@@ -107,7 +100,7 @@ class Namespace:
     def _create(self) -> None:
         _ip("netns", "add", self.name)
         _ip("link", "add", self._cable, "type", "veth", "peer", "name", self._far_end, "netns", self.name)
-        _ip("address", "add", f"{self.our_address}/30", "dev", self._cable)
+        _ip("address", "add", f"{self._our_address}/30", "dev", self._cable)
         _ip("link", "set", self._cable, "up")
         _ip("-netns", self.name, "address", "add", f"{self.address}/30", "dev", self._far_end)
         _ip("-netns", self.name, "link", "set", "lo", "up")
