@@ -113,7 +113,7 @@ async def test_tcp_gives_up_what_is_not_acknowledged(host: Namespace, far_sshd: 
 async def test_a_tunnel_has_that_limit(host: Namespace, far_sshd: Sshd) -> None:
     async with far_tunnel(host, far_sshd, interval_s=2) as tunnel:
         sock = tunnel._conn.get_extra_info("socket")
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2 * (COUNT + 1) * 1000
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 4 * 2 * (COUNT + 1) * 1000
 
 
 async def test_closing_does_not_wait_for_vanished_packets(host: Namespace, far_sshd: Sshd) -> None:

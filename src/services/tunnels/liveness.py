@@ -74,8 +74,9 @@ class Rules:
         self.period_s = min(_PERIOD_S, interval_s / _LOOKS)
         #: Looks that are further apart than this conclude nothing.
         self.late_s = 2 * self.period_s + min(_LATE_S, self.death_s / 2)
-        #: How long TCP may keep trying to deliver something.
-        self.unacknowledged_s = interval_s * (count + 1)
+        #: How long TCP may keep trying to deliver something. New work is kept away by doubt long before; and behind a
+        #: slow relay Linux counts the time in which the window is shut, though data moves (see `tcp.give_up_after`).
+        self.unacknowledged_s = 4 * interval_s * (count + 1)
 
 
 class Life(NamedTuple):
