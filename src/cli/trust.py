@@ -13,7 +13,8 @@ from vastproxy.errors import VastproxyError
 from vastproxy.services.tunnels.base import Path
 from vastproxy.services.tunnels.hostcheck import LOOK_INSIDE, when
 from vastproxy.services.tunnels.hostkeys import HostKeyPins, pins_path
-from vastproxy.services.tunnels.pins import Change
+from vastproxy.services.tunnels.pinfile import read_book
+from vastproxy.services.tunnels.pins import Change, UnreadablePins
 from vastproxy.services.tunnels.publickey import printable, shown
 from vastproxy.settings import SettingsError, load
 
@@ -56,9 +57,13 @@ def trust(
 
 async def refused_keys(file: FilePath, instance_id: int, path: Path | None) -> tuple[Change, ...]:
     """The changed keys of the instance that wait to be accepted. Raises NothingTrusted when there are none."""
-    pins = HostKeyPins(file)
-    await pins.refresh()
-    changes = tuple(one for one in pins.changes(instance_id) if path in (None, one.path))
+    try:
+        book = await asyncio.to_thread(read_book, file)
+    except OSError as exc:
+        raise NothingTrusted(f"{file} cannot be used: {exc.strerror or exc}") from None
+    except UnreadablePins as exc:
+        raise NothingTrusted(f"{file} does not hold pinned host keys ({exc})") from None
+    changes = tuple(one for one in book.changes(instance_id) if path in (None, one.path))
     if not changes:
         where = "" if path is None else f" on its {path} path"
         raise NothingTrusted(

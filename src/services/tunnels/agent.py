@@ -4,6 +4,7 @@ The agent signs, the private keys never come here. Its protocol is draft-ietf-ss
 OpenSSH's ssh-agent 9.2 and asyncssh 2.24.
 """
 
+import asyncio
 import socket
 import struct
 import time
@@ -20,6 +21,9 @@ from vastproxy.services.tunnels.publickey import PublicKey, parse_blob, printabl
 
 #: How long an agent may take to list its keys. One in this machine takes a millisecond, a forwarded one a round trip.
 LIST_LIMIT_S = 3.0
+#: How long it may take to sign, as a person may have to confirm it: less than a login may take as a whole, so that the
+#: reason is known when it fails.
+SIGN_LIMIT_S = 8.0
 #: Longest answer that OpenSSH's agent sends (AGENT_MAX_LEN).
 MAX_ANSWER_BYTES = 256 * 1024
 
@@ -70,22 +74,37 @@ class AgentSession:
     `trouble` says afterwards whether it was the agent on which a login failed.
     """
 
-    def __init__(self, socket_path: Path, wanted: Collection[PublicKey]) -> None:
+    def __init__(
+        self,
+        socket_path: Path,
+        wanted: Collection[PublicKey],
+        *,
+        list_limit_s: float = LIST_LIMIT_S,
+        sign_limit_s: float = SIGN_LIMIT_S,
+    ) -> None:
         """Offer those of the `wanted` keys that the agent holds now, in the order of `wanted`."""
         self._socket_path = socket_path
         self._wanted = tuple(wanted)
-        self._client = _Client(str(socket_path))
+        self._list_limit_s = list_limit_s
+        self._client = _Client(str(socket_path), sign_limit_s)
         self.keys: Sequence[asyncssh.SSHKeyPair] = ()
 
     async def __aenter__(self) -> Self:
-        """Raises AgentUnusable when the agent is gone or holds none of the keys any more."""
+        """Raises AgentUnusable when the agent is gone or silent, or holds none of the keys any more."""
+        limit = asyncio.timeout(self._list_limit_s)
         try:
             blobs = [key.blob for key in self._wanted]
-            held = {pair.key_public_data: pair for pair in await self._client.get_keys(blobs)}
+            async with limit:
+                held = {pair.key_public_data: pair for pair in await self._client.get_keys(blobs)}
         except (OSError, ValueError) as exc:
             await self._end()
+            why = (
+                f"within {self._list_limit_s:g} s"
+                if limit.expired()
+                else f"({printable(str(exc)) or 'ended'})"
+            )
             raise AgentUnusable(
-                f"the ssh-agent at {self._socket_path} does not answer ({printable(str(exc)) or type(exc).__name__}); "
+                f"the ssh-agent at {self._socket_path} does not answer {why}; "
                 "start it again and add the key with ssh-add"
             ) from None
         except BaseException:
@@ -129,8 +148,9 @@ class AgentSession:
 class _Client(asyncssh.SSHAgentClient):
     """asyncssh takes a refused signature for a key that the server does not know; this keeps the difference."""
 
-    def __init__(self, agent_path: str) -> None:
+    def __init__(self, agent_path: str, sign_limit_s: float) -> None:
         super().__init__(agent_path)
+        self._sign_limit_s = sign_limit_s
         #: The fingerprints of the key that it refused to sign with, and of the one it is asked about.
         self.refused = ""
         self.signing = ""
@@ -139,7 +159,12 @@ class _Client(asyncssh.SSHAgentClient):
         shown = str(parse_blob(key_blob))
         self.signing = shown
         try:
-            signature = await super().sign(key_blob, data, flags)
+            async with asyncio.timeout(self._sign_limit_s):
+                signature = await super().sign(key_blob, data, flags)
+        except TimeoutError:
+            self.close()  # an answer that still comes must not be taken for that to another question
+            await self.wait_closed()
+            raise ValueError("it has not signed in time") from None
         except ValueError:
             self.refused, self.signing = shown, ""
             raise

@@ -111,6 +111,8 @@ class _PinCheck:
         self._address = address
         self._key = ""
         self._verdict = Verdict.SAME
+        #: What was pinned when the key was found to be another one.
+        self._pin: Pin | None = None
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -120,6 +122,7 @@ class _PinCheck:
     def accepts(self, key: str) -> bool:
         self._key = key
         self._verdict = self._pins.check(self._target.identity, self._address.path, key)
+        self._pin = self._pins.pin(self._target.identity, self._address.path)
         return self._verdict is not Verdict.CHANGED
 
     async def confirm(self) -> None:
@@ -127,19 +130,19 @@ class _PinCheck:
             return
         identity, path = self._target.identity, self._address.path
         self._verdict = await self._pins.trust(identity, path, self._key)
+        self._pin = self._pins.pin(identity, path)
         if (refusal := await self.refusal()) is not None:  # another process was first, and saw another key
             raise refusal
         note = first_sight(path, self._pins.sibling(identity, path, self._key))
         logger.info("%s: host key %s pinned at first sight%s", self._who, shown(self._key), note)
 
     async def refusal(self) -> HostKeyRefused | None:
-        identity, path = self._target.identity, self._address.path
-        pin = self._pins.pin(identity, path)
-        if self._verdict is not Verdict.CHANGED or not self._key or pin is None:
+        if self._verdict is not Verdict.CHANGED or self._pin is None:
             return None
+        identity, path = self._target.identity, self._address.path
         sibling = self._pins.sibling(identity, path, self._key)
         await self._pins.refuse(identity, path, self._key, address=_host_port(self._address))
-        message = changed_text(self._who, self._target.instance_id, path, pin, self._key, sibling)
+        message = changed_text(self._who, self._target.instance_id, path, self._pin, self._key, sibling)
         return HostKeyRefused(message, path=path, presented=self._key)
 
     @property

@@ -58,6 +58,8 @@ class HostKeyPins:
         #: What was pinned or refused but could not be written.
         self._unsaved = PinBook()
         self._writing = asyncio.Lock()
+        #: How often this process has changed the book.
+        self._edits = 0
         self._warned = False
 
     def __repr__(self) -> str:
@@ -87,16 +89,18 @@ class HostKeyPins:
         """Read what other processes pinned, accepted or forgot. Never raises: an unusable file is a warning."""
         if self._path is None:
             return
+        edits = self._edits
         try:
             book = await asyncio.to_thread(read_book, self._path)
         except OSError as exc:
             self._warn(exc)
             return
         except UnreadablePins:
-            # Under the lock it is moved aside, and only if it is still unreadable.
-            await self._change(lambda stored: stored)
+            # Under the lock it is moved aside, and only if it is still unreadable. What we know is not lost by that.
+            await self._change(self._book.merged)
             return
-        self._book = book.merged(self._unsaved)
+        if edits == self._edits:  # else what was read may be older than what we have written meanwhile
+            self._book = book.merged(self._unsaved)
 
     async def trust(self, identity: str, path: Path, key: str) -> Verdict:
         """Pin `key` unless another one is pinned. CHANGED means that the other one stays.
@@ -182,13 +186,15 @@ class HostKeyPins:
             return True
         async with self._writing:
             try:
-                self._book = await self._store(self._path, lambda stored: edit(stored.merged(self._unsaved)))
+                book = await self._store(self._path, lambda stored: edit(stored.merged(self._unsaved)))
             except OSError as exc:
                 self._warn(exc)
                 before, self._book = self._book, edit(self._book)
                 self._unsaved = self._unsaved.common(self._book).merged(self._book.news(before))
                 return False
-            self._unsaved = PinBook()
+            finally:
+                self._edits += 1
+            self._book, self._unsaved = book, PinBook()
             return True
 
     async def _store(self, path: FilePath, edit: Callable[[PinBook], PinBook]) -> PinBook:

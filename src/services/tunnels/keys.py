@@ -5,6 +5,7 @@ an offer; keys of an agent are borrowed from it each time, as it may have been s
 """
 
 import logging
+import os
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -95,7 +96,9 @@ class ClientKeys:
         if first.path is None:
             telltale = first.public.rstrip("=")[-_TELLTALE_CHARS:]
             return f'vastai attach ssh {target.instance_id} "$(ssh-add -L | grep -F {telltale})"'
-        return f'vastai attach ssh {target.instance_id} "$(cat {first.name}.pub)"'
+        beside = first.path.with_name(f"{first.path.name}.pub")
+        show = f"cat {first.name}.pub" if os.path.isfile(beside) else f"ssh-keygen -y -f {first.name}"
+        return f'vastai attach ssh {target.instance_id} "$({show})"'
 
     def offer(self) -> "KeyOffer":
         """The keys for one login, as a context manager that is held until the login has ended."""
@@ -177,7 +180,7 @@ def _defaults(home: Path | None, access: KeyAccess) -> ClientKeys:
     keys: list[PrivateKey] = []
     failures: list[SettingsError] = []
     locked: list[Path] = []
-    for path in filter(Path.exists, candidates):
+    for path in filter(_is_there, candidates):
         try:
             keys.append(access.read(path, what=_DEFAULT))
         except SettingsError as exc:
@@ -196,6 +199,17 @@ def _defaults(home: Path | None, access: KeyAccess) -> ClientKeys:
     if locked and (typed := access.ask(locked[0], what=_DEFAULT)) is not None:
         return _of_files([typed], home)
     raise SettingsError("; ".join(map(str, failures)) if failures else _none_found(home, no_agent))
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file, also one that cannot be read: who reads it learns why."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _none_found(home: Path | None, no_agent: str) -> str:

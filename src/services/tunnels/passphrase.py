@@ -34,5 +34,7 @@ def terminal_prompt(stdin: TextIO | None = None, stderr: TextIO | None = None) -
                 return getpass.getpass(text, stream=stream)
             except getpass.GetPassWarning:
                 raise EOFError("the terminal cannot hide what is typed") from None
+            except UnicodeDecodeError:  # whose message shows what was typed
+                raise EOFError("what was typed is not text in the terminal's encoding") from None
 
     return ask

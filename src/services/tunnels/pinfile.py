@@ -6,9 +6,11 @@ All functions block for a moment: call them in a thread.
 """
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path as FilePath
@@ -22,9 +24,13 @@ MAX_FILE_BYTES = 16 << 20
 
 
 def read_book(path: FilePath) -> PinBook:
-    """What is stored; nothing where there is no file. Raises OSError or UnreadablePins."""
+    """What is stored; nothing where there is no file.
+
+    Raises UnreadablePins, and OSError where the file cannot be used, also because others may have written it.
+    """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
+            _require_ours(os.fstat(file.fileno()))
             content = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         return PinBook()
@@ -64,10 +70,25 @@ def edit_book(path: FilePath, edit: Callable[[PinBook], PinBook]) -> PinBook:
         return edited
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for a writer where a named pipe is in this place."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _require_ours(status: os.stat_result) -> None:
+    """Who can write this file decides which machines are trusted. Raises PermissionError."""
+    if not stat.S_ISREG(status.st_mode):
+        raise PermissionError(errno.EPERM, "it is not a regular file")
+    if status.st_uid not in (os.geteuid(), 0):
+        raise PermissionError(errno.EPERM, f"it belongs to another user, {status.st_uid}")
+    if status.st_mode & stat.S_IWOTH:
+        raise PermissionError(errno.EPERM, "everybody may write it; run: chmod 600")
+
+
 @contextlib.contextmanager
 def _locked(path: FilePath) -> Iterator[None]:
     """Hold the lock file; the kernel releases it with the descriptor, also when we are killed."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

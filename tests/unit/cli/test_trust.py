@@ -1,6 +1,7 @@
 """`vastproxy trust`, on a file of pinned host keys."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path as FilePath
 
@@ -112,6 +113,22 @@ def test_nothing_to_trust_is_an_error_that_names_the_file(
     assert str(result.exception).startswith(message)
     assert str(file) in str(result.exception)
     assert result.exception.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"{", "does not hold pinned host keys"), (None, "cannot be used: Is a directory")],
+)
+def test_a_file_that_cannot_be_used_is_an_error_and_stays_as_it_is(
+    run_trust: Trust, file: FilePath, content: bytes | None, message: str
+) -> None:
+    """Looking changes nothing; a proxy that runs has better reasons to decide about it."""
+    file.parent.mkdir(parents=True)
+    file.mkdir() if content is None else file.write_bytes(content)
+    result = run_trust("7", "--yes")
+    assert isinstance(result.exception, NothingTrusted)
+    assert message in str(result.exception)
+    assert os.listdir(file.parent) == [file.name]
 
 
 def test_a_key_that_changed_again_meanwhile_is_not_trusted(workplace: FilePath, file: FilePath) -> None:

@@ -99,6 +99,20 @@ async def test_a_session_that_is_cancelled_while_the_agent_is_silent_leaves_noth
             await AgentSession(agent.socket, [KEY]).__aenter__()
 
 
+async def test_a_silent_agent_is_named_in_time(tmp_path: Path) -> None:
+    """Before the login as a whole runs out of time, and what it says later is not taken for another answer."""
+    with SaidAgent(tmp_path / "mute", None) as agent:
+        silent = pytest.raises(AgentUnusable, match=r"does not answer within 0\.05 s; start it again")
+        with silent:
+            await AgentSession(agent.socket, [KEY], list_limit_s=0.05).__aenter__()
+    with SaidAgent(tmp_path / "slow", identities((KEY.blob, b"y")), None) as agent:
+        async with AgentSession(agent.socket, [KEY], sign_limit_s=0.05) as session:
+            with pytest.raises(ValueError, match="not signed in time"):
+                await sign(session)
+            assert f"had not signed with {KEY} yet" in (session.trouble or "")
+    assert len(agent.requests) == 2
+
+
 async def sign(session: AgentSession) -> bytes:
     [pair] = session.keys
     signature: bytes = await pair.sign_async(b"data")  # type: ignore[attr-defined]

@@ -38,7 +38,7 @@ def test_a_refused_key_names_the_key_and_the_command_that_attaches_it() -> None:
     assert isinstance(error, TunnelRefused)
     assert str(error) == (
         "instance 123 (direct 192.0.2.7:41022) does not accept the key ~/.ssh/id_ed25519; "
-        'attach it with: vastai attach ssh 123 "$(cat ~/.ssh/id_ed25519.pub)"'
+        'attach it with: vastai attach ssh 123 "$(ssh-keygen -y -f ~/.ssh/id_ed25519)"'
     )
     assert "for user ubuntu" in str(explain(asyncssh.PermissionDenied("no"), user="ubuntu"))
 

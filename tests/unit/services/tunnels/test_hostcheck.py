@@ -114,6 +114,16 @@ async def test_a_key_that_another_process_pinned_meanwhile_counts(tmp_path: File
         await check.confirm()
 
 
+async def test_a_refused_key_stays_refused_when_its_pin_goes_meanwhile() -> None:
+    """Another login or the API may drop the pin between the key's refusal and its report."""
+    pins = at(1_767_225_600)
+    await seen(pins, A)
+    check = await PinnedHostKeys(pins).begin(TARGET, DIRECT)
+    assert not check.accepts(B)
+    await pins.recycled("7@1800000000")
+    assert shown(A) in str(await check.refusal())
+
+
 async def listed(tmp_path: FilePath, text: str) -> ListedHostKeys:
     path = tmp_path / "known hosts"
     path.write_text(text)

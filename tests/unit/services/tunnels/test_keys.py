@@ -67,7 +67,16 @@ def test_every_usable_default_key_is_offered_in_openssh_order(tmp_path: Path) ->
     keys = load_client_keys(TunnelSettings(), home=tmp_path)
     assert [key.path for key in keys.keys] == [tmp_path / ".ssh" / "id_ed25519", tmp_path / ".ssh" / "id_rsa"]
     assert str(keys) == "~/.ssh/id_ed25519 or ~/.ssh/id_rsa"
+    assert keys.attach_hint(TARGET) == 'vastai attach ssh 123 "$(ssh-keygen -y -f ~/.ssh/id_ed25519)"'
+    (tmp_path / ".ssh" / "id_ed25519.pub").write_text(keys.keys[0].public)
     assert keys.attach_hint(TARGET) == 'vastai attach ssh 123 "$(cat ~/.ssh/id_ed25519.pub)"'
+
+
+def test_default_keys_in_a_place_that_cannot_be_looked_at_say_so(tmp_path: Path) -> None:
+    """A link that leads to itself stops even root."""
+    (tmp_path / ".ssh").symlink_to(tmp_path / ".ssh")
+    with pytest.raises(SettingsError, match=r"id_ed25519 cannot be read: Too many levels of symbolic links"):
+        load_client_keys(TunnelSettings(), home=tmp_path)
 
 
 def test_an_unusable_default_key_is_a_warning_while_another_one_works(
@@ -98,7 +107,7 @@ def test_no_key_at_all_says_how_to_make_one(tmp_path: Path, has_home: bool) -> N
 def test_a_tilde_means_home_and_odd_names_are_quoted(tmp_path: Path) -> None:
     write_key(tmp_path / "my keys" / "id")
     keys = load_client_keys(TunnelSettings(key_path="~/my keys/id"), home=tmp_path)
-    assert keys.attach_hint(TARGET) == "vastai attach ssh 123 \"$(cat ~/'my keys/id'.pub)\""
+    assert keys.attach_hint(TARGET) == "vastai attach ssh 123 \"$(ssh-keygen -y -f ~/'my keys/id')\""
     assert str(load(tmp_path / "my keys" / "id")) == f"'{tmp_path}/my keys/id'"
 
 
