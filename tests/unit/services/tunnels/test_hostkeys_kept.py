@@ -52,6 +52,7 @@ async def test_a_look_at_the_file_does_not_undo_what_is_pinned_meanwhile(tmp_pat
     asyncio.get_running_loop().set_default_executor(executor)
     async with asyncio.TaskGroup() as group:
         looking = group.create_task(pins.refresh())
+        await asyncio.sleep(0)  # it is the first to go to a thread
         await asyncio.to_thread(executor.done.wait, 10)
         await pins.trust("7@1", Path.DIRECT, "A")
         executor.gate.set()
