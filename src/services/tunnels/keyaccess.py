@@ -56,9 +56,10 @@ class KeyAccess:
                 return read_private_key(path, what=what, passphrase=typed)
             except WrongPassphrase:
                 continue
-            except EOFError:
+            except EOFError as exc:
+                why = f" ({exc})" if str(exc) else ""
                 raise SettingsError(
-                    f"{what}: {path} is protected by a passphrase, and none was typed"
+                    f"{what}: {path} is protected by a passphrase, and none was typed{why}"
                 ) from None
         raise SettingsError(
             f"{what}: {path} is protected by a passphrase, and it was typed wrong {MAX_TRIES} times"

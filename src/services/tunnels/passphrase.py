@@ -35,6 +35,10 @@ def terminal_prompt(stdin: TextIO | None = None, stderr: TextIO | None = None) -
             except getpass.GetPassWarning:
                 raise EOFError("the terminal cannot hide what is typed") from None
             except UnicodeDecodeError:  # whose message shows what was typed
-                raise EOFError("what was typed is not text in the terminal's encoding") from None
+                stream.write("\n")
+                raise EOFError("it is not text in the terminal's encoding") from None
+            except (EOFError, KeyboardInterrupt):
+                stream.write("\n")  # what is said next begins its own line
+                raise
 
     return ask
