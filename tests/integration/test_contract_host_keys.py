@@ -35,7 +35,7 @@ async def test_a_changed_host_key_is_refused_before_the_login(
     assert sshd.log.count("Accepted publickey") == logins
     async with tunnel_of(ours, relay(sshd.port)):
         pass
-    await pins.forget(7)
+    await pins.recycled("7@1700000001")
     async with tunnel_of(ours, address):
         pass
 

@@ -1,4 +1,4 @@
-"""Whom a running proxy trusts, with real parts: `vastproxy serve`, `vastproxy trust`, OpenSSH's sshd and ssh-keyscan."""
+"""Whom a running proxy trusts, with real parts: `vastproxy serve` and `trust`, OpenSSH's sshd and ssh-keyscan."""
 
 import asyncio
 import json

@@ -263,7 +263,7 @@ async def test_every_kind_of_client_key_logs_in(sshd: Sshd, tmp_path: FilePath, 
     await tunnel.close()
 
 
-async def test_a_changed_host_key_is_refused_loudly_until_it_is_forgotten(
+async def test_a_changed_host_key_is_refused_loudly_until_it_is_recycled(
     sshd: Sshd, tmp_path: FilePath
 ) -> None:
     """The pin holds across a restart of the proxy (a new engine on the same file), and per path."""
@@ -279,7 +279,7 @@ async def test_a_changed_host_key_is_refused_loudly_until_it_is_forgotten(
         await engine.connect(target_for(address), address)
     over_relay = relay(sshd.port)
     await (await engine.connect(target_for(over_relay), over_relay)).close()
-    assert await pins.forget(7) == 2
+    assert await pins.recycled("7@1700000001") == 2
     await (await engine.connect(target_for(address), address)).close()
 
 

@@ -156,23 +156,16 @@ class HostKeyPins:
             )
         return accepted
 
-    async def forget(self, instance_id: int) -> int:
-        """Drop what is known of an instance that was recycled or destroyed. Returns how many pins there were."""
-        return await self._drop(lambda book: book.without(instance_id))
-
     async def recycled(self, identity: str) -> int:
         """Drop what is known of the predecessors of `identity`, once the API shows that it took their place.
 
         Returns how many pins there were.
         """
-        return await self._drop(lambda book: book.without_predecessors(identity))
-
-    async def _drop(self, edit: Callable[[PinBook], PinBook]) -> int:
         gone = 0
 
         def drop(stored: PinBook) -> PinBook:
             nonlocal gone
-            rest = edit(stored)
+            rest = stored.without_predecessors(identity)
             gone = len(stored) - len(rest)
             return rest
 

@@ -167,13 +167,12 @@ class PinBook:
             self.pins, _bounded(self.refused, at, entry, limit=limit, age=lambda refused: refused.seen)
         )
 
-    def without(self, instance_id: int) -> "PinBook":
-        """A book without the pins and refused keys of every identity of this instance."""
-        return self._only(lambda identity: not _is_of(identity, instance_id))
-
     def without_predecessors(self, identity: str) -> "PinBook":
         """A book without the identities that `identity` took the place of: of the same id, not started later."""
-        return self._only(lambda other: not is_predecessor(other, identity))
+        return PinBook(
+            {at: pin for at, pin in self.pins.items() if not is_predecessor(at[0], identity)},
+            {at: one for at, one in self.refused.items() if not is_predecessor(at[0], identity)},
+        )
 
     def merged(self, other: "PinBook") -> "PinBook":
         """Both books; where they disagree, `other` counts."""
@@ -211,12 +210,6 @@ class PinBook:
             for (identity, path), one in sorted(self.refused.items(), key=lambda item: item[0])
         ]
         return json.dumps({"version": FORMAT_VERSION, "pins": pins, "refused": refused}, indent=1) + "\n"
-
-    def _only(self, wanted: Callable[[str], bool]) -> "PinBook":
-        return PinBook(
-            {at: pin for at, pin in self.pins.items() if wanted(at[0])},
-            {at: one for at, one in self.refused.items() if wanted(at[0])},
-        )
 
 
 def is_predecessor(identity: str, of: str) -> bool:

@@ -38,7 +38,7 @@ async def test_without_a_file_pins_live_in_memory() -> None:
     assert await pins.trust("7@1", Path.DIRECT, "B") is Verdict.CHANGED
     assert pins.pinned("7@1", Path.DIRECT) == "A"
     assert repr(pins) == "<HostKeyPins in memory pins=1>"
-    assert await pins.forget(7) == 1
+    assert await pins.recycled("7@2") == 1
     assert pins.check("7@1", Path.DIRECT, "B") is Verdict.NEW
 
 
@@ -78,13 +78,13 @@ async def test_what_another_proxy_pinned_counts_even_if_we_have_not_seen_it(file
     assert ours.pinned("7@1", Path.DIRECT) == "A"
 
 
-async def test_what_another_process_forgot_is_forgotten(file: FilePath) -> None:
+async def test_what_another_process_dropped_is_dropped(file: FilePath) -> None:
     ours = HostKeyPins(file)
     await ours.trust("7@1", Path.DIRECT, "A")
-    assert await HostKeyPins(file).forget(7) == 1
+    assert await HostKeyPins(file).recycled("7@2") == 1
     await ours.refresh()
     assert ours.pinned("7@1", Path.DIRECT) is None
-    assert await ours.forget(7) == 0
+    assert await ours.recycled("7@2") == 0
 
 
 def put(file: FilePath, content: bytes) -> None:
@@ -124,7 +124,7 @@ async def test_where_nothing_can_be_written_pins_live_in_memory_with_one_warning
     assert pins.pinned("7@1", Path.DIRECT) == "A"
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "cannot be kept" in caplog.text
-    await pins.forget(7)
+    await pins.recycled("7@2")
     assert pins.pinned("7@1", Path.DIRECT) is None
     assert pins.pinned("8@1", Path.DIRECT) == "C"
 
@@ -241,7 +241,7 @@ async def test_what_was_refused_while_nothing_could_be_written_is_written_later(
     blocked.write_text("")
     pins = await changed(HostKeyPins(blocked / "host_keys.json"))
     await pins.trust("8@1", Path.DIRECT, "gone")
-    assert await pins.forget(8) == 1
+    assert await pins.recycled("8@2") == 1
     blocked.unlink()
     await pins.trust("9@1", Path.DIRECT, "new")
     reader = HostKeyPins(blocked / "host_keys.json")

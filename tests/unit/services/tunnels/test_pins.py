@@ -43,11 +43,12 @@ def test_relay_and_direct_path_and_each_identity_have_pins_of_their_own() -> Non
     assert book.check("7@2", Path.DIRECT, "other") is Verdict.NEW
 
 
-def test_forgetting_takes_all_identities_of_one_instance_and_no_other() -> None:
+def test_an_instance_takes_the_place_of_its_earlier_lives_and_of_no_other_instance() -> None:
     book = PinBook()
-    for identity in ("7@1", "7@2", "7", "77@1", "17@1"):
+    for identity in ("7@1", "7@2", "7", "7@3", "77@1", "17@1"):
         book = book.with_pin(identity, Path.DIRECT, "k", now=0).with_pin(identity, Path.RELAY, "r", now=0)
-    assert {identity for identity, _ in book.without(7).pins} == {"77@1", "17@1"}
+    rest = book.without_predecessors("7@2")
+    assert {identity for identity, _ in rest.pins} == {"7@2", "7@3", "77@1", "17@1"}
 
 
 def test_a_full_book_drops_its_oldest_pins_and_keeps_the_new_one() -> None:
