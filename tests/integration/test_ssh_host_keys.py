@@ -83,7 +83,7 @@ async def test_both_paths_show_one_key_or_each_its_own(sshd: Sshd, tmp_path: Fil
         assert await answers(sshd, keys, rules, address=address) == "in"
     with Sshd(tmp_path / "between") as between:
         between.authorize(sshd.client_key_path)
-        with pytest.raises(HostKeyRefused, match=r"relay path since .* Only this path has changed"):
+        with pytest.raises(HostKeyRefused, match=r"relay path since .* So far only this path has changed"):
             await answers(between, keys, rules, address=relay(between.port))
         assert await answers(sshd, keys, rules) == "in"
         fresh = PinnedHostKeys(HostKeyPins(None))

@@ -236,7 +236,7 @@ def _beside(path: Path, sibling: Sibling) -> str:
         case Sibling.CHANGED_TOO:
             return f" Its {other} path shows the same new key."
         case Sibling.UNCHANGED:
-            return f" Only this path has changed: its {other} path had the same key and has shown no other."
+            return f" So far only this path has changed: its {other} path had the same key and has shown no other."
         case Sibling.DIFFERS | Sibling.SILENT:
             return ""
 

@@ -83,8 +83,9 @@ async def test_a_change_on_one_path_alone_is_told_as_such() -> None:
     await seen(pins, A)
     await seen(pins, A, RELAY)
     refusal = await seen(pins, B, RELAY)
-    assert "Only this path has changed: its direct path had the same key and has shown no other." in str(
-        refusal
+    assert (
+        "So far only this path has changed: its direct path had the same key and has shown no other."
+        in str(refusal)
     )
     assert await seen(pins, A) is None, "the direct path goes on"
     assert "Its relay path shows the same new key." in str(await seen(pins, B))
