@@ -192,7 +192,7 @@ def test_a_file_that_is_far_too_large(tmp_path: Path) -> None:
 _HEADS = [b"", b"-----BEGIN OPENSSH PRIVATE KEY-----\n", b"-----BEGIN RSA PRIVATE KEY-----\n", b"\x30\x82"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(_HEADS), st.binary(max_size=200))
 def test_garbage_is_always_refused_in_one_line(tmp_path: Path, head: bytes, rest: bytes) -> None:
     path = tmp_path / "key"
