@@ -118,7 +118,7 @@ def _fleet(tunnel: FakeTunnel) -> Fleet:
 
 
 class _NoTunnels:
-    async def connect(self, target: Any, address: Any) -> Any:
+    async def connect(self, target: Any, address: Any, *, begun: Any = None) -> Any:
         raise NotImplementedError
 
     async def recycled(self, identity: str) -> None:

@@ -81,7 +81,11 @@ class PlainEngine:
         self._output = gpu_text(gpus)
         self.tunnels: list[PlainTunnel] = []
 
-    async def connect(self, target: TunnelTarget, address: SshAddress) -> PlainTunnel:
+    async def connect(
+        self, target: TunnelTarget, address: SshAddress, *, begun: Callable[[], None] | None = None
+    ) -> PlainTunnel:
+        if begun is not None:
+            begun()
         tunnel = PlainTunnel(address, self._output)
         self.tunnels.append(tunnel)
         return tunnel

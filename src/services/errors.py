@@ -11,6 +11,7 @@ ServiceError
   TunnelError            one SSH connection failed
     TunnelRefused        key or host key not accepted               do not hammer; tell the operator
       KeyRefused         key not accepted                           the same, once the instance has had its time
+      KeyUnavailable     our agent has no key for us now            somebody may give it back any moment
     TunnelLost           unreachable, closed or silent              back off and try again
     ChannelRefused       the tunnel is fine, the port is closed     the engine is not listening
     StreamsFull          this process carries all it may            503; says nothing about the backend
@@ -95,6 +96,10 @@ class TunnelError(ServiceError):
 
 class TunnelRefused(TunnelError):
     """The other side said no (key, host key). Trying again soon will not help."""
+
+
+class KeyUnavailable(TunnelRefused):
+    """We have no key to show at this moment: whoever holds it does not answer, or not with it."""
 
 
 class KeyRefused(TunnelRefused):

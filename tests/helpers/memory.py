@@ -155,7 +155,11 @@ class MemoryEngine:
         self.gate.set()
         self.closed = False
 
-    async def connect(self, target: TunnelTarget, address: SshAddress) -> MemoryTunnel:
+    async def connect(
+        self, target: TunnelTarget, address: SshAddress, *, begun: Callable[[], None] | None = None
+    ) -> MemoryTunnel:
+        if begun is not None:
+            begun()
         self.tried.append(address)
         await asyncio.sleep(0)
         await self.gate.wait()

@@ -80,7 +80,11 @@ class PlainEngine:
         self.unreachable: set[int] = set()
         self.tunnels: dict[int, list[PlainTunnel]] = {}
 
-    async def connect(self, target: TunnelTarget, address: SshAddress) -> PlainTunnel:
+    async def connect(
+        self, target: TunnelTarget, address: SshAddress, *, begun: Callable[[], None] | None = None
+    ) -> PlainTunnel:
+        if begun is not None:
+            begun()
         if target.instance_id in self.unreachable:
             raise TunnelLost(f"instance {target.instance_id} ({address}): connection refused")
         tunnel = PlainTunnel(self, target.instance_id, address)

@@ -11,6 +11,7 @@ at once; nobody waits for the next round to stop sending requests there.
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from vastproxy.services.backends.backend import Backend
 from vastproxy.services.backends.carrier import Carrier
@@ -57,8 +58,11 @@ class Keeper:
             await self._probe(self.backend.ways[0])
 
     def update(self, instance: Instance) -> None:
-        """The account shows this of our instance now."""
-        before, self.backend.instance = self.backend.instance, instance
+        """The account shows this of our instance now. A row without a start is not another start."""
+        before = self.backend.instance
+        if instance.start_date is None and before.start_date is not None:
+            instance = replace(instance, start_date=before.start_date)
+        self.backend.instance = instance
         self.reach.update(before, instance)
 
     async def leave(self, *, grace_s: float) -> None:

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 
-from vastproxy.services.errors import KeyRefused, TunnelError, TunnelRefused
+from vastproxy.services.errors import KeyRefused, KeyUnavailable, TunnelError, TunnelRefused
 from vastproxy.services.tunnels.base import Path
 from vastproxy.services.tunnels.hostcheck import HostKeyRefused
 
@@ -50,7 +50,7 @@ class Refusals:
             )
         else:
             logger.debug("[backend=%d] still no tunnel (attempt %d): %s", self._id, self._attempts, text)
-        return SOON_S if is_early or isinstance(error, HostKeyRefused) else math.inf
+        return SOON_S if is_early or isinstance(error, HostKeyRefused | KeyUnavailable) else math.inf
 
     def connected(self, path: Path) -> None:
         """An attempt on this path succeeded."""

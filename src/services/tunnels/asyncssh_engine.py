@@ -95,10 +95,14 @@ class AsyncsshEngine:
         if quiet.level == logging.NOTSET:  # it reports each channel and each command as INFO
             quiet.setLevel(logging.WARNING)
 
-    async def connect(self, target: TunnelTarget, address: SshAddress) -> AsyncsshTunnel:
+    async def connect(
+        self, target: TunnelTarget, address: SshAddress, *, begun: Callable[[], None] | None = None
+    ) -> AsyncsshTunnel:
         """See `TunnelEngine.connect`. Waiting for other handshakes to end does not count as connect time."""
         limit_s = self._settings.connect_timeout_s
         async with self._handshakes:
+            if begun is not None:
+                begun()
             check = await self._host_keys.begin(target, address)
             ending = Ending(target, address)
             try:

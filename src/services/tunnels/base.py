@@ -136,8 +136,12 @@ class Tunnel(Protocol):
 class TunnelEngine(Protocol):
     """Makes tunnels. One instance serves the whole process."""
 
-    async def connect(self, target: TunnelTarget, address: SshAddress) -> Tunnel:
+    async def connect(
+        self, target: TunnelTarget, address: SshAddress, *, begun: Callable[[], None] | None = None
+    ) -> Tunnel:
         """Connect to one of the target's addresses, checking the host key against the pin for its identity.
+
+        `begun` is called when it begins, after waiting for its turn behind other logins.
 
         Raises TunnelRefused (key or host key not accepted) or TunnelLost (nobody there, in time).
         A command has been run on the connection before it is returned: OpenSSH's sshd sets TCP_NODELAY only

@@ -11,6 +11,7 @@ from asyncssh.constants import OPEN_ADMINISTRATIVELY_PROHIBITED
 from vastproxy.services.errors import (
     ChannelRefused,
     KeyRefused,
+    KeyUnavailable,
     TunnelError,
     TunnelLost,
     TunnelRefused,
@@ -51,7 +52,7 @@ def connect_error(
     who = peer(target, address)
     match exc:
         case AgentUnusable():
-            return TunnelRefused(f"{who} was not shown a key: {exc}")
+            return KeyUnavailable(f"{who} was not shown a key: {exc}")
         case asyncssh.PermissionDenied():
             return KeyRefused(_permission_denied(who, target, address, keys, user=user))
         case asyncssh.HostKeyNotVerifiable():

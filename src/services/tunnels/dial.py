@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Collection
+from typing import Any
 
 from vastproxy.services.errors import KeyRefused, TunnelError, TunnelLost, TunnelRefused
 from vastproxy.services.tasks import Tasks
@@ -65,9 +66,13 @@ class _Race:
         """The tunnel to use, or None when every address has failed."""
         addresses = tuple(dict.fromkeys(self._target.addresses))
         for address in addresses:
-            name = f"to {address}"
-            self._attempts[address] = self._tasks.spawn(self._attempt(address), name=name)
+            begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            attempt = self._tasks.spawn(self._attempt(address, begun), name=f"to {address}")
+            self._attempts[address] = attempt
             is_last = address == addresses[-1]
+            if not is_last:  # a head start that is spent on waiting behind other logins is none
+                waiting: set[asyncio.Future[Any]] = {begun, *self._attempts.values()}
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if await self._first_success(self._attempts.values(), None if is_last else head_start_s):
                 break
         best = self._best()
@@ -80,9 +85,9 @@ class _Race:
         """End what is still under way and close every tunnel but `keep`, whoever waits for it."""
         return self._tasks.spawn(self._end(keep), name="end")
 
-    async def _attempt(self, address: SshAddress) -> Outcome:
+    async def _attempt(self, address: SshAddress, begun: "asyncio.Future[None]") -> Outcome:
         try:
-            return await self._engine.connect(self._target, address)
+            return await self._engine.connect(self._target, address, begun=lambda: begun.set_result(None))
         except TunnelError as error:
             self.errors[address] = error
             return error

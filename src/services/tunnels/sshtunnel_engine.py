@@ -9,7 +9,7 @@ import contextlib
 import functools
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vastproxy.services.errors import TunnelError
 from vastproxy.services.threads import in_thread
@@ -62,10 +62,14 @@ class SshtunnelEngine:
             ):  # they report each refused port and each lost peer with a traceback
                 library.setLevel(logging.CRITICAL)
 
-    async def connect(self, target: TunnelTarget, address: SshAddress) -> ParamikoTunnel:
+    async def connect(
+        self, target: TunnelTarget, address: SshAddress, *, begun: Callable[[], None] | None = None
+    ) -> ParamikoTunnel:
         """See `TunnelEngine.connect`. Waiting for other handshakes to end does not count as connect time."""
         limit_s = self._settings.connect_timeout_s
         async with self._handshakes:
+            if begun is not None:
+                begun()
             check = await self._host_keys.begin(target, address)
             ending = ToldEnding(target, address)
             login = _Login(ending)

@@ -15,7 +15,7 @@ from vastproxy.services.backends.keeper import Keeper
 from vastproxy.services.backends.keeping import KeeperTools
 from vastproxy.services.backends.refusals import NEW_KEY_S, SOON_S
 from vastproxy.services.backends.state import Event, State
-from vastproxy.services.errors import BackendConnectError, KeyRefused, TunnelLost
+from vastproxy.services.errors import BackendConnectError, KeyRefused, KeyUnavailable, TunnelLost
 from vastproxy.services.snapshot import snapshot_backend
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.tunnels.base import Path
@@ -376,3 +376,20 @@ async def test_what_is_shown_of_the_paths(bench: Bench) -> None:
     }
     assert (relay["state"], relay["connections"], relay["error"]) == ("down", 0, "connection reset")
     busy.abort()
+
+
+async def test_a_row_without_a_start_is_not_another_machine(bench: Bench) -> None:
+    await bench.tend()
+    bench.keeper.update(make_instance(id=7, start_date=None))
+    await bench.settle()
+    assert all(tunnel.is_alive for tunnel in bench.engine.made)
+    assert bench.engine.recycled_ids == []
+
+
+async def test_a_key_that_an_agent_does_not_give_now_is_asked_for_again_soon(bench: Bench) -> None:
+    no = KeyUnavailable("the agent does not answer")
+    bench.engine.refusals = {Path.DIRECT: no, Path.RELAY: no}
+    for _ in range(8):
+        await bench.tend(after_s=400)
+    bench.engine.refusals = {}
+    assert await bench.tend(after_s=SOON_S) is State.HEALTHY

@@ -47,10 +47,17 @@ class FakeEngine:
 
     plan: dict[SshAddress, tuple[float, Exception | None]]
     begun: dict[SshAddress, float] = field(default_factory=dict)
+    turns: asyncio.Event | None = None
     ended: set[SshAddress] = field(default_factory=set)
     tunnels: list[FakeTunnel] = field(default_factory=list)
 
-    async def connect(self, target: TunnelTarget, address: SshAddress) -> FakeTunnel:
+    async def connect(
+        self, target: TunnelTarget, address: SshAddress, *, begun: Callable[[], None] | None = None
+    ) -> FakeTunnel:
+        if self.turns is not None:
+            await self.turns.wait()
+        if begun is not None:
+            begun()
         self.begun[address] = asyncio.get_running_loop().time()
         try:
             after_s, error = self.plan.get(address, (1e6, None))
@@ -213,3 +220,14 @@ async def test_a_bug_in_the_engine_is_logged_and_ends_as_a_loss(caplog: pytest.L
     with pytest.raises(TunnelLost, match="instance 7 could not be connected"):
         await dial(engine, TARGET)
     assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.virtual_time
+async def test_the_head_start_does_not_run_while_the_first_waits_for_its_turn() -> None:
+    """Else everybody who waits in a crowd would add its other addresses to the crowd."""
+    turns = asyncio.Event()
+    engine = FakeEngine({DIRECT: (1.0, None), RELAY: (0.0, None)}, turns=turns)
+    asyncio.get_running_loop().call_later(60, turns.set)
+    tunnel = await dial(engine, TARGET, head_start_s=3)
+    assert tunnel.address == DIRECT
+    assert list(engine.begun) == [DIRECT]
