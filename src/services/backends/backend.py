@@ -111,29 +111,29 @@ class Backend:
 
     def take(self, port: int) -> UpstreamConnection | None:
         """A connection to `port` inside that has served before and may again, if there is one."""
-        for way in self._usable():
-            if (connection := way.take(port)) is not None:
-                return connection
-        return None
+        ways = self._usable()
+        if len(ways) > 1:
+            # What waits on the others is left there: else the one that was opened to help them would not be used.
+            return min(ways, key=_load).take(port)
+        return ways[0].take(port) if ways else None
 
     async def open(self, port: int) -> UpstreamConnection:
         """A new connection to `port` inside. Raises BackendConnectError: nothing was sent."""
-        for way in self._usable():
-            return await way.connect(port)
+        if ways := self._usable():
+            return await min(ways, key=_load).connect(port)
         raise BackendConnectError(f"instance {self.id} has no live tunnel to its engine")
 
     def _usable(self) -> Sequence[Carrier]:
-        """The connections that may be taken now, the least busy first. One that ends says so before we are told."""
+        """The connections that may be taken now. One that ends says so before we are told."""
         ways = self.ways
         if len(ways) == 1 and ways[0].is_usable:
             return ways
-        ways = tuple(way for way in ways if way.is_usable) or tuple(
+        return tuple(way for way in ways if way.is_usable) or tuple(
             way for way in self.spare if way.is_usable
         )
-        return ways if len(ways) < 2 else sorted(ways, key=_busy)
 
 
-_busy = attrgetter("busy")
+_load = attrgetter("load")
 
 
 class Lease:

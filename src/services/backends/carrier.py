@@ -7,9 +7,10 @@ ends when its tunnel is retired: nothing new is sent over a way that has been gi
 import asyncio
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
-from vastproxy.services.errors import TunnelLost
+from vastproxy.services.errors import TunnelError, TunnelLost
 from vastproxy.services.tunnels.base import Path, Tunnel
 from vastproxy.services.upstream.connection import UpstreamConnection
 from vastproxy.services.upstream.pool import UpstreamPool
@@ -17,6 +18,10 @@ from vastproxy.settings.model import UpstreamSettings
 
 #: Time in the queue from which a connection has too much to carry: tokens that come so much later are seen.
 QUEUE_S = 0.1
+#: How many requests a queue of `QUEUE_S` weighs, where new work is to go.
+_QUEUE_WEIGHT = 16
+#: What queued so lately will do so again when its load is put on fewer connections.
+LATELY_S = 60.0
 
 
 class Carrier:
@@ -30,7 +35,9 @@ class Carrier:
         "_opening",
         "_opening_s",
         "_pools",
+        "_queued_at",
         "_retired",
+        "_weight",
         "path",
         "streams",
         "tunnel",
@@ -49,6 +56,8 @@ class Carrier:
         self._opening: set[asyncio.Timeout] = set()
         self._best_s = math.inf
         self._opening_s = 0.0
+        self._queued_at = -math.inf
+        self._weight = 1.0
 
     def __repr__(self) -> str:
         return f"<Carrier {self.tunnel!r} streams={self.streams}>"
@@ -70,14 +79,24 @@ class Carrier:
         return self._opening_s > self._best_s + QUEUE_S
 
     @property
+    def has_queued(self) -> bool:
+        """Was `is_queueing` seen within the last minute?"""
+        return asyncio.get_running_loop().time() - self._queued_at < LATELY_S
+
+    @property
     def idle(self) -> int:
         """Connections that wait for a request."""
         return sum(map(len, self._pools.values()))
 
     @property
     def busy(self) -> int:
-        """Connections with a request on them."""
-        return self.streams - self.idle
+        """Connections with a request on them, or being opened for one."""
+        return self.streams - self.idle + len(self._opening)
+
+    @property
+    def load(self) -> float:
+        """How much it carries: requests, each with its share of the queue that they were last seen to make."""
+        return self.busy * self._weight
 
     def take(self, port: int) -> UpstreamConnection | None:
         """A connection to `port` that has served before and may again, if there is one."""
@@ -128,18 +147,29 @@ class Carrier:
                     self._opening.discard(limit)
         except TimeoutError:
             raise TunnelLost(f"{self.tunnel.address} does not answer") from None
-        self._took(loop.time() - begun)
+        now = loop.time()
+        self._took(now - begun, now)
         self.streams += 1
         connection.on_lost = self._stream_ended
         return connection
 
+    async def measure(self, port: int) -> None:
+        """Open a stream and end it, so that `is_queueing` is known where kept connections serve. Raises nothing."""
+        if not self._opening:  # else somebody is about to see it
+            with suppress(TunnelError):
+                (await self.open(UpstreamConnection, port)).abort()
+
     async def _stream(self, port: int, factory: Callable[[], UpstreamConnection]) -> UpstreamConnection:
         return await self.open(factory, port)
 
-    def _took(self, seconds: float) -> None:
+    def _took(self, seconds: float, now: float) -> None:
         """A stream was opened in so long. One slow one says little."""
         self._best_s = min(self._best_s, seconds)
         self._opening_s += (seconds - self._opening_s) / 2
+        queue_s = self._opening_s - self._best_s
+        self._weight = 1.0 + max(queue_s, 0.0) / QUEUE_S * _QUEUE_WEIGHT / max(self.busy, 1)
+        if queue_s > QUEUE_S:
+            self._queued_at = now
 
     def _stream_ended(self) -> None:
         self.streams -= 1

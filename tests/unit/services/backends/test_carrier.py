@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.helpers.builders import make_instance
 from tests.helpers.memory import Inside, MemoryTunnel
+from vastproxy.services.backends.backend import Backend
 from vastproxy.services.backends.carrier import QUEUE_S, Carrier
 from vastproxy.services.errors import BackendConnectError
 from vastproxy.services.tunnels.base import Path, SshAddress
@@ -89,6 +91,7 @@ async def test_a_queue_shows_in_how_long_streams_take_to_open(bench: Bench) -> N
     for _ in range(3):
         (await bench.carrier.connect(PORT)).abort()
     assert not bench.carrier.is_queueing
+    assert not bench.carrier.has_queued
     for _ in range(3):
         bench.tunnel.gate.clear()
         loop.call_later(3 * QUEUE_S, bench.tunnel.gate.set)
@@ -97,3 +100,100 @@ async def test_a_queue_shows_in_how_long_streams_take_to_open(bench: Bench) -> N
     for _ in range(6):
         (await bench.carrier.connect(PORT)).abort()
     assert not bench.carrier.is_queueing
+    assert bench.carrier.has_queued
+
+
+async def test_a_queue_is_seen_without_any_new_work(bench: Bench) -> None:
+    """Where kept connections serve, nothing else is opened."""
+    await bench.carrier.measure(PORT)
+    assert not bench.carrier.is_queueing
+    bench.tunnel.gate.clear()
+    asyncio.get_running_loop().call_later(3 * QUEUE_S, bench.tunnel.gate.set)
+    await bench.carrier.measure(PORT)
+    assert bench.carrier.is_queueing
+    assert bench.carrier.streams == 0
+
+
+async def test_measuring_waits_in_no_line_and_raises_nothing(bench: Bench) -> None:
+    bench.tunnel.gate.clear()
+    async with asyncio.TaskGroup() as group:
+        opening = group.create_task(bench.carrier.connect(PORT))
+        await asyncio.sleep(0)
+        assert bench.carrier.busy == 1, "who waits for a stream is work, too"
+        await bench.carrier.measure(PORT)
+        bench.tunnel.gate.set()
+    opening.result().abort()
+    assert bench.carrier.busy == 0
+    await bench.carrier.measure(PORT + 1)
+    bench.tunnel.end(None)
+    await bench.carrier.measure(PORT)
+
+
+class Several:
+    """A backend with two connections over the same path."""
+
+    def __init__(self) -> None:
+        address = SshAddress("192.0.2.7", 22, Path.DIRECT)
+        self.tunnels = [MemoryTunnel(Inside(), address) for _ in range(2)]
+        self.ways = [Carrier(each, UpstreamSettings(), end=lambda _: None) for each in self.tunnels]
+        self.backend = Backend(
+            make_instance(id=7), token=None, now=0.0, last_seen=1, on_event=lambda *event: None
+        )
+        self.backend.use(tuple(self.ways))
+
+    async def queue(self, place: int) -> None:
+        """Let what is sent on one of them wait."""
+        self.tunnels[place].gate.clear()
+        asyncio.get_running_loop().call_later(4 * QUEUE_S, self.tunnels[place].gate.set)
+        await self.ways[place].measure(PORT)
+
+
+@pytest.fixture
+async def several() -> AsyncIterator[Several]:
+    several = Several()
+    yield several
+    for tunnel in several.tunnels:
+        await tunnel.close()
+
+
+async def test_a_kept_connection_of_a_busier_way_is_left_alone(several: Several) -> None:
+    """Else a way opened because another has too much to carry would never be used."""
+    busy = [await several.ways[0].connect(PORT) for _ in range(3)]
+    assert busy[0].home is not None
+    busy[0].home.release(busy[0])
+    assert several.backend.take(PORT) is None
+    second = await several.backend.open(PORT)
+    assert [way.busy for way in several.ways] == [2, 1]
+    assert second.home is not None
+    second.home.release(second)
+    assert several.backend.take(PORT) is second
+
+
+async def test_a_queue_weighs_as_many_requests(several: Several) -> None:
+    """A few long answers fill a line that many streams of tokens do not. An empty connection has no queue."""
+    for way in several.ways:
+        await way.measure(PORT)
+    for _ in range(3):
+        await several.ways[0].connect(PORT)
+    long_answer = await several.ways[1].connect(PORT)
+    await several.queue(1)
+    assert several.ways[1].load > 10 > several.ways[0].load >= 3
+    await several.backend.open(PORT)
+    assert [way.busy for way in several.ways] == [4, 1]
+    long_answer.abort()
+    assert several.ways[1].load == 0
+    await several.backend.open(PORT)
+    assert [way.busy for way in several.ways] == [4, 1]
+
+
+async def test_a_burst_is_spread_before_its_streams_are_open(several: Several) -> None:
+    for tunnel in several.tunnels:
+        tunnel.gate.clear()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(6):
+            group.create_task(several.backend.open(PORT))
+        await asyncio.sleep(0)
+        assert [way.busy for way in several.ways] == [3, 3]
+        for tunnel in several.tunnels:
+            tunnel.gate.set()
+    assert [way.busy for way in several.ways] == [3, 3]

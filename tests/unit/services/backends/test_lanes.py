@@ -23,6 +23,13 @@ def test_one_more_where_what_is_sent_waits_and_none_less_while_it_does() -> None
     assert change([1, 0], is_queueing=True, per_connection=64, most=4) == 0
 
 
+def test_none_is_given_up_while_a_queue_is_remembered() -> None:
+    """What made one queue would queue on fewer again: opening and closing must not take turns."""
+    assert change([20, 4], is_queueing=False, has_queued=True, per_connection=64, most=4) == 0
+    assert change([20, 4], is_queueing=False, has_queued=False, per_connection=64, most=4) == -1
+    assert change([40, 4], is_queueing=True, has_queued=True, per_connection=64, most=4) == 1
+
+
 @given(BUSY, st.integers(1, 100), st.integers(1, 8))
 def test_it_settles(busy: list[int], per_connection: int, most: int) -> None:
     """With the load as it is, a change is never followed by its opposite, and the bounds hold."""
