@@ -216,7 +216,7 @@ class TunnelSettings(Section):
     """Longest pause after failed connections."""
     upgrade_interval_s: Seconds = 30.0
     """Time between attempts to get from the relay to the direct path, where paths is one."""
-    streams_per_connection: Annotated[int, Field(ge=1)] = 64
+    streams_per_connection: Annotated[int, Field(ge=1)] = 256
     """Requests at the same time from which on another SSH connection is opened beside the first."""
     max_connections: Annotated[int, Field(ge=1, le=16)] = 4
     """SSH connections to one instance over the same path, at most."""

@@ -154,13 +154,17 @@ class Reach:
         self._timer = None if at is None else loop.call_later(at - now, self.wake.set)
 
     def _balance_lanes(self, target: TunnelTarget) -> None:
-        ways = self._backend.ways
+        ways, engine = self._backend.ways, self._backend.engine
+        if len(ways) > 1 and engine is not None:
+            for way in ways[1:]:  # the first one is seen by the probes
+                self._spawn(way.measure(engine.port), "measure")
         if not ways or (self._lane is not None and not self._lane.done()):
             return
         limits = self._settings
         change = lanes.change(
             [way.busy for way in ways],
             is_queueing=all(way.is_queueing for way in ways),
+            has_queued=any(way.has_queued for way in ways),
             per_connection=limits.streams_per_connection,
             most=limits.max_connections,
         )

@@ -11,6 +11,7 @@ import pytest
 from tests.helpers.builders import make_instance
 from tests.helpers.memory import MemoryEngine, MemoryTunnel
 from vastproxy.services.backends.backend import Backend
+from vastproxy.services.backends.carrier import QUEUE_S
 from vastproxy.services.backends.keeper import Keeper
 from vastproxy.services.backends.keeping import KeeperTools
 from vastproxy.services.backends.refusals import NEW_KEY_S, SOON_S
@@ -260,6 +261,26 @@ async def test_much_work_gets_another_connection_and_gives_it_back() -> None:
         connection.abort()
     await bench.tend()
     assert len(bench.backend.ways) == 1
+    await bench.aclose()
+
+
+async def test_a_queue_on_the_second_connection_is_seen_and_keeps_it() -> None:
+    """Probes go over the first; who serves from kept connections on the second opens nothing there."""
+    bench = Bench(streams_per_connection=2, max_connections=2)
+    await bench.tend()
+    busy = [await bench.backend.open(18000) for _ in range(2)]
+    await bench.tend()
+    await bench.tend()
+    second = bench.backend.ways[1]
+    assert isinstance(second.tunnel, MemoryTunnel)
+    second.tunnel.gate.clear()
+    asyncio.get_running_loop().call_later(4 * QUEUE_S, second.tunnel.gate.set)
+    await bench.tend()
+    assert second.is_queueing
+    for connection in busy:
+        connection.abort()
+    await bench.tend()
+    assert len(bench.backend.ways) == 2
     await bench.aclose()
 
 
