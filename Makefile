@@ -3,6 +3,7 @@
 #   PYTHON   the interpreter that the environments are made with: 3.11 or newer
 #   VENV     where the development environment lives
 #   ARGS     more arguments for pytest, for example ARGS="-k retry -x"
+#   WORKERS  processes that share the tests: a number, or auto for one on each core
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -12,6 +13,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+WORKERS ?= auto
 SOAK ?=
 BENCH ?=
 BIN := $(VENV)/bin
@@ -44,17 +46,17 @@ fix: setup ## repair what ruff can repair
 	$(BIN)/ruff format
 
 unit: setup ## the fast tests
-	$(BIN)/python -m pytest tests/unit $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) tests/unit $(ARGS)
 
 integration: setup ## the tests with real sshd, HTTP servers and processes
-	$(BIN)/python -m pytest tests/integration $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) tests/integration $(ARGS)
 
 race: setup ## all tests on a hostile schedule: eager tasks, debug mode, no blocking calls
 	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest -p tests.helpers.race -o timeout=180 $(ARGS)
 
 coverage: setup ## all tests, each package covered to at least MINIMUM_COVERAGE percent
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m pytest -n $(WORKERS) $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@mkdir -p build && $(BIN)/coverage json --quiet -o build/coverage.json
 	$(BIN)/python scripts/coverage_gate.py build/coverage.json --minimum $(MINIMUM_COVERAGE)
