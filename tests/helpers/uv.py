@@ -28,6 +28,9 @@ LOOPS: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop, **_uvloop()}
 #: For a module's `pytestmark` or above one test.
 BOTH_LOOPS = pytest.mark.asyncio(loop_factories=tuple(LOOPS))
 
+#: For slow tests of what the loop has hardly a part in: the loop of `vastproxy serve` alone.
+SERVED_LOOP = pytest.mark.asyncio(loop_factories=tuple(LOOPS)[-1:])
+
 
 def wanted_loops(item: pytest.Item) -> dict[str, LoopFactory] | None:
     """What a test that names its loops may choose from; None for one that does not."""

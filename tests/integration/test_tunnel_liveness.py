@@ -20,12 +20,12 @@ from tests.helpers.relay_deaths import SLACK_S, listen, road_to, tick
 from tests.helpers.ssh_engines import ENGINES, sshtunnel_engine
 from tests.helpers.sshd import Sshd
 from tests.helpers.tunnelling import Peer, Recorder, connected, direct, echo, engine_for, target_for
-from tests.helpers.uv import BOTH_LOOPS
+from tests.helpers.uv import SERVED_LOOP
 from vastproxy.services.errors import TunnelLost
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.tunnels.base import Tunnel, TunnelEngine
 
-pytestmark = BOTH_LOOPS
+pytestmark = SERVED_LOOP
 
 INTERVAL_S, COUNT = 0.4, 5
 ASKED_S, DOUBTED_S, DEAD_S = 0.4, 0.8, 2.4

@@ -20,12 +20,12 @@ from tests.helpers.relay_deaths import SLACK_S, listen
 from tests.helpers.ssh_engines import sshtunnel_engine
 from tests.helpers.sshd import Sshd
 from tests.helpers.tunnelling import Peer, Recorder, direct, engine_for, target_for
-from tests.helpers.uv import BOTH_LOOPS
+from tests.helpers.uv import SERVED_LOOP
 from vastproxy.services.tunnels.base import Tunnel, TunnelEngine
 from vastproxy.services.tunnels.tcp import give_up_after
 
 pytestmark = [
-    BOTH_LOOPS,
+    SERVED_LOOP,
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what has arrived"),
 ]
 
