@@ -20,8 +20,9 @@ from typing import Self
 CTRL_C, CTRL_D = b"\x03", b"\x04"
 #: The terminal is made that of the new session, so that /dev/tty and Ctrl-C mean it.
 _TAKE_TERMINAL = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs, such as these tests, ignore it
 os.execv(sys.argv[1], sys.argv[1:])
 """
 _LIMIT_S = 15.0

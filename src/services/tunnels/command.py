@@ -92,7 +92,8 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
             self.kill()
 
     def exit_status_received(self, status: int) -> None:
-        self._exit_status = status
+        if not self.was_killed:  # that of a command whose pipe we broke says nothing of it
+            self._exit_status = status
 
     def eof_received(self) -> bool:
         return True

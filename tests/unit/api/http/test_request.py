@@ -313,12 +313,10 @@ def test_idle_until_the_first_byte() -> None:
     ids=lambda data: repr(data[:40]),
 )
 def test_no_head_is_expensive(data: bytes) -> None:
-    best = float("inf")
-    for _ in range(3):
-        began = time.perf_counter()
-        refusal(data)
-        best = min(best, time.perf_counter() - began)
-    assert best < 0.05
+    """A few milliseconds of CPU. What takes its time for each byte again takes many seconds for so many."""
+    began = time.process_time()
+    refusal(data)
+    assert time.process_time() - began < 1
 
 
 # ── a head that comes again ────────────────────────────────────────────────────────────────────
