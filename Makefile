@@ -3,7 +3,7 @@
 #   PYTHON   the interpreter that the environments are made with: 3.11 or newer
 #   VENV     where the development environment lives
 #   ARGS     more arguments for pytest, for example ARGS="-k retry -x"
-#   WORKERS  processes that share the tests: a number, or auto for one on each core
+#   WORKERS  processes that share the tests
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -13,7 +13,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-WORKERS ?= auto
+# Most of the time tests wait: one more process than there are cores keeps both busy.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 SOAK ?=
 BENCH ?=
 BIN := $(VENV)/bin

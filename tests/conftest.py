@@ -4,11 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator, Generator
 
 import pytest
+from hypothesis import settings
 
 from tests.helpers.leaks import Snapshot, leaked_tasks, leaks_since, report
 from tests.helpers.loop import LoopFactory, loop_factories
 
 _before = pytest.StashKey[Snapshot]()
+
+#: How long an example takes says more about the machine than about the code.
+settings.register_profile("vastproxy", deadline=None)
+settings.load_profile("vastproxy")
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:

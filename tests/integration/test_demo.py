@@ -174,7 +174,9 @@ def test_a_taken_port_is_passed_over() -> None:
 )
 async def test_failures_of_a_request_are_told_and_never_raised(response: bytes, error: str) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        await reader.readexactly(int(length[1]) if length else 0)  # what is not read makes the end a reset
         writer.write(response)
         await writer.drain()
         writer.close()
