@@ -31,6 +31,7 @@ class Carrier:
         "_best_s",
         "_end",
         "_ended",
+        "_last_s",
         "_limits",
         "_opening",
         "_opening_s",
@@ -56,6 +57,7 @@ class Carrier:
         self._opening: set[asyncio.Timeout] = set()
         self._best_s = math.inf
         self._opening_s = 0.0
+        self._last_s = 0.0
         self._queued_at = -math.inf
         self._weight = 1.0
 
@@ -75,7 +77,7 @@ class Carrier:
     @property
     def is_queueing(self) -> bool:
         """Does what is sent now wait behind what was sent before? sshd opens a stream at once: how much longer than at
-        its best that has taken lately is how much stands in the queue."""
+        its best that has taken twice in a row is how much stands in the queue."""
         return self._opening_s > self._best_s + QUEUE_S
 
     @property
@@ -138,6 +140,7 @@ class Carrier:
             raise TunnelLost(f"{self.tunnel.address} does not answer")
         loop = asyncio.get_running_loop()
         begun = loop.time()
+        is_alone = not self._opening  # of many at a time each waits for this process, and not for the line
         try:
             async with asyncio.timeout(None) as limit:
                 self._opening.add(limit)
@@ -147,8 +150,9 @@ class Carrier:
                     self._opening.discard(limit)
         except TimeoutError:
             raise TunnelLost(f"{self.tunnel.address} does not answer") from None
-        now = loop.time()
-        self._took(now - begun, now)
+        if is_alone:
+            now = loop.time()
+            self._took(now - begun, now)
         self.streams += 1
         connection.on_lost = self._stream_ended
         return connection
@@ -163,9 +167,9 @@ class Carrier:
         return await self.open(factory, port)
 
     def _took(self, seconds: float, now: float) -> None:
-        """A stream was opened in so long. One slow one says little."""
+        """A stream was opened in so long. A single slow one says little."""
         self._best_s = min(self._best_s, seconds)
-        self._opening_s += (seconds - self._opening_s) / 2
+        self._opening_s, self._last_s = min(seconds, self._last_s), seconds
         queue_s = self._opening_s - self._best_s
         self._weight = 1.0 + max(queue_s, 0.0) / QUEUE_S * _QUEUE_WEIGHT / max(self.busy, 1)
         if queue_s > QUEUE_S:

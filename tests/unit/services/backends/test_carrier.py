@@ -107,9 +107,10 @@ async def test_a_queue_is_seen_without_any_new_work(bench: Bench) -> None:
     """Where kept connections serve, nothing else is opened."""
     await bench.carrier.measure(PORT)
     assert not bench.carrier.is_queueing
-    bench.tunnel.gate.clear()
-    asyncio.get_running_loop().call_later(3 * QUEUE_S, bench.tunnel.gate.set)
-    await bench.carrier.measure(PORT)
+    for _ in range(2):
+        bench.tunnel.gate.clear()
+        asyncio.get_running_loop().call_later(3 * QUEUE_S, bench.tunnel.gate.set)
+        await bench.carrier.measure(PORT)
     assert bench.carrier.is_queueing
     assert bench.carrier.streams == 0
 
@@ -143,9 +144,10 @@ class Several:
 
     async def queue(self, place: int) -> None:
         """Let what is sent on one of them wait."""
-        self.tunnels[place].gate.clear()
-        asyncio.get_running_loop().call_later(4 * QUEUE_S, self.tunnels[place].gate.set)
-        await self.ways[place].measure(PORT)
+        for _ in range(2):
+            self.tunnels[place].gate.clear()
+            asyncio.get_running_loop().call_later(4 * QUEUE_S, self.tunnels[place].gate.set)
+            await self.ways[place].measure(PORT)
 
 
 @pytest.fixture
@@ -197,3 +199,24 @@ async def test_a_burst_is_spread_before_its_streams_are_open(several: Several) -
         for tunnel in several.tunnels:
             tunnel.gate.set()
     assert [way.busy for way in several.ways] == [3, 3]
+
+
+async def test_a_burst_of_new_streams_is_no_queue(bench: Bench) -> None:
+    """They wait for each other in this process; another connection would not help."""
+    (await bench.carrier.connect(PORT)).abort()
+    for _ in range(3):
+        bench.tunnel.gate.clear()
+        asyncio.get_running_loop().call_later(2 * QUEUE_S, bench.tunnel.gate.set)
+        for connection in await asyncio.gather(*(bench.carrier.connect(PORT) for _ in range(20))):
+            connection.abort()
+        (await bench.carrier.connect(PORT)).abort()
+    assert not bench.carrier.is_queueing
+
+
+async def test_a_single_slow_stream_is_no_queue(bench: Bench) -> None:
+    for _ in range(3):
+        (await bench.carrier.connect(PORT)).abort()
+        bench.tunnel.gate.clear()
+        asyncio.get_running_loop().call_later(3 * QUEUE_S, bench.tunnel.gate.set)
+        (await bench.carrier.connect(PORT)).abort()
+        assert not bench.carrier.is_queueing

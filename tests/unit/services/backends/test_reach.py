@@ -273,9 +273,10 @@ async def test_a_queue_on_the_second_connection_is_seen_and_keeps_it() -> None:
     await bench.tend()
     second = bench.backend.ways[1]
     assert isinstance(second.tunnel, MemoryTunnel)
-    second.tunnel.gate.clear()
-    asyncio.get_running_loop().call_later(4 * QUEUE_S, second.tunnel.gate.set)
-    await bench.tend()
+    for _ in range(2):
+        second.tunnel.gate.clear()
+        asyncio.get_running_loop().call_later(4 * QUEUE_S, second.tunnel.gate.set)
+        await bench.tend()
     assert second.is_queueing
     for connection in busy:
         connection.abort()
