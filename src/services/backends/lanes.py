@@ -2,7 +2,7 @@
 
 One connection is one TCP stream and, at the other end, one process of sshd: what it can carry ends where that core or
 the window of that stream ends, and a large answer delays the tokens of all others on it. `bench.lanes`, 4 MB/s and
-80 ms round trip for each connection: tokens of 40 streams come 465 ms late beside 4 downloads on one connection, 42 ms
+80 ms round trip for each connection: tokens of 40 streams come 465 ms late beside 4 downloads on one connection, 41 ms
 (median) where more may be opened, 41 ms without downloads. Without a queue 200 streams come no sooner over four.
 """
 
