@@ -111,11 +111,12 @@ class Backend:
 
     def take(self, port: int) -> UpstreamConnection | None:
         """A connection to `port` inside that has served before and may again, if there is one."""
-        ways = self._usable()
-        if len(ways) > 1:
-            # What waits on the others is left there: else the one that was opened to help them would not be used.
-            return min(ways, key=_load).take(port)
-        return ways[0].take(port) if ways else None
+        ways = self.ways
+        if len(ways) == 1 and (connection := ways[0].take(port)) is not None:
+            return connection  # as nearly always; one whose tunnel has ended would not have been taken
+        usable = self._usable()
+        # What waits on the others is left there: else the one that was opened to help them would not be used.
+        return min(usable, key=_load).take(port) if usable else None
 
     async def open(self, port: int) -> UpstreamConnection:
         """A new connection to `port` inside. Raises BackendConnectError: nothing was sent."""
