@@ -1,8 +1,8 @@
 """The settings of who serves a request."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vastproxy.settings.expected import Expected
 from vastproxy.settings.section import Seconds, Section
@@ -46,3 +46,12 @@ class RoutingSettings(Section):
     """Most beginnings remembered; those not seen for longest are forgotten first."""
     cheapest_knee: Annotated[float, Field(gt=0, le=1)] = 0.75
     """Share of the requests that a backend takes at a time up to which cheapest_first fills it."""
+
+    @model_validator(mode="after")
+    def _a_block_is_looked_at(self) -> Self:
+        if self.affinity_max_bytes < self.affinity_block_bytes:
+            raise ValueError(
+                f"expected affinity_max_bytes ({self.affinity_max_bytes}) "
+                f"to be at least affinity_block_bytes ({self.affinity_block_bytes})"
+            )
+        return self

@@ -13,8 +13,8 @@ from vastproxy.services.routing.policy import NO_HINT
 
 
 def served(speeds: list[float], *, clients: int, seed: int, answers: int = 6000) -> Counter[int]:
-    """Requests that each of some machines answers for so many clients that ask again at once. A machine shares its speed
-    among all that it has."""
+    """Requests that each of some machines answers for so many clients that ask again at once. A machine shares its
+    speed among all that it has."""
     rng = random.Random(seed)
     policy = LeastLoaded(random.Random(seed))
     machines = [StandIn(id, speed=speed) for id, speed in enumerate(speeds)]

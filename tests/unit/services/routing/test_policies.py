@@ -48,6 +48,7 @@ class PolicyMachine(RuleBasedStateMachine):
         self.members: dict[int, StandIn] = {}
         self.all: dict[int, StandIn] = {}
         self.running: list[int] = []
+        self.blocks: set[int] = set()
         self.now = 0.0
 
     @rule(
@@ -98,6 +99,7 @@ class PolicyMachine(RuleBasedStateMachine):
         chosen = self.all[choice.candidate.key]
         chosen.in_flight += 1
         self.running.append(chosen.key)
+        self.blocks.update(hint.prefix)
         for each in (self.policy, self.twin):
             each.assigned(chosen.key, hint, self.now)
 
@@ -117,8 +119,7 @@ class PolicyMachine(RuleBasedStateMachine):
         if isinstance(self.policy.inner, PrefixAffinity):
             homes = self.policy.inner.homes
             assert len(homes) <= MAX_PREFIXES
-            for block in range(0x10000) if len(homes) and self.now < 1 else ():
-                assert len(homes.find((block,), self.all)[1]) <= MAX_HOMES
+            assert all(len(homes.find((block,), self.all)[1]) <= MAX_HOMES for block in self.blocks)
 
 
 TestPolicies = PolicyMachine.TestCase

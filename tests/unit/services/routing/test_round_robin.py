@@ -39,9 +39,7 @@ def test_turns_are_those_of_the_ids_through_all_changes(changes: list[tuple[str,
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 8)), max_size=10), st.integers(1, 60))
-def test_those_who_stay_differ_by_one_request_at_most(
-    changes: list[tuple[bool, int]], between: int
-) -> None:
+def test_those_who_stay_differ_by_one_request_at_most(changes: list[tuple[bool, int]], between: int) -> None:
     """However others join and leave: among those that were there all the time nobody is served twice more."""
     policy = RoundRobinPolicy(random.Random(1))
     stay = (100, 200, 300)
