@@ -2,7 +2,7 @@
 
 A policy has members: the candidates of one model. The caller offers a candidate when it may serve (it is healthy and
 has the model) and withdraws it when it may not. One that is full or that a request has been to already is passed over
-without that; withdrawing a full one is only cheaper, where nearly all of a thousand are full.
+without that, and does not lose what it is known for.
 
     policy.offer(candidate)
     choice = policy.choose(hint, now, exclude=tried)     # None: nobody has a place
@@ -63,7 +63,8 @@ class Policy(Protocol):
         ...
 
     def withdraw(self, key: int) -> None:
-        """From now on it may not. What is remembered of it is kept, in case it comes back."""
+        """From now on it may not. What is remembered of it is kept in case it comes back, except where another one has
+        taken its place meanwhile."""
         ...
 
     def choose(self, hint: Hint, now: float, *, exclude: Collection[int] = ()) -> Choice | None:

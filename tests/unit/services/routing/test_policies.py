@@ -170,3 +170,35 @@ def test_what_draws_lots_prefers_nobody_among_equals(name: str) -> None:
         assert counts == {1: 600, 2: 0, 3: 0}
     else:
         assert all(150 <= count <= 250 for count in counts.values())
+
+
+class Watched(StandIn):
+    """Counts how often policies look at any of its kind."""
+
+    looks = 0
+
+    @property
+    def limit(self) -> int | None:
+        Watched.looks += 1
+        return None
+
+    @limit.setter
+    def limit(self, value: int | None) -> None:
+        pass
+
+
+@pytest.mark.parametrize("name", sorted(set(POLICIES) - {"cheapest_first"}))
+@pytest.mark.parametrize("known", [False, True])
+def test_a_choice_among_a_thousand_considers_a_few(name: str, known: bool) -> None:
+    policy = make(name)
+    offered(policy, *(Watched(id) for id in range(1000)))
+    hint = Hint(prefix=(1, 2, 3) if known else ())
+    for asked in range(1000):
+        before = Watched.looks
+        choice = policy.choose(hint, 0.0)
+        assert choice is not None
+        assert Watched.looks - before <= 16
+        policy.assigned(choice.candidate.key, hint, 0.0)
+        if asked < 500:
+            assert isinstance(choice.candidate, Watched)
+            choice.candidate.in_flight += 1
