@@ -86,13 +86,13 @@ class WaitingQueue(Generic[T]):
             return self._refusal(ticket, Reason.QUEUE_FULL, now)
         if ticket.key is not None and self._per_key.get(place, 0) >= limits.max_waiting_per_key:
             return self._refusal(ticket, Reason.KEY_WAITING, now)
-        self._add(ticket, now, in_front=False)
+        self._add(ticket, now)
         return ticket
 
     def again(self, ticket: Ticket[T], now: float) -> None:
         """One that was served already waits once more, before the others of its key, with its old deadline. No limit
         sends it away: those who come back are fewer than were in flight."""
-        self._add(ticket, now, in_front=True)
+        self._add(ticket, now, again=True)
 
     def leave(self, ticket: Ticket[T], now: float) -> None:
         """It waits no longer, whyever. One that does not wait is left as it is."""
@@ -173,13 +173,13 @@ class WaitingQueue(Generic[T]):
             ring.passed = 0 if is_due else ring.passed + 1
         return batch if is_due else interactive
 
-    def _add(self, ticket: Ticket[T], now: float, *, in_front: bool) -> None:
+    def _add(self, ticket: Ticket[T], now: float, *, again: bool = False) -> None:
         rings, place = self._rings[ticket.priority], (ticket.priority, ticket.key)
         if ticket.need not in rings:
             rings[ticket.need] = KeyRing()
         self._turn += 1
         held = ticket.key in self._held
-        rings[ticket.need].add(ticket, self._turn, held=held, in_front=in_front)
+        rings[ticket.need].add(ticket, self._turn, held=held, again=again)
         self._per_key[place] = self._per_key.get(place, 0) + 1
         self._waiting[ticket.priority] += 1
         ticket.stage = Stage.WAITING

@@ -109,11 +109,11 @@ def retry_after_s(value: bytes | None, wall_now: float) -> float | None:
         return float(text[:_MOST_DIGITS])
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)  # "-0000": some senders' way to write GMT
+        return max(0.0, date.timestamp() - wall_now)
+    except (ValueError, OverflowError):
         return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)  # "-0000": some senders' way to write GMT
-    return max(0.0, date.timestamp() - wall_now)
 
 
 def is_repeatable(method: bytes, path: bytes) -> bool:

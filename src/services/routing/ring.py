@@ -5,11 +5,12 @@ leaving and coming back gains nothing, and nothing needs to be remembered of a k
 the ring has the number of the turn in which it was taken, ascending along the ring: rings whose requests the same
 candidate can serve are compared by it.
 
-Each method costs the same for any number of keys and requests.
+Each method costs the same for any number of keys and requests, but for those that come back.
 """
 
 from collections import OrderedDict
 from collections.abc import Hashable
+from itertools import takewhile
 from typing import Generic
 
 from vastproxy.services.routing.ticket import T, Ticket
@@ -64,15 +65,18 @@ class KeyRing(Generic[T]):
         line = self._lines.get(key)
         return next(iter(line.tickets)) if line is not None else None
 
-    def add(self, ticket: Ticket[T], turn: int, *, held: bool, in_front: bool = False) -> None:
-        """Let it wait, behind the others of its key or `in_front`. `held`: is its key held?"""
+    def add(self, ticket: Ticket[T], turn: int, *, held: bool, again: bool = False) -> None:
+        """Let it wait, as the last of its key, or where its number belongs if it has waited before (`again`), which
+        costs a step for each that came back before it. `held`: is its key held?"""
         line = self._line(ticket.key)
         if line is None:
             line = _Line(turn)
             (self._held if held else self._lines)[ticket.key] = line
+        older = takewhile(lambda other: other.number < ticket.number, line.tickets) if again else ()
+        in_front = [ticket, *reversed(list(older))] if again else []
         line.tickets[ticket] = None
-        if in_front:
-            line.tickets.move_to_end(ticket, last=False)
+        for each in in_front:
+            line.tickets.move_to_end(each, last=False)
         self.waiting += 1
 
     def remove(self, ticket: Ticket[T]) -> None:

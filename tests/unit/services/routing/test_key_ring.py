@@ -13,10 +13,10 @@ class Turns:
         self.ring: KeyRing[None] = KeyRing()
         self.turn = 0
 
-    def add(self, key: str, *, held: bool = False, in_front: bool = False) -> Ticket[None]:
+    def add(self, key: str, *, held: bool = False) -> Ticket[None]:
         self.turn += 1
         ticket = Ticket(self.turn, "m", key, Priority.INTERACTIVE, None, 0.0, 1.0)
-        self.ring.add(ticket, self.turn, held=held, in_front=in_front)
+        self.ring.add(ticket, self.turn, held=held)
         return ticket
 
     def serve(self) -> Ticket[None]:
@@ -46,11 +46,14 @@ def test_who_leaves_takes_his_line_with_him_when_he_was_the_last() -> None:
     assert (turns.ring.keys, turns.ring.waiting_of("a"), turns.ring.oldest("a")) == (0, 0, None)
 
 
-def test_who_comes_again_goes_before_the_others_of_his_key() -> None:
+def test_those_who_come_back_stand_where_they_stood_before_the_others_of_their_key() -> None:
     turns = Turns()
-    turns.add("a")
-    again = turns.add("a", in_front=True)
-    assert turns.serve() is again
+    tickets = [turns.add("a") for _ in range(4)]
+    for ticket in tickets[:3]:
+        assert turns.serve() is ticket
+    for ticket in (tickets[1], tickets[0], tickets[2]):
+        turns.ring.add(ticket, turns.turn, held=False, again=True)
+    assert [turns.serve() for _ in tickets] == tickets
 
 
 def test_a_held_key_is_passed_over_and_comes_back_at_the_end() -> None:
