@@ -1,9 +1,9 @@
 """Who may be begun now, who waits and who is sent away: the caps of candidates, of each API key and of them all. Pure.
 
 Two promises. Never over a cap: a request is granted only where a place is free, the caller leases a candidate in the
-same breath, and a cap that shrinks under what runs lets it end. Nobody waits while a place is free that could serve him:
-for that, `next` must be called until it says None after every event that may have made a place: a request ended, a
-candidate came, came back or was given a larger limit. A request that comes in between does not overtake.
+same breath, and a cap that shrinks under what runs lets it end. Nobody waits while a place is free that could serve
+him: for that, `next` must be called until it says None after every event that may have made a place: a request ended,
+a candidate came, came back or was given a larger limit. A request that comes in between does not overtake.
 """
 
 from collections.abc import Callable, Hashable, Iterable
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from vastproxy.services.routing.queue import IsFree, WaitingQueue
-from vastproxy.services.routing.ticket import ClassLimits, Priority, Refusal, Stage, T, Ticket
+from vastproxy.services.routing.ticket import GRANTED, OVER, ClassLimits, Priority, Refusal, T, Ticket
 
 
 class Capped(Protocol):
@@ -110,7 +110,7 @@ class Admission(Generic[T]):
         """
         ticket = self._queue.ticket(need, key, priority, owner, now, max_wait_s)
         if not (self._is_full() or self._has_all(key) or self._queue.has_ready(need)) and is_free(need):
-            ticket.stage = Stage.GRANTED
+            ticket.stage = GRANTED
             self._count(key)
             return ticket
         return self._queue.enter(ticket, now)
@@ -127,14 +127,14 @@ class Admission(Generic[T]):
     def again(self, ticket: Ticket[T], now: float) -> None:
         """A granted request has to wait once more: its candidate failed it, and no other has room. It goes before the
         others of its key, with the deadline that it had."""
-        assert ticket.stage is Stage.GRANTED
+        assert ticket.stage is GRANTED
         self._uncount(ticket.key)
         self._queue.again(ticket, now)
 
     def release(self, ticket: Ticket[T], now: float) -> None:
         """The request is over, or its client left the queue. More than once does nothing."""
-        if ticket.stage is Stage.GRANTED:
-            ticket.stage = Stage.OVER
+        if ticket.stage is GRANTED:
+            ticket.stage = OVER
             self._uncount(ticket.key)
         else:
             self._queue.leave(ticket, now)

@@ -20,7 +20,17 @@ from typing import Generic
 
 from vastproxy.services.routing.drain import DrainRate, retry_after_s
 from vastproxy.services.routing.ring import KeyRing
-from vastproxy.services.routing.ticket import ClassLimits, Priority, Reason, Refusal, Stage, T, Ticket
+from vastproxy.services.routing.ticket import (
+    GRANTED,
+    OVER,
+    WAITING,
+    ClassLimits,
+    Priority,
+    Reason,
+    Refusal,
+    T,
+    Ticket,
+)
 
 #: Whether a place is free that could serve this need.
 IsFree = Callable[[Hashable], bool]
@@ -62,6 +72,8 @@ class WaitingQueue(Generic[T]):
 
     def has_ready(self, need: Hashable) -> bool:
         """Does a request wait that a place for this need could be given to?"""
+        if not self._tickets:
+            return False  # as nearly always
         return any(need in rings and rings[need].is_ready for rings in self._rings.values())
 
     def ticket(
@@ -96,9 +108,9 @@ class WaitingQueue(Generic[T]):
 
     def leave(self, ticket: Ticket[T], now: float) -> None:
         """It waits no longer, whyever. One that does not wait is left as it is."""
-        if ticket.stage is Stage.WAITING:
+        if ticket.stage is WAITING:
             self._remove(ticket, now)
-            ticket.stage = Stage.OVER
+            ticket.stage = OVER
 
     def next(self, is_free: IsFree, now: float) -> Ticket[T] | None:
         """The request to be served now, which waits no longer; None when no free place is of use to anybody."""
@@ -112,7 +124,7 @@ class WaitingQueue(Generic[T]):
             ring.served(key, self._turn)
         self._rates[ticket.need].granted(now)
         self._remove(ticket, now)
-        ticket.stage = Stage.GRANTED
+        ticket.stage = GRANTED
         return ticket
 
     def expired(self, now: float) -> list[tuple[Ticket[T], Refusal]]:
@@ -182,7 +194,7 @@ class WaitingQueue(Generic[T]):
         rings[ticket.need].add(ticket, self._turn, held=held, again=again)
         self._per_key[place] = self._per_key.get(place, 0) + 1
         self._waiting[ticket.priority] += 1
-        ticket.stage = Stage.WAITING
+        ticket.stage = WAITING
         self._rate(ticket.need).begin(now)
         self._tickets[ticket.number] = ticket
         heapq.heappush(self._deadlines, (ticket.deadline, ticket.number))

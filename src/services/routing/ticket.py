@@ -45,6 +45,10 @@ class Stage(Enum):
     OVER = auto()
 
 
+#: The stages by their names alone: in CPython 3.11 looking one up in its class costs five times as much.
+WAITING, GRANTED, OVER = Stage
+
+
 class Ticket(Generic[T]):
     """One request's place. Made by the queue; whoever holds it reads it, and hands it back when the request is over."""
 
@@ -72,7 +76,7 @@ class Ticket(Generic[T]):
         self.entered_at = now
         self.deadline = deadline
         """When its wait is over."""
-        self.stage = Stage.WAITING
+        self.stage = WAITING
 
     def __repr__(self) -> str:
         return f"<Ticket {self.number} {self.stage.name} {self.priority.name} need={self.need!r}>"

@@ -30,6 +30,16 @@ def test_time_in_which_nobody_waits_does_not_count() -> None:
     assert rate.per_s(3_600.0) == before
 
 
+def test_time_in_which_all_left_before_they_were_served_counts() -> None:
+    rate = DrainRate()
+    rate.begin(0.0)
+    rate.granted(1.0)
+    rate.end(40.0)
+    after = rate.per_s(90.0)
+    assert after is not None
+    assert after < 0.03
+
+
 def test_waiting_twice_is_waiting_once() -> None:
     rate = DrainRate()
     rate.begin(0.0)

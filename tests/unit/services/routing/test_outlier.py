@@ -214,7 +214,13 @@ def test_a_request_that_goes_well_costs_no_new_record() -> None:
 
 def test_the_slow_start_is_even() -> None:
     record = fresh(100.0)
-    assert [round(weight(record, 100.0 + s, LIMITS), 3) for s in (-5, 0, 10, 20, 999)] == [0.1, 0.1, 0.55, 1, 1]
+    assert [round(weight(record, 100.0 + s, LIMITS), 3) for s in (-5, 0, 10, 20, 999)] == [
+        0.1,
+        0.1,
+        0.55,
+        1,
+        1,
+    ]
     assert weight(ejected(), 5.0, LIMITS) == 0.1
 
 

@@ -2,7 +2,15 @@
 
 import pytest
 
-from vastproxy.services.routing.ticket import ClassLimits, Priority, Reason, Refusal, Stage, Ticket, priority_of
+from vastproxy.services.routing.ticket import (
+    ClassLimits,
+    Priority,
+    Reason,
+    Refusal,
+    Stage,
+    Ticket,
+    priority_of,
+)
 
 
 @pytest.mark.parametrize(
