@@ -60,10 +60,12 @@ def test_a_place_is_free_for_what_its_candidate_serves() -> None:
     assert not free_for([], serves)(None)
 
 
-@pytest.mark.parametrize("limits", [{"max_in_flight": 0}, {"max_in_flight_per_key": 0}])
-def test_a_cap_that_lets_nobody_in_is_refused(limits: dict[str, int]) -> None:
+@pytest.mark.parametrize("most", [0, -1])
+def test_a_cap_that_lets_nobody_in_is_refused(most: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        AdmissionLimits(**limits)
+        AdmissionLimits(max_in_flight=most)
+    with pytest.raises(ValueError, match="at least 1"):
+        AdmissionLimits(max_in_flight_per_key=most)
 
 
 def ask(

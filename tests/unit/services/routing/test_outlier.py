@@ -77,6 +77,8 @@ def test_failures_in_a_row_eject_and_are_told_once(event: Event, enough: int) ->
         (ENGINE, ENGINE, ENGINE, ENGINE, ANSWERED) * 5,
         (WAY, WAY, ENGINE, WAY, WAY),  # a 5xx came over the way
         (WAY, WAY, BUSY, WAY, WAY),
+        (WAY, WAY, REFUSED, WAY, WAY),
+        (ENGINE, ENGINE, ENGINE, ENGINE, REFUSED, ENGINE, ENGINE, ENGINE, ENGINE),
         (REFUSED, REFUSED, ANSWERED) * 5,
         (LEFT,) * 50,
         (PICKED, LEFT) * 50,

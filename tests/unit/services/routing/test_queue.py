@@ -125,6 +125,15 @@ def test_a_place_that_is_of_no_use_to_batch_does_not_count_as_passing_it_over() 
     assert served == tickets
 
 
+def test_a_batch_request_that_was_served_anyway_is_not_owed_another_place() -> None:
+    queue = queue_of(batch_after=2)
+    batch = [enter(queue, priority=BATCH) for _ in range(2)]
+    first = [enter(queue) for _ in range(2)]
+    served = [queue.next(anything, 0.0) for _ in range(3)]
+    interactive = enter(queue)
+    assert [*served, queue.next(anything, 0.0)] == [*first, batch[0], interactive]
+
+
 KEYS = ("a", "b", "c")
 
 
