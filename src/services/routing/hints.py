@@ -53,7 +53,7 @@ class Hints:
     def __repr__(self) -> str:
         return "<Hints>"
 
-    def hint(self, model: str | None, prompt: bytes, session: bytes | None) -> Hint:
+    def hint(self, model: str | None, prompt: bytes, session: str | None) -> Hint:
         """For the text of a prompt, as it stands in the body and without what closes it. An engine keeps what it has
         read for each model apart."""
         prefix = self._prefix(model, prompt) if len(prompt) >= BLOCKS[0] else ()
@@ -61,7 +61,7 @@ class Hints:
             return Hint(prefix) if prefix else NO_HINT
         return Hint(prefix, self.session(session))
 
-    def session(self, name: bytes) -> int:
+    def session(self, name: str) -> int:
         """For the name of a session, wherever it stood: a header, a cookie, the body."""
         return hash((self._salt, name))
 

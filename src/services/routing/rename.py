@@ -3,7 +3,10 @@
 import json
 from dataclasses import dataclass
 
-from vastproxy.services.routing.peek import Asked
+from vastproxy.services.routing.form import Form
+from vastproxy.services.routing.members import Parsed
+from vastproxy.services.routing.peek import members
+from vastproxy.services.routing.toplevel import TopLevel
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +27,30 @@ class Edit:
         return b"".join((body[: self.start], self.new, body[self.end :]))
 
 
-def rename(asked: Asked, name: str, body: bytes) -> Edit | None:
+def rename(
+    body: bytes, name: str, content_type: bytes = b"application/json", *, complete: bool = True
+) -> Edit | None:
     """What makes the body ask for `name`: the last "model" of it is replaced if it is a string or null, and one is put
-    in where there is none. `body`: as much as `asked` was read from. None: it says so already, or it cannot be made to.
+    in where there is none. None: it cannot be made to.
 
-    Where only the beginning was read, a model that comes later counts instead of one that was put in."""
-    if asked.model == name:
+    `complete`: is it all of the body? Of one that is still coming the beginning is changed, if the model stands there;
+    a second model behind it would count instead."""
+    found = members(body, content_type, complete=complete)
+    if found.broken:
         return None
-    if asked.span is not None:
-        start, end = asked.span
-        new = name.encode("utf-8", "replace") if asked.is_form else json.dumps(name).encode()
-        return Edit(start, end, new)
-    if asked.insert_at is None:
+    start, end = found.spans.get("model", (0, -1))
+    if end >= 0:
+        if isinstance(found, Form):
+            return Edit(start, end, name.encode("utf-8", "replace"))
+        is_name = found.values["model"][:1] == b'"' or found.values["model"] == b"null"
+        return Edit(start, end, json.dumps(name).encode()) if is_name else None
+    if (
+        not isinstance(found, TopLevel | Parsed)
+        or found.opened_at is None
+        or not complete
+        or "model" in found.values
+    ):
         return None
-    comma = "" if body[asked.insert_at :].lstrip(b" \t\r\n").startswith(b"}") else ","
-    return Edit(asked.insert_at, asked.insert_at, f'"model":{json.dumps(name)}{comma}'.encode())
+    at = found.opened_at + 1
+    comma = "" if body[at:].lstrip(b" \t\r\n").startswith(b"}") else ","
+    return Edit(at, at, f'"model":{json.dumps(name)}{comma}'.encode())

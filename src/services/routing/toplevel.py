@@ -12,6 +12,8 @@ import json
 import re
 from collections.abc import Mapping
 
+from vastproxy.services.routing.nested import Nested
+
 _SPACE = rb"[ \t\r\n]*+"
 #: Escapes are allowed; a key is followed by its colon.
 _KEY = re.compile(_SPACE + rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"' + _SPACE + rb":" + _SPACE, re.DOTALL)
@@ -23,36 +25,10 @@ _LITERAL = re.compile(rb"[-+.\w]++")
 _AFTER = re.compile(_SPACE + rb"([,}])")
 _WHITE = re.compile(_SPACE)
 _ONLY_SPACE = re.compile(_SPACE + rb"\Z")
-_BRACKET = re.compile(rb"[\[\]{}]")
-#: The inside of a string, up to its closing quote or to half an escape.
-_TEXT = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 
-#: What stands between two strings nearly always: how many brackets it closes, and what it does to the depth.
-_USUAL: Mapping[bytes, tuple[int, int]] = {
-    b",": (0, 0),
-    b":": (0, 0),
-    b", ": (0, 0),
-    b": ": (0, 0),
-    b"},{": (1, 0),
-    b"}, {": (1, 0),
-    b":{": (0, 1),
-    b": {": (0, 1),
-    b":[{": (0, 2),
-    b": [{": (0, 2),
-    b"},": (1, -1),
-    b"}, ": (1, -1),
-}
 _BOM = b"\xef\xbb\xbf"
 #: A longer key is none of ours, a longer number nobody's.
 _MAX_TOKEN = 4096
-#: So many escaped quotes within so many bytes make a regular expression pass over more of the string: searching for
-#: each quote costs 0.2 µs, the expression 3 ns for each byte.
-_DENSE = 8
-_DENSE_BYTES = 512
-_LEAP_BYTES = 4096
-#: Strings, escaped quotes and brackets looked at before it is given up: 30 to 60 ms. A chat of 1 MB has 10,000.
-MAX_STEPS = 200_000
-
 _BEGIN, _FIRST, _MEMBER, _VALUE, _INSIDE, _BEHIND, _END, _BROKEN = range(8)
 
 
@@ -63,22 +39,32 @@ class TopLevel:
     inside the object instead, in front of the key that stands at this place of the text.
     """
 
-    __slots__ = ("_depth", "_held", "_in_string", "_keeping", "_limit", "_odd", "_offset", "_state", "_steps",
-                 "_wanted", "complete", "opened_at", "spans", "values")  # fmt: skip
+    __slots__ = (
+        "_held",
+        "_keeping",
+        "_limit",
+        "_nested",
+        "_offset",
+        "_state",
+        "_wanted",
+        "began_at",
+        "complete",
+        "opened_at",
+        "spans",
+        "values",
+    )
 
     def __init__(self, wanted: Mapping[str, int], *, at: int | None = None) -> None:
         self._wanted = wanted
         self._state = _BEGIN if at is None else _MEMBER
+        self.began_at = at
+        """Where reading began, if inside the object."""
         self._offset = at or 0
         """Where in the text `_held`, or else the next piece, begins."""
         self._held = b""
-        self._depth = 0
-        self._in_string = False
-        self._odd = False
-        """Did the last piece end between a backslash and what it escapes?"""
+        self._nested = Nested()
         self._keeping: str | None = None
         self._limit = 0
-        self._steps = MAX_STEPS
         self.values: dict[str, bytes] = {}
         """The text of each value found, as it stands there; its beginning if it is longer than wanted."""
         self.spans: dict[str, tuple[int, int]] = {}
@@ -183,8 +169,7 @@ class TopLevel:
         first = data[at]
         if first in b'"{[':
             self._state = _INSIDE
-            self._depth = 0 if first == 0x22 else 1
-            self._in_string = first == 0x22
+            self._nested.begin(is_string=first == 0x22)
             self._begin_value(data, at)
             return at + 1
         found = _LITERAL.match(data, at)
@@ -231,82 +216,18 @@ class TopLevel:
         self._state = _BEHIND
 
     def _pass_over(self, data: bytes, at: int) -> int:
-        """Go on to the end of a string or of an array or object; the end of the data if it is not in there."""
-        begin, ended = at, False
-        while not ended and at < len(data):
-            if self._in_string:
-                at = self._pass_string(data, at)
-                ended = not self._in_string and self._depth == 0
-            else:
-                at = self._pass_structure(data, at)
-                ended = self._depth == 0
-            self._steps -= 1
-            if self._steps < 0:
-                self._break()
-                return at
-        if ended:
+        """Go on to the end of a string, array or object, or of the data."""
+        begin, nested = at, self._nested
+        at = nested.pass_over(data, at)
+        if nested.steps_left < 0:
+            self._break()
+        elif nested.ended:
             self._end_value(data, begin, at)
         else:
             self._keep(data, begin, at)
         return at
 
-    def _pass_string(self, data: bytes, at: int) -> int:
-        """Behind the closing quote of the string that `at` is in."""
-        if self._odd:
-            at, self._odd = at + 1, False
-        escaped, began = 0, at
-        while (quote := data.find(b'"', at)) >= 0:
-            if (
-                quote == at
-                or data[quote - 1] != 0x5C
-                or (quote - 2 >= at and data[quote - 2] == 0x5C and not _backslashes(data[at:quote]) & 1)
-            ):
-                self._in_string = False
-                return quote + 1
-            at = quote + 1
-            escaped += 1
-            if escaped == _DENSE:
-                self._steps -= _DENSE
-                if (
-                    at - began < _DENSE_BYTES
-                    and (found := _TEXT.match(data, at, at + _LEAP_BYTES)) is not None
-                ):
-                    at = found.end()
-                escaped, began = 0, at
-        self._odd = bool(_backslashes(data[at:]) & 1)
-        return len(data)
-
-    def _pass_structure(self, data: bytes, at: int) -> int:
-        """Behind the next opening quote, or behind the bracket that closes the value."""
-        quote = data.find(b'"', at)
-        end = quote if quote >= 0 else len(data)
-        usual = _USUAL.get(data[at:end]) if end - at < 5 else None
-        if usual is not None:
-            closings, change = usual
-        else:
-            closings = data.count(b"}", at, end) + data.count(b"]", at, end)
-            change = data.count(b"{", at, end) + data.count(b"[", at, end) - closings
-        if closings < self._depth:
-            self._depth += change
-        elif (closed := self._walk(data, at, end)) is not None:
-            return closed
-        self._in_string = quote >= 0
-        return quote + 1 if quote >= 0 else end
-
-    def _walk(self, data: bytes, at: int, end: int) -> int | None:
-        for found in _BRACKET.finditer(data, at, end):
-            self._steps -= 1
-            self._depth += 1 if found[0] in (b"{", b"[") else -1
-            if self._depth == 0:
-                return found.end()
-        return None
-
 
 def _behind_space(data: bytes, at: int) -> int:
     found = _WHITE.match(data, at)
     return found.end() if found is not None else at
-
-
-def _backslashes(data: bytes) -> int:
-    """At the end of it."""
-    return len(data) - len(data.rstrip(b"\\"))

@@ -32,11 +32,11 @@ def test_a_long_prompt_costs_no_more_than_its_beginning() -> None:
 
 def test_a_short_prompt_shares_nothing_worth_keeping() -> None:
     assert HINTS.hint("m", b"x" * 255, None) is NO_HINT
-    assert HINTS.hint("m", b"", b"s").session == HINTS.session(b"s")
+    assert HINTS.hint("m", b"", "s").session == HINTS.session("s")
 
 
 def test_numbers_of_another_salt_do_not_compare() -> None:
-    one, other = (Hints(salt).hint("m", b"x" * 600, b"s") for salt in (b"1", b"2"))
+    one, other = (Hints(salt).hint("m", b"x" * 600, "s") for salt in (b"1", b"2"))
     assert one.session != other.session
     assert not set(one.prefix) & set(other.prefix)
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tests.unit.services.routing.json_texts import cut, damaged, loaded, objects
 from vastproxy.services.routing.members import Parsed
-from vastproxy.services.routing.toplevel import MAX_STEPS, TopLevel
+from vastproxy.services.routing.nested import MAX_STEPS
+from vastproxy.services.routing.toplevel import TopLevel
 
 WANTED = dict.fromkeys(["model", "stream", "messages", "prompt", "user", "metadata"], 1000)
 PLACES = st.lists(st.integers(0, 400), max_size=8)
