@@ -54,6 +54,7 @@ def test_model_and_stream_are_those_that_python_reads(body: bytes, places: list[
 @example(b'{"model":"a","messages":[' + b"1," * 50 + b'2],"x":{"model":"b","y":1}}')
 @example(b'{"model":"a","messages":[' + b"1," * 50 + b'2],"model":"b","x":[' + b"1," * 50 + b"2]}")
 @example(b'{"model":"a","model":1,"messages":[' + b"1," * 50 + b"2]}")
+@example(b'{"messages":[' + b"1," * 50 + b'2],"x\\"model":"b"}')
 @example(b'{"messages":["' + b'\\"model\\":\\"b\\"}' * 20 + b'"],"n":1,"model":"a"}')
 def test_both_ends_of_a_body_say_the_same(body: bytes) -> None:
     """But for a second model that is written with escapes in the middle."""
