@@ -13,8 +13,9 @@ from vastproxy.settings.check import check, cross_check_error
 from vastproxy.settings.errors import SettingsError
 from vastproxy.settings.fields import CONFIG_VARIABLE, leaves
 from vastproxy.settings.files import find_config_file, shown
-from vastproxy.settings.model import Section, Settings
+from vastproxy.settings.model import Settings
 from vastproxy.settings.secrets import resolve_secret
+from vastproxy.settings.section import Section
 from vastproxy.settings.sources import (
     Given,
     Layer,

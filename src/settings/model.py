@@ -6,12 +6,13 @@ in a file and `VASTPROXY_FLEET__POLL_INTERVAL_S` in the environment.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from vastproxy.settings.expected import Expected
 from vastproxy.settings.listen import checked_listen
+from vastproxy.settings.routing import RoutingSettings
+from vastproxy.settings.section import Seconds, Section
 
-Seconds = Annotated[float, Field(gt=0, le=86_400 * 7)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Environment = Literal["development", "staging", "production"]
 # No user name or password: an address is shown in logs and errors.
@@ -22,18 +23,6 @@ HttpUrl = Annotated[
 ]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 Listen = Annotated[str, AfterValidator(checked_listen), Expected("host:port, [ipv6]:port or :port")]
-
-
-class Section(BaseModel):
-    """A frozen group of settings in which an unknown name is an error."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-        allow_inf_nan=False,
-    )
 
 
 class RetrySettings(Section):
@@ -259,13 +248,6 @@ class UpstreamSettings(Section):
     """Idle connections kept per backend."""
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     """Backends tried for one request, when it is certain that the ones before did not begin it."""
-
-
-class RoutingSettings(Section):
-    """Who serves a request."""
-
-    policy: Literal["round_robin"] = "round_robin"
-    """How a backend is chosen."""
 
 
 class LoggingSettings(Section):

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.unit.cli.conftest import Answers, Peer, Run
-from vastproxy.cli.status import NoProxyThere, ask, base_url, url_of_listen
+from vastproxy.cli.asking import NoProxyThere, base_url, url_of_listen
+from vastproxy.cli.status import ask
 from vastproxy.settings import SettingsError
 
 StartPeer = Callable[[Answers], Peer]

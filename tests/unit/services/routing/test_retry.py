@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vastproxy.services.errors import (
     BackendConnectError,
@@ -12,7 +14,14 @@ from vastproxy.services.errors import (
     ResponseInterrupted,
     TunnelLost,
 )
-from vastproxy.services.routing.retry import Retry, decide, is_repeatable
+from vastproxy.services.routing.retry import (
+    Retry,
+    costs,
+    decide,
+    decide_answer,
+    is_repeatable,
+    retry_after_s,
+)
 
 DIED_SILENT = ResponseInterrupted("closed", received=False)
 DIED_TALKING = ResponseInterrupted("closed", received=True)
@@ -97,3 +106,78 @@ def test_another_way_to_the_same_instance_is_no_use_when_the_instance_refused() 
 )
 def test_questions_to_a_model_and_reads_are_repeatable(method: bytes, path: bytes, expected: bool) -> None:
     assert is_repeatable(method, path) is expected
+
+
+def test_without_a_budget_engines_are_given_nothing_more_to_do() -> None:
+    assert verdict(WAY_LOST, way_left=False, budget_left=False) is Retry.NO
+
+
+@pytest.mark.parametrize("error", [BackendConnectError("refused"), TunnelLost("gone")], ids=str)
+def test_what_reached_no_engine_needs_no_budget(error: Exception) -> None:
+    assert verdict(error, budget_left=False) is Retry.ELSEWHERE
+    assert not costs(Retry.ELSEWHERE, error)
+
+
+def test_a_new_connection_to_the_same_engine_needs_no_budget() -> None:
+    assert verdict(DIED_SILENT, reused=True, budget_left=False) is Retry.SAME_BACKEND
+    assert verdict(WAY_LOST, budget_left=False) is Retry.SAME_BACKEND
+    assert not costs(Retry.SAME_BACKEND, WAY_LOST)
+
+
+def test_another_engine_that_is_given_the_work_costs() -> None:
+    assert costs(Retry.ELSEWHERE, WAY_LOST)
+    assert costs(Retry.ELSEWHERE, None)
+    assert not costs(Retry.NO, WAY_LOST)
+
+
+def answer_verdict(status: int, **over: Any) -> Retry:
+    facts: dict[str, Any] = {
+        "replayable": True,
+        "repeatable": True,
+        "others": True,
+        "attempts_left": 1,
+        "budget_left": True,
+    }
+    return decide_answer(status, **(facts | over))
+
+
+@pytest.mark.parametrize("status", [401, 429, 503])
+def test_an_engine_that_does_not_begin_leaves_the_request_to_another_one(status: int) -> None:
+    assert answer_verdict(status) is Retry.ELSEWHERE
+    for missing in ("replayable", "repeatable", "others", "budget_left"):
+        assert answer_verdict(status, **{missing: False}) is Retry.NO
+    assert answer_verdict(status, attempts_left=0) is Retry.NO
+
+
+@pytest.mark.parametrize("status", [200, 400, 403, 404, 408, 500, 501, 502, 504])
+def test_every_other_answer_is_the_clients(status: int) -> None:
+    assert answer_verdict(status) is Retry.NO
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        (b"", None),
+        (b"0", 0.0),
+        (b" 120 ", 120.0),
+        (b"1.5", None),
+        (b"-3", None),
+        (b"soon", None),
+        (b"9" * 400, 999_999_999.0),
+        ("٣".encode(), None),
+        (b"Fri, 31 Dec 1999 23:59:59 GMT", 59.0),
+        (b"Fri, 31 Dec 1999 23:59:59 -0000", 59.0),
+        (b"Fri, 31 Dec 1999 23:58:59 GMT", 0.0),
+        (b"Fri, 31 Dec 99999999999999 23:58:59 GMT", None),
+        (b"Fri, 99 Dec 1999 23:58:59 GMT", None),
+    ],
+)
+def test_a_retry_after_is_seconds_or_a_date(value: bytes | None, expected: float | None) -> None:
+    assert retry_after_s(value, wall_now=946_684_740.0) == expected
+
+
+@given(st.binary(max_size=60))
+def test_whatever_an_engine_writes_there_is_no_crash(value: bytes) -> None:
+    found = retry_after_s(value, wall_now=1e9)
+    assert found is None or found >= 0

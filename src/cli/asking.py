@@ -1,0 +1,119 @@
+"""How commands ask a running proxy: where it is, which key it is sent, and what counts as an answer."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import requests
+from requests.auth import AuthBase
+
+from vastproxy.errors import VastproxyError
+from vastproxy.settings import Loaded, SettingsError, is_loopback, parse_listen, resolve_secret
+
+CONNECT_TIMEOUT_S = 3.0
+#: The proxy answers from memory; a busy event loop may take a moment.
+READ_TIMEOUT_S = 10.0
+_URL = re.compile(r"(https?)://(\[[0-9a-fA-F:.]+\]|[^\s/:@?#\[\]]+)(:[0-9]{1,5})?(/[^\s?#]*)?")
+
+
+class NoProxyThere(VastproxyError):
+    """Nobody answers, or what answers is not vastproxy."""
+
+
+def proxy_url(typed: str | None, loaded: Loaded) -> str:
+    """The address of the proxy: as typed, or where the settings say that it listens."""
+    return base_url(typed) if typed else url_of_listen(loaded.settings.server.listen)
+
+
+def base_url(text: str) -> str:
+    """The URL that somebody typed, with http:// in front if it has no scheme, without a slash at the end."""
+    url = text.strip() if "://" in text else f"http://{text.strip()}"
+    if not _URL.fullmatch(url):
+        raise SettingsError("URL (command line): expected http://host:port, without a password")
+    return url.rstrip("/")
+
+
+def url_of_listen(listen: str) -> str:
+    """Where to find a proxy that listens there: an address that means everywhere is asked on loopback."""
+    address = parse_listen(listen)
+    if address.port == 0:
+        raise SettingsError(
+            "server.listen has port 0, which means any; give the URL (http://host:port) on the command line"
+        )
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
+    return f"http://{address._replace(host=host)}"
+
+
+def inbound_key(loaded: Loaded) -> str | None:
+    """The key that the proxy is sent: the first of those that it is to accept."""
+    keys = loaded.settings.server.api_keys
+    if not keys:
+        return None
+    secret = resolve_secret(keys[0], environ=loaded.environ, name="server.api_keys")
+    return secret.get_secret_value() if secret else None
+
+
+class Asker:
+    """Asks one proxy. Made by `asking`."""
+
+    def __init__(self, session: requests.Session, base: str, read_timeout_s: float) -> None:
+        self._session = session
+        self.base = base
+        self._read_timeout_s = read_timeout_s
+
+    def get(self, path: str) -> requests.Response:
+        """What the proxy answers, whatever its status. Raises NoProxyThere when nobody does."""
+        base = self.base
+        try:
+            # Not following redirects keeps the key where it was meant to go.
+            return self._session.get(
+                base + path,
+                timeout=(CONNECT_TIMEOUT_S, self._read_timeout_s),
+                allow_redirects=False,
+                headers={"Accept": "application/json"},
+            )
+        except requests.exceptions.ReadTimeout:
+            raise NoProxyThere(f"{base} does not answer within {self._read_timeout_s:g} s") from None
+        except requests.exceptions.SSLError:
+            raise NoProxyThere(
+                f"no trusted TLS connection to {base}; check the certificate, or ask with http://"
+            ) from None
+        except (requests.RequestException, UnicodeError):
+            raise NoProxyThere(f"nothing answers at {base}; is `vastproxy serve` running?") from None
+
+    def object(self, response: requests.Response) -> dict[str, Any]:
+        """The JSON object that was answered. Raises NoProxyThere for anything else."""
+        try:
+            content = response.json()
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            raise NoProxyThere(
+                f"what answers at {self.base} is not vastproxy "
+                f"(HTTP {response.status_code} without a JSON object); check the URL"
+            )
+        return content
+
+
+@contextmanager
+def asking(base: str, *, key: str | None, read_timeout_s: float = READ_TIMEOUT_S) -> Iterator[Asker]:
+    """Ask the proxy at `base` (as `base_url` makes it) with this key, or with none."""
+    with requests.Session() as session:
+        match = _URL.fullmatch(base)
+        # A proxy from the environment would not reach our own loopback address.
+        session.trust_env = match is None or not is_loopback(match[2])
+        session.auth = _Bearer(key)
+        yield Asker(session, base, read_timeout_s)
+
+
+class _Bearer(AuthBase):
+    """Sends our key or none. As an auth object it keeps requests from sending what ~/.netrc says instead."""
+
+    def __init__(self, key: str | None) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._key:
+            request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
