@@ -56,6 +56,10 @@ class Attempt:
         """One word: `answered`, `failed`, `left` (the client), `refused`, …; "" while it runs."""
         self.error = ""
 
+    @property
+    def instance_id(self) -> int:
+        return self.key // _PORTS
+
     def end(self, outcome: str, at: float, error: str = "") -> None:
         """It is over. `error`: one line for a person."""
         self.outcome, self.ended_at, self.error = outcome, at, error[:MAX_CHARS]

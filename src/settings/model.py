@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from vastproxy.settings.admission import AdmissionSettings, PassiveHealthSettings, QueueSettings
 from vastproxy.settings.expected import Expected
 from vastproxy.settings.listen import checked_listen
 from vastproxy.settings.routing import RoutingSettings
@@ -273,4 +274,7 @@ class Settings(Section):
     tunnels: TunnelSettings = TunnelSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     routing: RoutingSettings = RoutingSettings()
+    admission: AdmissionSettings = AdmissionSettings()
+    queue: QueueSettings = QueueSettings()
+    passive_health: PassiveHealthSettings = PassiveHealthSettings()
     logging: LoggingSettings = LoggingSettings()

@@ -108,12 +108,48 @@ class Admission(Generic[T]):
 
         `max_wait_s` shortens the wait of its class, for example where no candidate is even expected.
         """
-        ticket = self._queue.ticket(need, key, priority, owner, now, max_wait_s)
-        if not (self._is_full() or self._has_all(key) or self._queue.has_ready(need)) and is_free(need):
+        if self.may_begin(need, key) and is_free(need):
+            ticket = self._queue.ticket(self.begin(key), need, key, priority, owner, now, max_wait_s)
             ticket.stage = GRANTED
-            self._count(key)
             return ticket
+        return self.wait(need, key=key, priority=priority, owner=owner, now=now, max_wait_s=max_wait_s)
+
+    def may_begin(self, need: Hashable, key: Hashable) -> bool:
+        """Is a place at a candidate all that a request needs to begin? Then `begin` it, if there is one."""
+        return not (self._is_full() or self._has_all(key) or self._queue.has_ready(need))
+
+    def begin(self, key: Hashable) -> int:
+        """A request that never waited begins; it counts as in flight until `end`. Its number among all that came."""
+        self._count(key)
+        return self._queue.next_number()
+
+    def end(self, key: Hashable) -> None:
+        """A request that has begun without a ticket is over. To be called once."""
+        self._uncount(key)
+
+    def wait(
+        self,
+        need: Hashable,
+        *,
+        key: Hashable,
+        priority: Priority,
+        owner: T,
+        now: float,
+        max_wait_s: float | None = None,
+    ) -> Ticket[T] | Refusal:
+        """A ticket that is WAITING, or why there is none."""
+        number = self._queue.next_number()
+        ticket = self._queue.ticket(number, need, key, priority, owner, now, max_wait_s)
         return self._queue.enter(ticket, now)
+
+    def turn_back(
+        self, number: int, need: Hashable, *, key: Hashable, priority: Priority, owner: T, now: float
+    ) -> Ticket[T]:
+        """A request that has begun without a ticket has to wait after all, as in `again`, and gets one."""
+        ticket = self._queue.ticket(number, need, key, priority, owner, now)
+        ticket.stage = GRANTED
+        self.again(ticket, now)
+        return ticket
 
     def next(self, is_free: IsFree, now: float) -> Ticket[T] | None:
         """The waiting request whose turn it is, GRANTED now: lease a candidate for it before anything else is asked."""

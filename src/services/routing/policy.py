@@ -18,9 +18,8 @@ from typing import NamedTuple, Protocol
 from vastproxy.services.routing.candidate import Candidate
 
 
-@dataclass(frozen=True, slots=True)
-class Hint:
-    """What is known of a request that may decide where it goes. It holds no text: see `fingerprint`."""
+class Hint(NamedTuple):
+    """What is known of a request that may decide where it goes. It holds no text: see `hints`."""
 
     prefix: tuple[int, ...] = ()
     """Chained hashes of the first blocks of the prompt: each covers all blocks up to its own."""

@@ -76,8 +76,14 @@ class WaitingQueue(Generic[T]):
             return False  # as nearly always
         return any(need in rings and rings[need].is_ready for rings in self._rings.values())
 
+    def next_number(self) -> int:
+        """Requests are numbered as they come."""
+        self._number += 1
+        return self._number
+
     def ticket(
         self,
+        number: int,
         need: Hashable,
         key: Hashable,
         priority: Priority,
@@ -85,11 +91,10 @@ class WaitingQueue(Generic[T]):
         now: float,
         max_wait_s: float | None = None,
     ) -> Ticket[T]:
-        """A numbered ticket, for `enter`. `max_wait_s`: if that is shorter than what its class may wait."""
+        """A ticket, for `enter`. `max_wait_s`: if that is shorter than what its class may wait."""
         longest_s = self._limits[priority].max_wait_s
         wait_s = longest_s if max_wait_s is None else min(max_wait_s, longest_s)
-        self._number += 1
-        return Ticket(self._number, need, key, priority, owner, now, now + wait_s)
+        return Ticket(number, need, key, priority, owner, now, now + wait_s)
 
     def enter(self, ticket: Ticket[T], now: float) -> Ticket[T] | Refusal:
         """Let it wait; or say why it cannot. Where nobody is told apart (key None) only the class's limit counts."""

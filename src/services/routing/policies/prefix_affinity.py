@@ -36,8 +36,6 @@ class AffinityLimits:
     """Times the load of the least loaded that a home's may be."""
     queue_gap: int = 4
     """Requests that may wait in a home's engine more than in the least loaded's, as far as both tell."""
-    max_prefixes: int = 65_536
-    """Beginnings remembered, 250 bytes each."""
 
 
 _DEFAULT = AffinityLimits()
@@ -46,9 +44,12 @@ _DEFAULT = AffinityLimits()
 class PrefixAffinity(Pooled):
     """Bounded-load affinity to where the same beginning was served."""
 
-    def __init__(self, rng: random.Random, limits: AffinityLimits = _DEFAULT) -> None:
+    def __init__(
+        self, rng: random.Random, limits: AffinityLimits = _DEFAULT, *, homes: Homes | None = None
+    ) -> None:
+        """`homes`: may be shared by the policies of several models, as a beginning is one of a model."""
         super().__init__(rng)
-        self.homes = Homes(limits.max_prefixes)
+        self.homes = Homes() if homes is None else homes
         self._limits = limits
         self._ring = Ring()
 

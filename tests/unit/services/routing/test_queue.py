@@ -28,7 +28,9 @@ def enter(
     now: float = 0.0,
     max_wait_s: float | None = None,
 ) -> Ticket[str]:
-    entered = queue.enter(queue.ticket(need, key, priority, "owner", now, max_wait_s), now)
+    entered = queue.enter(
+        queue.ticket(queue.next_number(), need, key, priority, "owner", now, max_wait_s), now
+    )
     assert isinstance(entered, Ticket)
     return entered
 
@@ -36,7 +38,7 @@ def enter(
 def refused(
     queue: WaitingQueue[str], key: Hashable = "a", priority: Priority = INTERACTIVE, now: float = 0.0
 ) -> Refusal:
-    answer = queue.enter(queue.ticket("m", key, priority, "owner", now), now)
+    answer = queue.enter(queue.ticket(queue.next_number(), "m", key, priority, "owner", now), now)
     assert isinstance(answer, Refusal)
     return answer
 
