@@ -19,7 +19,6 @@ from vastproxy.services.errors import (
 )
 from vastproxy.services.routing.retry import Retry, costs, decide, decide_answer, is_repeatable, retry_after_s
 from vastproxy.services.routing.speed import MIN_SECONDS
-from vastproxy.services.traces import Attempt, Trace
 from vastproxy.services.upstream.connection import UpstreamConnection
 from vastproxy.services.upstream.response import ResponseHead
 
@@ -32,18 +31,13 @@ class Attempts(Claim):
     """One request on the engines' side. At most one attempt is under way."""
 
     __slots__ = (
-        "_attempt",
         "_client",
         "_opening",
         "_owner",
         "_request",
-        "_request_id",
         "_tools",
-        "_trace",
         "_upload",
         "connection",
-        "count",
-        "instance_id",
     )
 
     def __init__(
@@ -54,29 +48,27 @@ class Attempts(Claim):
         upload: Upload,
         client: Client,
         request_id: bytes,
-        trace: Trace,
     ) -> None:
-        super().__init__()
+        super().__init__(tools.now(), request_id, request.method, request.target)
         self._tools = tools
         self._owner = owner
         self._request = request
         self._upload = upload
         self._client = client
-        self._request_id = request_id
-        self._trace = trace
-        self._attempt: Attempt | None = None
         self._opening: asyncio.Task[None] | None = None
         self.connection: UpstreamConnection | None = None
         """The connection on which the request was sent, until it is answered or dropped."""
-        self.instance_id: int | None = None
+
+    @property
+    def instance_id(self) -> int | None:
         """Who was asked last."""
-        self.count = 0
+        return self.lease.backend.id if self.lease is not None else None
 
     def lines(self) -> bytes:
         """What the client is told about its request, on answers and on errors alike, as header lines."""
-        if self.instance_id is None:
-            return b"x-request-id: %b\r\n" % self._request_id
-        return b"x-request-id: %b\r\nx-vastproxy-instance: %d\r\n" % (self._request_id, self.instance_id)
+        if (lease := self.lease) is None:
+            return b"x-request-id: %b\r\n" % self.request_id
+        return b"x-request-id: %b\r\nx-vastproxy-instance: %d\r\n" % (self.request_id, lease.backend.id)
 
     # ── a place ────────────────────────────────────────────────────────────────────────────────
 
@@ -87,7 +79,11 @@ class Attempts(Claim):
         except ServiceError as error:
             self._owner.given_up(error)
             return
-        self._go_on(lease)
+        if lease is None:
+            self._owner.attempt_waits()
+        else:
+            self._owner.attempt_begun()
+            self._connect(lease, fresh=False)
 
     def _dispatch_elsewhere(self, *, costly: bool) -> None:
         try:
@@ -95,9 +91,6 @@ class Attempts(Claim):
         except ServiceError as error:
             self._owner.given_up(error)
             return
-        self._go_on(lease)
-
-    def _go_on(self, lease: Lease | None) -> None:
         if lease is None:
             self._owner.attempt_waits()
         else:
@@ -106,7 +99,6 @@ class Attempts(Claim):
     def granted(self, lease: Lease) -> None:
         """See `Claim.granted`."""
         self._owner.attempt_begun()
-        self.instance_id = lease.backend.id
         self._connect(lease, fresh=False)
 
     def refused(self, error: ServiceError) -> None:
@@ -117,12 +109,14 @@ class Attempts(Claim):
 
     def answered(self, head: ResponseHead) -> bool:
         """The head of an answer has come. Is it for the client? If not, another backend is being asked."""
-        status = head.status
-        if status >= 400 and status in _NOT_BEGUN and self._not_begun(head):
+        status, lease = head.status, self.lease
+        assert lease is not None
+        if status < 400 and not self.budgeted and lease.engine.key not in self._tools.noted:
+            lease.heard = True  # as nearly always
+            return True
+        if status in _NOT_BEGUN and self._not_begun(head):
             return False
         self._tools.dispatcher.answered(self, status)
-        if self._attempt is not None:
-            self._attempt.first_byte_at = self._tools.now()
         return True
 
     def _not_begun(self, head: ResponseHead) -> bool:
@@ -134,7 +128,7 @@ class Attempts(Claim):
             replayable=self._upload.replayable,
             repeatable=is_repeatable(request.method, request.path),
             others=dispatcher.others(self),
-            attempts_left=tools.limits.max_attempts - self.count,
+            attempts_left=tools.limits.max_attempts - self.attempts,
             budget_left=dispatcher.may_retry,
         )
         if verdict is not Retry.ELSEWHERE and status != 401:
@@ -146,10 +140,10 @@ class Attempts(Claim):
             f"the engine of instance {self.lease.backend.id} does not accept the proxy's token (HTTP {status}); "
             "its operator can set engines.api_key"
         )
-        self._end_attempt("refused", error if status == 401 else f"HTTP {status}")
+        self.lease.end("refused", tools.now(), str(error) if status == 401 else f"HTTP {status}")
         self._drop_connection(is_dead=True)
         if verdict is Retry.ELSEWHERE:
-            self.tried.add(self.lease.engine.key)
+            self.tried = {*self.tried, self.lease.engine.key}
             self._dispatch_elsewhere(costly=True)
         else:
             self._owner.given_up(error)
@@ -168,14 +162,16 @@ class Attempts(Claim):
             repeatable=is_repeatable(request.method, request.path),
             way_left=way_left,
             response_started=answered,
-            attempts_left=self._tools.limits.max_attempts - self.count,
+            attempts_left=self._tools.limits.max_attempts - self.attempts,
             budget_left=dispatcher.may_retry,
         )
-        self._end_attempt("failed", error)
+        lease.end("failed", self._tools.now(), str(error))
         gone = isinstance(error, ResponseInterrupted) and not (error.way_lost and way_left)
         self._drop_connection(is_dead=gone)
         if verdict is Retry.SAME_BACKEND:
             self._owner.attempt_begun()
+            self.lease = lease = lease.again(self._tools.now())
+            self.leases.append(lease)
             self._connect(lease, fresh=True)
             return
         if not isinstance(error, NoStreamLeft):
@@ -186,55 +182,48 @@ class Attempts(Claim):
             self._owner.given_up(error)
 
     def finish(self, head: ResponseHead | None, *, reusable: bool) -> None:
-        """The answer has come whole. `head`: of one that says how fast its engine is. The connection may serve others
-        if `reusable`."""
+        """The answer has come whole; `end` follows. `head`: of one that says how fast its engine is. The connection
+        may serve others if `reusable`."""
         connection, self.connection = self.connection, None
+        lease = self.lease
         assert connection is not None
         assert connection.home is not None
-        self._end_attempt("answered")
-        if head is not None and self._request.method == b"POST" and head.status == 200:
-            self._measure(streamed=head.length is None)
+        assert lease is not None
+        now = self._tools.now()
+        lease.end("answered", now)
+        if (
+            now - lease.at >= MIN_SECONDS
+            and head is not None
+            and head.status == 200
+            and self.method == b"POST"
+        ):
+            streamed = head.length is None
+            since = self.first_byte_at if streamed else lease.at
+            self._tools.dispatcher.targets.measured(lease, now - since, self.sent_bytes, streamed=streamed)
         if reusable:
             connection.home.release(connection)
         else:
             connection.abort()
-        self._tools.dispatcher.finish(self)
-
-    def _measure(self, *, streamed: bool) -> None:
-        trace, lease = self._trace, self.lease
-        assert lease is not None
-        since = trace.first_byte_at if streamed else trace.attempts[-1].started_at
-        seconds = self._tools.now() - since
-        if seconds >= MIN_SECONDS:
-            self._tools.dispatcher.targets.measured(lease, seconds, trace.sent_bytes, streamed=streamed)
 
     def end(self) -> None:
-        """Nothing more will be tried. Owner and attempts refer to each other, which only the garbage collector would
-        find out, and late."""
+        """Nothing more will be tried: the place is given back. Owner and attempts refer to each other, which only the
+        garbage collector would find out, and late."""
         self._tools.dispatcher.finish(self)
-        del self._owner
+        # What is left is kept for a while, as the story of the request.
+        del self._owner, self._client, self._upload
 
     def drop(self) -> None:
-        """Nobody wants the answer any more: the engine is told, the place given back, and nobody blamed."""
-        self._end_attempt("left")
+        """Nobody wants the answer any more: the engine is told, and nobody blamed. `end` follows."""
+        if self.lease is not None:
+            self.lease.end("left", self._tools.now())
         self._drop_connection(is_dead=False)
-        self._tools.dispatcher.finish(self)
-
-    def _end_attempt(self, outcome: str, error: object = "") -> None:
-        attempt, self._attempt = self._attempt, None
-        if attempt is not None:
-            attempt.end(outcome, self._tools.now(), str(error) if error else "")
 
     # ── a connection ───────────────────────────────────────────────────────────────────────────
 
     def _connect(self, lease: Lease, *, fresh: bool) -> None:
-        self.count += 1
-        self._attempt = attempt = self._trace.attempt(
-            lease.engine.key, self._tools.now(), lease.choice.why, lease.scores
-        )
         connection = None if fresh else lease.backend.take(lease.engine.port)
         if connection is not None:
-            attempt.reused = True
+            lease.reused = True
             self._send(lease, connection)
         else:
             opening = self._tools.spawn(self._open(lease), name="open")
@@ -252,8 +241,7 @@ class Attempts(Claim):
             self.failed(error, answered=False)
             return
         self._opening = None
-        if self._attempt is not None:
-            self._attempt.connected_at = self._tools.now()
+        lease.connected_at = self._tools.now()
         self._send(lease, connection)
 
     def _send(self, lease: Lease, connection: UpstreamConnection) -> None:
@@ -264,9 +252,9 @@ class Attempts(Claim):
             upload,
             lease.engine,
             self._client,
-            self._request_id,
+            self.request_id,
             expect=request.expects_continue and not upload.total_bytes,
-            model=lease.wire_name(self.model),
+            model=lease.wire_name(self.model) if lease.need.renames else None,
         )
         self._owner.attempt_sent()
         connection.send(

@@ -40,11 +40,9 @@ class Exchange:
         "_head",
         "_last",
         "_request",
-        "_request_id",
         "_stage",
         "_tools",
         "_total_timer",
-        "_trace",
         "_upload",
         "_wish",
         "refusal",
@@ -54,13 +52,10 @@ class Exchange:
         self._tools = tools
         self._request = request
         self._client = client
-        self._request_id = request_id
         self._stage = stages.GATHER
         self._upload = Upload(request.framing.length)
-        self._trace = trace = tools.traces.begin(
-            request_id, request.method, request.target, tools.now(), tools.wall_clock()
-        )
-        self._attempts = Attempts(tools, self, request, self._upload, client, request_id, trace)
+        self._attempts = Attempts(tools, self, request, self._upload, client, request_id)
+        tools.traces.keep(self._attempts)
         self._wish: HeadWish | None = None
         self._gathering: Gathering | None = None
         self._total_timer: asyncio.TimerHandle | None = None
@@ -97,10 +92,9 @@ class Exchange:
             self._continued = gathering.continued
             gathering.end()
         if upload.complete and upload.total_bytes:
-            self._trace.stream = self._tools.wishes.read_body(attempts, wish, upload.gathered)
+            self._tools.wishes.read_body(attempts, wish, upload.gathered)
         elif gathering is not None:
-            self._trace.stream = gathering.read(attempts)
-        self._trace.model = attempts.model
+            gathering.read(attempts)
         if (limit_s := self._tools.limits.total_timeout_s) is not None:
             self._total_timer = self._tools.call_later(limit_s, self._on_total_timeout)
         attempts.dispatch()
@@ -138,7 +132,7 @@ class Exchange:
     def client_left(self) -> None:
         """See `Handler.client_left`."""
         if self._stage is not stages.OVER:
-            self._trace.status = self._trace.status if self._stage is stages.PIPE else LEFT
+            self._attempts.status = self._attempts.status if self._stage is stages.PIPE else LEFT
             self._attempts.drop()
             self._over()
 
@@ -184,7 +178,7 @@ class Exchange:
         if not self._is_answered:
             self._refuse(answer)
             return
-        self._tools.log_broken(self._request_id, self._attempts.instance_id, error)
+        self._tools.log_broken(self._attempts, error)
         headers = self._head.headers if self._head is not None else ()
         self._client.break_off(last_event(answer, headers, self._last))
         self._over()
@@ -212,13 +206,12 @@ class Exchange:
         if not attempts.answered(head):
             return
         self._stage = stages.advance(self._stage, stages.ANSWERED)
-        trace = self._trace
-        trace.status = head.status
-        trace.first_byte_at = self._tools.now()
+        attempts.status = head.status
+        attempts.first_byte_at = attempts.lease.first_byte_at = self._tools.now()
         self._upload.release()
         attempts.lease.engine.has_answered = True
         self._head = head
-        trace.sent_bytes = len(data)
+        attempts.sent_bytes = len(data)
         self._last = data
         self._client.respond(
             head.status,
@@ -239,7 +232,7 @@ class Exchange:
         if connection is None or lease is None:
             return
         lease.engine.has_answered = True
-        self._trace.sent_bytes += len(data)
+        self._attempts.sent_bytes += len(data)
         self._last = data
         if not done:
             client.send(data)
@@ -253,8 +246,8 @@ class Exchange:
         """See `Sink.engine_switched`."""
         self._stage = stages.advance(self._stage, stages.SWITCHED)
         self._attempts.answered(head)
-        self._trace.status = head.status
-        self._trace.first_byte_at = self._tools.now()
+        self._attempts.status = head.status
+        self._attempts.first_byte_at = self._tools.now()
         self._client.switch(head.lines + self._attempts.lines())
         if data:
             self.engine_data(data, False)
@@ -282,8 +275,8 @@ class Exchange:
 
     def _refuse(self, error: ApiError) -> None:
         """An answer of our own."""
-        self._trace.status = error.status
-        self._trace.sent_bytes = self._tools.refuse(
+        self._attempts.status = error.status
+        self._attempts.sent_bytes = self._tools.refuse(
             self._client, error, self._attempts.lines(), has_body=self._request.method != b"HEAD"
         )
         self._over()
@@ -294,7 +287,5 @@ class Exchange:
             self._gathering.end()
         if self._total_timer is not None:
             self._total_timer.cancel()
-        self._tools.log(
-            self._trace, self._request, self._attempts, self._upload.total_bytes, self._client.peer
-        )
+        self._tools.log(self._attempts, self._request.target, self._upload.total_bytes, self._client.peer)
         self._attempts.end()

@@ -68,12 +68,12 @@ class Gathering:
         if (data and self._reader.feed(data)) or total_bytes >= MODEL_WITHIN_BYTES:
             self._ready()
 
-    def read(self, claim: Claim) -> bool | None:
-        """Note what the body says that has come so far. Does it ask for a stream? None: it does not say."""
+    def read(self, claim: Claim) -> None:
+        """Note what the body says that has come so far."""
         if self._reader is None:
             self._reader = self._tools.wishes.begin(self._wish)
             self._reader.feed(self._upload.gathered)
-        return self._tools.wishes.read_pieces(claim, self._wish, self._reader)
+        self._tools.wishes.read_pieces(claim, self._wish, self._reader)
 
     def end(self) -> None:
         """It is gathered, or given up."""

@@ -18,12 +18,11 @@ from vastproxy.services.backends.engine import Engine
 from vastproxy.services.backends.engines import EngineKind
 from vastproxy.services.backends.rids import may_carry
 from vastproxy.services.backends.tunnel_fetch import TunnelFetch
-from vastproxy.services.dispatch.claim import Claim, Lease
+from vastproxy.services.dispatch.claim import NEVER, Claim, Lease
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.http1.headers import request_head, sent_lines
 from vastproxy.services.routing.paths import is_denied
 from vastproxy.services.tasks import Tasks
-from vastproxy.services.traces import NEVER, Trace
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +33,7 @@ class ProxyTools:
     def __init__(self, fleet: Fleet, *, access_log: AccessLog) -> None:
         server = fleet.settings.server
         self.dispatcher = fleet.dispatcher
+        self.noted = fleet.dispatcher.targets.passive.noted
         self.traces = fleet.traces
         self.wishes = Wishes(fleet.settings.routing)
         self._allow_paths = frozenset(server.allow_paths)
@@ -42,8 +42,7 @@ class ProxyTools:
         self._aborter = Aborter()
         self.limits = fleet.settings.upstream
         self.max_body_bytes = server.max_body_bytes
-        self.clock = fleet.clock
-        self.now = time.perf_counter
+        self.now = fleet.clock
         self.wall_clock = time.time
         self.access_log = access_log
 
@@ -123,30 +122,29 @@ class ProxyTools:
         client.respond(error.status, head, length=len(body), has_body=has_body, data=data, last=True)
         return len(data)
 
-    def log(self, trace: Trace, request: Request, claim: Claim, received_bytes: int, client: str) -> None:
+    def log(self, claim: Claim, target: bytes, received_bytes: int, client: str) -> None:
         """A request has ended: one line in the access log, and the end of its story."""
-        now = self.now()
-        trace.end(trace.status, now, received_bytes=received_bytes, sent_bytes=trace.sent_bytes)
-        trace.queued_s = claim.queued_s
-        attempts, first = trace.attempts, trace.first_byte_at
-        count = len(attempts) + trace.left_out
+        now = claim.ended_at = self.now()
+        claim.received_bytes = received_bytes
+        lease, first = claim.lease, claim.first_byte_at
         self.access_log.log(
-            trace.request_id,
-            request.method,
-            request.target,
-            attempts[-1].instance_id if attempts else None,
-            trace.status,
-            trace.sent_bytes,
+            claim.request_id,
+            claim.method,
+            target,
+            lease.backend.id if lease is not None else None,
+            claim.status,
+            claim.sent_bytes,
             received_bytes,
-            count,
-            now - trace.began_at,
-            first - trace.began_at if first != NEVER else None,
+            len(claim.leases) + claim.left_out,
+            now - claim.began_at,
+            first - claim.began_at if first != NEVER else None,
             client,
         )
 
     @staticmethod
-    def log_broken(request_id: bytes, instance_id: int | None, error: Exception) -> None:
+    def log_broken(claim: Claim, error: Exception) -> None:
         """An answer that had begun did not come to its end."""
+        instance_id = claim.lease.backend.id if claim.lease is not None else None
         logger.warning(
-            "%s instance=%s the answer broke off: %s", request_id.decode("latin-1"), instance_id, error
+            "%s instance=%s the answer broke off: %s", claim.request_id.decode("latin-1"), instance_id, error
         )

@@ -75,7 +75,8 @@ class Upload:
         `carrying`: the target of a request whose body shall carry an id by which it can be aborted, a fresh one
         each time. `renaming`: the model that it shall ask for. Only while `replayable`.
         """
-        data = self.gathered
+        held = self._held
+        data = held[0] if held is not None and len(held) == 1 else self.gathered
         self.sent = self.complete
         self._rid = self._carried = None
         length = len(data) if self.complete else self._length

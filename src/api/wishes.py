@@ -11,9 +11,12 @@ from typing import NamedTuple
 
 from vastproxy.api.http.request import Request
 from vastproxy.services.dispatch.claim import Claim
+from vastproxy.services.routing.asked import Asked
+from vastproxy.services.routing.form import boundary_of
 from vastproxy.services.routing.hints import Hints
-from vastproxy.services.routing.peek import Peek, peek
+from vastproxy.services.routing.peek import PARSED_BYTES, Peek, peek
 from vastproxy.services.routing.policy import Hint
+from vastproxy.services.routing.short import read_short
 from vastproxy.services.routing.ticket import Priority, priority_of
 from vastproxy.settings.routing import RoutingSettings
 
@@ -31,6 +34,7 @@ class HeadWish(NamedTuple):
     pin: int | None
     priority: Priority
     content_type: bytes
+    is_json: bool
 
 
 class Wishes:
@@ -43,46 +47,48 @@ class Wishes:
 
     def read_head(self, claim: Claim, request: Request) -> HeadWish:
         """Note what the head says; it is found out once for all requests that begin alike."""
-        facts = request.facts
-        wish = facts.wish
-        if not isinstance(wish, HeadWish):
-            wish = facts.wish = self._of_head(request)
+        wish = request.facts.wish
+        if wish.__class__ is not HeadWish:
+            wish = request.facts.wish = self._of_head(request)
+        assert isinstance(wish, HeadWish)
         claim.priority = wish.priority
         if wish.session is not None or wish.pin is not None:
             claim.hint = Hint((), wish.session, wish.pin)
         return wish
 
-    def read_body(self, claim: Claim, wish: HeadWish, body: bytes) -> bool | None:
-        """Note what a whole body says. Does it ask for a stream? None: it does not say."""
-        asked = peek(body, self._hints, wish.content_type)
-        if asked.readable:
-            self._note(claim, wish, asked.model, asked.hint)
-        return asked.stream
+    def read_body(self, claim: Claim, wish: HeadWish, body: bytes) -> None:
+        """Note what a whole body says."""
+        if wish.is_json and len(body) <= PARSED_BYTES:
+            asked = read_short(body, self._hints)
+        else:
+            asked = peek(body, self._hints, wish.content_type)
+        self._note(claim, wish, asked)
 
     def begin(self, wish: HeadWish) -> Peek:
         """A reader for a body that comes in pieces."""
         return Peek(self._hints, wish.content_type)
 
-    def read_pieces(self, claim: Claim, wish: HeadWish, reader: Peek) -> bool | None:
-        """Note what has come so far says. Does it ask for a stream?"""
-        asked = reader.asked
-        if asked.readable:
-            self._note(claim, wish, asked.model, asked.hint)
-        return asked.stream
+    def read_pieces(self, claim: Claim, wish: HeadWish, reader: Peek) -> None:
+        """Note what has come so far says."""
+        self._note(claim, wish, reader.asked)
 
-    def _note(self, claim: Claim, wish: HeadWish, model: str | None, hint: Hint) -> None:
+    def _note(self, claim: Claim, wish: HeadWish, asked: Asked) -> None:
+        model, claim.stream, hint, readable = asked
+        if not readable:
+            return
         claim.model = model or None
         if wish.session is not None or wish.pin is not None:
             hint = Hint(hint.prefix, hint.session if wish.session is None else wish.session, wish.pin)
         claim.hint = hint
 
     def _of_head(self, request: Request) -> HeadWish:
-        known = request.known
+        known, kind = request.known, content_type(request)
         return HeadWish(
             self._session(request),
             _pin(known.get(b"x-vastproxy-instance", (b"",))[-1]),
             priority_of(known.get(b"x-vastproxy-priority", (None,))[-1]),
-            content_type(request),
+            kind,
+            boundary_of(kind) is None,
         )
 
     def _session(self, request: Request) -> int | None:

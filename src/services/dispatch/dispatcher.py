@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 
 from vastproxy.services.backends.engine import Engine
-from vastproxy.services.dispatch.claim import Claim, Lease
+from vastproxy.services.dispatch.claim import MAX_ATTEMPTS, NOBODY, Claim, Lease
 from vastproxy.services.dispatch.limits import admission_limits
 from vastproxy.services.dispatch.need import Need
 from vastproxy.services.dispatch.targets import Targets
@@ -20,8 +20,7 @@ from vastproxy.services.events import FleetEvent
 from vastproxy.services.routing.admission import Admission
 from vastproxy.services.routing.budget import RetryBudget
 from vastproxy.services.routing.outlier import Event
-from vastproxy.services.routing.policies.least_loaded import load
-from vastproxy.services.routing.policy import Choice
+from vastproxy.services.routing.policy import NO_HINT, Choice
 from vastproxy.services.routing.ticket import Refusal
 from vastproxy.settings import Settings
 
@@ -78,11 +77,14 @@ class Dispatcher:
 
         Raises ModelNotFound; OverLimit or NoBackendAvailable when it may not wait. `finish` it all the same.
         """
-        need = claim.need = self._needs.find(claim.model)
-        admission, now = self._admission, self._clock()
+        needs, admission, now = self._needs, self._admission, self._clock()
         claim.asked_at = now
-        if admission.may_begin(need, claim.asker):
-            choice = need.policy.choose(claim.hint, now, exclude=self._passive.left_out(need, now))
+        need = needs.table.get(claim.model)
+        if need is None or need.version != needs.version:
+            need = needs.find(claim.model)
+        claim.need = need
+        if not (self._is_capped or admission.waiting_tickets) or admission.may_begin(need, claim.asker):
+            choice = self._choose(claim, need, now)
             if choice is not None:
                 claim.number = admission.begin(claim.asker)
                 return self._lease(claim, need, choice, now)
@@ -115,7 +117,7 @@ class Dispatcher:
                 f"{len(claim.tried)} engines were tried and none could be reached; nobody is left"
             )
         self._refuse_hopeless(need)
-        claim.tried.clear()
+        claim.tried = ()
         claim.asked_at = now
         if claim.ticket is not None:
             self._admission.again(claim.ticket, now)
@@ -130,7 +132,8 @@ class Dispatcher:
 
     def let_go(self, claim: Claim) -> None:
         """The place that the request holds, if any, is free for others; the request itself is not over."""
-        self._give_back_retry(claim)
+        if claim.budgeted:
+            self._give_back_retry(claim)
         lease = claim.lease
         if lease is None or lease.released:
             return
@@ -138,7 +141,7 @@ class Dispatcher:
         lease.backend.in_flight -= 1
         lease.engine.in_flight -= 1
         lease.need.policy.finished(lease.engine.key, lease.at)
-        if self._admission.waiting:
+        if self._admission.waiting_tickets:
             self._make_room(lease.engine)
 
     def finish(self, claim: Claim) -> None:
@@ -152,21 +155,26 @@ class Dispatcher:
         elif claim.number:
             claim.number = 0
             self._admission.end(claim.asker)
-        if self._is_capped and self._admission.waiting:
+        if self._is_capped and self._admission.waiting_tickets:
             self._make_room(None)
 
     def answered(self, claim: Claim, status: int, retry_after_s: float | None = None) -> None:
         """The head of an answer has come from the engine that has its place."""
-        self._give_back_retry(claim)
-        assert claim.lease is not None
-        self.targets.answered(claim.lease, status, retry_after_s)
-        if self._admission.waiting:
-            self._make_room(claim.lease.engine)
+        if claim.budgeted:
+            self._give_back_retry(claim)
+        lease = claim.lease
+        assert lease is not None
+        if status < 400 and lease.engine.key not in self._passive.noted:
+            lease.heard = True
+            return
+        self.targets.answered(lease, status, retry_after_s)
+        if self._admission.waiting_tickets:
+            self._make_room(lease.engine)
 
     def failed(self, claim: Claim, error: ServiceError, *, reached: bool) -> None:
         """The engine that has its place has failed it. `reached`: had an answer begun?"""
         assert claim.lease is not None
-        claim.tried.add(claim.lease.engine.key)
+        claim.tried = {*claim.tried, claim.lease.engine.key}
         self.targets.failed(claim.lease, error, reached=reached)
 
     def others(self, claim: Claim) -> bool:
@@ -174,7 +182,7 @@ class Dispatcher:
         need = claim.need
         assert need is not None
         assert claim.lease is not None
-        tried = claim.tried | {claim.lease.engine.key}
+        tried = {*claim.tried, claim.lease.engine.key}
         return need.has_room(self._passive.left_out_but(need, tried, self._clock()))
 
     # ── the budget of retries ──────────────────────────────────────────────────────────────────
@@ -185,24 +193,40 @@ class Dispatcher:
         return self._budget.taken < self._budget.allowed(self._admission.in_flight)
 
     def _give_back_retry(self, claim: Claim) -> None:
-        if claim.budgeted:
-            claim.budgeted = False
-            self._budget.give_back()
+        claim.budgeted = False
+        self._budget.give_back()
 
     # ── places ─────────────────────────────────────────────────────────────────────────────────
 
+    def _choose(self, claim: Claim, need: Need, now: float) -> Choice | None:
+        hint, passive = claim.hint, self._passive
+        exclude = passive.left_out(need, now) if passive.out else NOBODY
+        if hint.pin is None and hint.session is None:
+            return need.choose_plain(hint, now, exclude=exclude)
+        return need.policy.choose(hint, now, exclude=exclude)
+
     def _lease(self, claim: Claim, need: Need, choice: Choice, now: float) -> Lease:
-        members = need.members
-        engine = members[choice.candidate.key]
-        scores = [(key, load(members[key])) for key in choice.compared]
-        self._passive.note(engine, Event.PICKED, now)
-        lease = claim.lease = Lease(self.targets.backend_of(engine), engine, need, choice, now, scores)
-        need.policy.assigned(engine.key, claim.hint, now)
+        key = choice.candidate.key
+        engine = need.members[key]
+        if key in self._passive.noted:
+            self._passive.note(engine, Event.PICKED, now)
+        backend = self.targets.backends[engine.instance_id]
+        backend.in_flight += 1
+        backend.requests += 1
+        engine.requests += 1
+        engine.in_flight = among = engine.in_flight + 1
+        lease = Lease(backend, engine, need, choice, now, among)
+        claim.lease = lease
+        claim.leases.append(lease)
+        if len(claim.leases) > MAX_ATTEMPTS:
+            claim.leave_out()
+        if claim.hint is not NO_HINT:
+            need.policy.assigned(key, claim.hint, now)
         return lease
 
     def _make_room(self, engine: Engine | None) -> None:
         """A place may be free: at `engine`, or anywhere."""
-        if not self._admission.waiting or self._is_closed:
+        if not self._admission.waiting_tickets or self._is_closed:
             return
         if engine is None:
             self._freed = None
@@ -224,7 +248,7 @@ class Dispatcher:
         while (ticket := self._admission.next(is_free, now)) is not None:
             claim, need = ticket.owner, ticket.need
             assert isinstance(need, Need)
-            choice = need.policy.choose(claim.hint, now, exclude=self._passive.left_out(need, now))
+            choice = self._choose(claim, need, now)
             assert choice is not None, "a place was free a moment ago"
             claim.queued_s += now - claim.asked_at
             self._tell(claim.granted, self._lease(claim, need, choice, now))

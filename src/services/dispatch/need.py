@@ -15,12 +15,14 @@ class Need:
     """One thing that is asked for. Equal to itself only."""
 
     __slots__ = (
+        "choose_plain",
         "left_out",
         "left_out_at",
         "left_out_until",
         "members",
         "model",
         "policy",
+        "renames",
         "version",
         "wire_names",
     )
@@ -28,10 +30,14 @@ class Need:
     def __init__(self, model: str | None, policy: Sticky) -> None:
         self.model = model
         self.policy = policy
+        self.choose_plain = policy.inner.choose
+        """For requests that no pin and no session tie to a place."""
         self.members: dict[int, Engine] = {}
         """Those that can be asked now, by key."""
         self.wire_names: Mapping[int, str | None] = {}
         """By which name each engine that has it knows it; None: it is to decide itself."""
+        self.renames = False
+        """Does an engine know it by another name than it is asked for by?"""
         self.version = -1
         self.left_out: Collection[int] = _NOBODY
         """Members that are given nothing now, and until when that holds: see `PassiveHealth.left_out`."""

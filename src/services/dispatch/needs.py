@@ -28,8 +28,9 @@ class Needs:
         self._memory = Memory(settings)
         self._configured = {_key_of(name): models for name, models in settings.models.items()}
         self._known: dict[int, tuple[tuple[str, ...], str]] = {}
-        self._needs: dict[str | None, Need] = {}
-        self._version = 0
+        self.table: dict[str | None, Need] = {}
+        """By model. One whose version is another than `version` has to be renewed."""
+        self.version = 0
         self._is_named = bool(settings.aliases or settings.default_model or settings.models)
         self._is_mixed: bool | None = None
         self.models = Models(settings.aliases, settings.default_model)
@@ -38,18 +39,19 @@ class Needs:
 
     def find(self, model: str | None) -> Need:
         """What a request for `model` needs. Raises ModelNotFound."""
-        need = self._needs.get(model)
+        need = self.table.get(model)
         if need is None:
             return self._make(model)
-        if need.version != self._version:
+        if need.version != self.version:
             self.renew(need)
         return need
 
     def renew(self, need: Need) -> None:
         """Bring its members up to date, if they are not. Raises ModelNotFound if nobody has it any more."""
-        if need.version == self._version:
+        if need.version == self.version:
             return
         need.wire_names = wire_names = self._wire_names(need.model)
+        need.renames = any(name is not None and name != need.model for name in wire_names.values())
         offered, before = self.offered, need.members
         need.members = {key: offered[key] for key in wire_names if key in offered}
         for key in before:
@@ -58,7 +60,7 @@ class Needs:
         for key, engine in need.members.items():
             if before.get(key) is not engine:
                 need.policy.offer(engine)
-        need.version = self._version
+        need.version = self.version
         need.left_out_at = -1
 
     @property
@@ -77,7 +79,7 @@ class Needs:
             self._is_mixed = None
             configured = self._configured.get(engine.key, self._configured.get(engine.instance_id * PORTS))
             self.models.put(engine.key, engine.models, self._clock(), kind=says[1], configured=configured)
-            self._version += 1
+            self.version += 1
 
     def forget(self, key: int) -> None:
         """An engine is gone."""
@@ -85,28 +87,28 @@ class Needs:
         if self._known.pop(key, None) is not None:
             self._is_mixed = None
             self.models.remove(key, self._clock())
-            self._version += 1
+            self.version += 1
 
     def offer(self, engine: Engine) -> bool:
         """It may be given requests. Might it not before?"""
         if self.offered.get(engine.key) is engine:
             return False
         self.offered[engine.key] = engine
-        self._version += 1
+        self.version += 1
         return True
 
     def withdraw(self, key: int) -> None:
         """It may not. One that might not anyway is nobody's business."""
         if self.offered.pop(key, None) is not None:
-            self._version += 1
+            self.version += 1
 
     def _make(self, model: str | None) -> Need:
         self._wire_names(model)  # whoever is refused leaves nothing behind
         need = Need(model, make_policy(self._settings, self._rng, self._memory))
         self.renew(need)
-        while len(self._needs) >= MAX_NEEDS:
-            del self._needs[next(iter(self._needs))]
-        self._needs[model] = need
+        while len(self.table) >= MAX_NEEDS:
+            del self.table[next(iter(self.table))]
+        self.table[model] = need
         return need
 
     def _wire_names(self, model: str | None) -> Mapping[int, str | None]:
@@ -114,7 +116,7 @@ class Needs:
             return dict.fromkeys(self._known)
         found = self.models.find(model, self._clock())
         if isinstance(found, UnknownModel):
-            self._needs.pop(model, None)
+            self.table.pop(model, None)
             raise ModelNotFound(found.message)
         return found.wire_names
 

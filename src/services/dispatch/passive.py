@@ -31,9 +31,9 @@ class PassiveHealth:
         self._limits = limits
         self._publish = publish
         self._records: dict[int, Record] = {}
-        self._noted: set[int] = set()
-        """Keys about which there is something to note, a slow start for example."""
-        self._out: set[int] = set()
+        self.noted: set[int] = set()
+        """Keys of engines of which something is remembered. About the others an answer says nothing new."""
+        self.out: set[int] = set()
         """Keys that are, or were until their time was over, to be left alone."""
         self._version = 0
         self.ejections = 0
@@ -45,8 +45,8 @@ class PassiveHealth:
     def forget(self, key: int) -> None:
         """It is gone."""
         if self._records.pop(key, None) is not None:
-            self._noted.discard(key)
-            self._out.discard(key)
+            self.noted.discard(key)
+            self.out.discard(key)
             self._version += 1
 
     def note(
@@ -58,15 +58,13 @@ class PassiveHealth:
         detail: str = "",
         retry_after_s: float | None = None,
     ) -> None:
-        """Something has become of a request that it was given. `detail`: what, for people, if it went wrong."""
-        key = engine.key
-        if key not in self._noted and (event is Event.ANSWERED or event is Event.PICKED):
-            return
-        record = self._records.get(key)
+        """Something has become of a request that it was given. `detail`: what, for people, if it went wrong. Of PICKED
+        and ANSWERED one that is not `noted` need not be told."""
+        record = self._records.get(engine.key)
         if record is None:  # it was forgotten while the request was under way
             return
         after, change = step(record, event, now, self._limits, retry_after_s=retry_after_s)
-        if after is not record or engine.weight < 1.0:
+        if after is not record:
             self._keep(engine, after, now)
         if change is not None:
             self._tell(engine, change, after, now, detail)
@@ -74,11 +72,11 @@ class PassiveHealth:
     def refresh(self, engine: Engine, now: float) -> None:
         """Let time pass for it."""
         if engine.weight < 1.0 and (record := self._records.get(engine.key)) is not None:
-            self._keep(engine, record, now)
+            engine.weight = weight(record, now, self._limits)
 
     def left_out(self, need: Need, now: float) -> Collection[int]:
         """The members of a need that are to be given nothing now."""
-        if not self._out:
+        if not self.out:
             return _NOBODY
         if need.left_out_at != self._version or now >= need.left_out_until:
             records = self._records_of(need.members)
@@ -89,14 +87,14 @@ class PassiveHealth:
 
     def left_out_but(self, need: Need, tried: Collection[int], now: float) -> Collection[int]:
         """The same for a request that some of the members have failed, and those."""
-        if not self._out:
+        if not self.out:
             return tried
         records = self._records_of([key for key in need.members if key not in tried])
         return (records.keys() - usable(records, now)) | set(tried)
 
     def next_return(self, now: float) -> float | None:
         """When the next of those that are left out may be given a request. None: nobody is."""
-        return next_return(self._records_of(self._out), now) if self._out else None
+        return next_return(self._records_of(self.out), now) if self.out else None
 
     def state_of(self, key: int) -> Record | None:
         """What is remembered of an engine."""
@@ -110,12 +108,12 @@ class PassiveHealth:
         key = engine.key
         self._records[key] = record
         engine.weight = weight(record, now, self._limits)
-        is_plain = record == Record(record.since) and engine.weight >= 1.0
-        (self._noted.discard if is_plain else self._noted.add)(key)
+        is_plain = record == Record(record.since)
+        (self.noted.discard if is_plain else self.noted.add)(key)
         if record.state is not State.SERVING or now < record.paused_until:
-            self._out.add(key)
+            self.out.add(key)
         else:
-            self._out.discard(key)
+            self.out.discard(key)
         self._version += 1
 
     def _tell(self, engine: Engine, change: Change, record: Record, now: float, detail: str) -> None:

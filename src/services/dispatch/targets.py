@@ -47,8 +47,10 @@ class Targets:
         self._room = room
         self._cap = settings.admission.max_in_flight_per_backend
         self._speeds = SpeedBook()
-        self._seen: dict[int, tuple[Backend, tuple[Engine, ...]]] = {}
-        """By instance id: the backend, and the engines that it had when it was looked at last."""
+        self.backends: dict[int, Backend] = {}
+        """By instance id."""
+        self._engines: dict[int, tuple[Engine, ...]] = {}
+        """By instance id: those that it had when it was looked at last."""
         self._well: set[int] = set()
         """Keys of engines that probes have found well, and nothing but suspicion has been heard of since."""
         self._suspects: set[int] = set()
@@ -56,20 +58,15 @@ class Targets:
         self.needs = Needs(settings.routing, rng, clock)
         self.passive = PassiveHealth(outlier_limits(settings), publish)
 
-    def backend_of(self, engine: Engine) -> Backend:
-        """Where it runs. Only for one that may be given requests."""
-        return self._seen[engine.instance_id][0]
-
     # ── backends ───────────────────────────────────────────────────────────────────────────────
 
     def refresh(self, backend: Backend, *, serving: bool, probed: bool = False) -> None:
         """Something has happened to a backend. `serving`: may it be given requests? `probed`: its engines were just
         looked at."""
-        _, before = self._seen.get(backend.id, (backend, ()))
-        engines = backend.engines
+        before, engines = self._engines.get(backend.id, ()), backend.engines
         if before is not engines:
             self._replace(before, engines)
-        self._seen[backend.id] = backend, engines
+        self.backends[backend.id], self._engines[backend.id] = backend, engines
         now, cost = self._clock(), backend.instance.hourly_cost
         for engine in engines:
             self.needs.learn(engine)
@@ -92,10 +89,9 @@ class Targets:
 
     def forget(self, backend: Backend) -> None:
         """A backend is gone, or on its way out."""
-        known, engines = self._seen.get(backend.id, (None, ()))
-        if known is backend:
-            del self._seen[backend.id]
-            self._replace(engines, ())
+        if self.backends.get(backend.id) is backend:
+            del self.backends[backend.id]
+            self._replace(self._engines.pop(backend.id), ())
 
     def _replace(self, before: tuple[Engine, ...], after: tuple[Engine, ...]) -> None:
         """Forget those that are not there any more. Another engine on the same port inherits nothing."""

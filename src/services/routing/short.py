@@ -14,6 +14,7 @@ from msgspec.structs import astuple
 
 from vastproxy.services.routing.asked import Asked, of_short_body, session_of
 from vastproxy.services.routing.hints import BLOCKS, Hints
+from vastproxy.services.routing.policy import NO_HINT
 
 _NONE = Raw(b"")
 _LONG = frozenset((b'"', b"[", b"{"))
@@ -60,7 +61,8 @@ def read_short(body: bytes, hints: Hints) -> Asked:
     if len(body) >= BLOCKS[0]:
         prompt = _first(values[_PREAMBLES]) + _first(values[_PROMPTS])
     model: str | None = values[0]
-    return Asked(model, values[1], hints.hint(model, prompt, session), True)
+    hint = hints.hint(model, prompt, session) if prompt or session is not None else NO_HINT
+    return Asked(model, values[1], hint, True)
 
 
 def _present(values: Iterable[Any]) -> dict[str, Any]:
