@@ -14,8 +14,9 @@ from vastproxy.services.backends.engine import Engine
 from vastproxy.services.dispatch.claim import MAX_ATTEMPTS, NOBODY, Claim, Lease
 from vastproxy.services.dispatch.limits import admission_limits
 from vastproxy.services.dispatch.need import Need
+from vastproxy.services.dispatch.nobody import Nobody
 from vastproxy.services.dispatch.targets import Targets
-from vastproxy.services.errors import NoBackendAvailable, OverLimit, ServiceError
+from vastproxy.services.errors import ServiceError
 from vastproxy.services.events import FleetEvent
 from vastproxy.services.routing.admission import Admission
 from vastproxy.services.routing.budget import RetryBudget
@@ -44,8 +45,7 @@ class Dispatcher:
         """`expects`: may somebody come who can serve, so that waiting makes sense? `why_nobody`: why there is nobody
         now, for people. `doubt`: see `Targets`."""
         self._clock = clock
-        self._expects = expects
-        self._why_nobody = why_nobody
+        self._nobody = Nobody(expects, why_nobody)
         self._waits = settings.queue.max_waiting > 0
         self._is_capped = bool(settings.admission.max_in_flight or settings.admission.max_in_flight_per_key)
         self._admission: Admission[Claim] = Admission(admission_limits(settings))
@@ -88,10 +88,10 @@ class Dispatcher:
             if choice is not None:
                 claim.number = admission.begin(claim.asker)
                 return self._lease(claim, need, choice, now)
-        self._refuse_hopeless(need)
+        self._check_hope(need)
         found = admission.wait(need, key=claim.asker, priority=claim.priority, owner=claim, now=now)
         if isinstance(found, Refusal):
-            raise self._refusal(found, need)
+            raise self._nobody.error(found, need)
         claim.ticket = found
         self._arm()
         return None
@@ -113,10 +113,8 @@ class Dispatcher:
         if choice is not None:
             return self._lease(claim, need, choice, now)
         if not self._waits:
-            raise NoBackendAvailable(
-                f"{len(claim.tried)} engines were tried and none could be reached; nobody is left"
-            )
-        self._refuse_hopeless(need)
+            raise self._nobody.left(len(claim.tried))
+        self._check_hope(need)
         claim.tried = ()
         claim.asked_at = now
         if claim.ticket is not None:
@@ -264,6 +262,11 @@ class Dispatcher:
         left_out = self._passive.left_out(need, now)
         return need.has_room(left_out) if freed is None else need.has_room_at(freed, left_out)
 
+    def _check_hope(self, need: Need) -> None:
+        """Raises NoBackendAvailable where waiting makes no sense."""
+        if self._is_closed or not (need.members or self._nobody.is_expected()):
+            raise self._nobody.now()
+
     # ── waiting ────────────────────────────────────────────────────────────────────────────────
 
     def _arm(self) -> None:
@@ -284,7 +287,7 @@ class Dispatcher:
         for ticket, refusal in self._admission.expired(self._clock()):
             claim, need = ticket.owner, ticket.need
             assert isinstance(need, Need)
-            self._tell(claim.refused, self._refusal(refusal, need))
+            self._tell(claim.refused, self._nobody.error(refusal, need))
         self._make_room(None)
         self._arm()
 
@@ -294,24 +297,11 @@ class Dispatcher:
         except Exception:  # a bug, but the others wait too
             logger.exception("a request could not be told of its place")
 
-    def _refuse_hopeless(self, need: Need) -> None:
-        if self._is_closed or not (need.members or self._expects()):
-            raise NoBackendAvailable(self._nobody())
-
-    def _refusal(self, refusal: Refusal, need: Need) -> ServiceError:
-        if refusal.status == 429:
-            return OverLimit(refusal.message, retry_after_s=refusal.retry_after_s)
-        text = refusal.message if need.members else f"{self._nobody()} ({refusal.message})"
-        return NoBackendAvailable(text, retry_after_s=refusal.retry_after_s)
-
-    def _nobody(self) -> str:
-        return f"no backend can serve now: {self._why_nobody()}"
-
     def aclose(self) -> None:
         """Nobody is served from now on, and whoever waits is told so."""
         self._is_closed = True
         for ticket, _ in self._admission.expired(float("inf")):
-            self._tell(ticket.owner.refused, NoBackendAvailable(self._nobody()))
+            self._tell(ticket.owner.refused, self._nobody.now())
         for handle in (self._pumping, self._timer):
             if handle is not None:
                 handle.cancel()
