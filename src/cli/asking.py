@@ -64,11 +64,16 @@ class Asker:
 
     def get(self, path: str) -> requests.Response:
         """What the proxy answers, whatever its status. Raises NoProxyThere when nobody does."""
+        return self._ask("GET", path)
+
+    def _ask(self, method: str, path: str, json: object = None) -> requests.Response:
         base = self.base
         try:
             # Not following redirects keeps the key where it was meant to go.
-            return self._session.get(
+            return self._session.request(
+                method,
                 base + path,
+                json=json,
                 timeout=(CONNECT_TIMEOUT_S, self._read_timeout_s),
                 allow_redirects=False,
                 headers={"Accept": "application/json"},
@@ -81,6 +86,10 @@ class Asker:
             ) from None
         except (requests.RequestException, UnicodeError):
             raise NoProxyThere(f"nothing answers at {base}; is `vastproxy serve` running?") from None
+
+    def post(self, path: str) -> requests.Response:
+        """What the proxy answers to an order without more to say. Raises NoProxyThere when nobody does."""
+        return self._ask("POST", path, json={})
 
     def object(self, response: requests.Response) -> dict[str, Any]:
         """The JSON object that was answered. Raises NoProxyThere for anything else."""
