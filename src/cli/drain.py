@@ -70,9 +70,10 @@ def wait_until_idle(
     instance_id: int,
     backend: dict[str, Any],
     *,
-    sleep: Callable[[float], object] = threading.Event().wait,
+    sleep: Callable[[float], object] | None = None,
 ) -> dict[str, Any]:
     """Look until none of its requests runs, or it is gone."""
+    sleep = threading.Event().wait if sleep is None else sleep
     while backend.get("in_flight"):
         sleep(LOOK_S)
         rows = proxy.object(proxy.get("/vastproxy/v1/backends")).get("backends")

@@ -138,7 +138,8 @@ class Dispatcher:
         lease.released = True
         lease.backend.in_flight -= 1
         lease.engine.in_flight -= 1
-        lease.need.policy.finished(lease.engine.key, lease.at)
+        if (finished := lease.need.finished) is not None:
+            finished(lease.engine.key, lease.at)
         if self._admission.waiting_tickets:
             self._make_room(lease.engine)
 
