@@ -180,7 +180,8 @@ class Dispatcher:
     def others(self, claim: Claim) -> bool:
         """Has somebody else a place for this request, who has not failed it?"""
         need, lease = claim.need, claim.lease
-        assert need is not None and lease is not None
+        assert need is not None
+        assert lease is not None
         tried = {*claim.tried, lease.engine.key}
         return need.has_room(self._passive.left_out_but(need, tried, self._clock()))
 
@@ -210,8 +211,7 @@ class Dispatcher:
         backend.requests += 1
         engine.requests += 1
         engine.in_flight = among = engine.in_flight + 1
-        lease = Lease(backend, engine, need, choice, now, among)
-        claim.lease = lease
+        claim.lease = lease = Lease(backend, engine, need, choice, now, among)
         claim.leases.append(lease)
         if len(claim.leases) > MAX_ATTEMPTS:
             claim.leave_out()
@@ -286,8 +286,8 @@ class Dispatcher:
     def _tell(self, hear: Callable[..., None], what: object) -> None:
         try:
             hear(what)
-        except Exception:  # a bug, but the others wait too
-            logger.exception("a request could not be told of its place")
+        except Exception:
+            logger.exception("a request could not be told of its place")  # a bug, but the others wait too
 
     def aclose(self) -> None:
         """Nobody is served from now on, and whoever waits is told so."""
