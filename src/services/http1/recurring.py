@@ -13,6 +13,7 @@ T = TypeVar("T")
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*+(\d++)[ \t]*+\r\n", re.IGNORECASE)
 _MAX_DIGITS = 15
+_ZERO = ord("0")
 #: After so many new heads in a row their sender is taken to write each one anew.
 _MAX_MISSES = 4
 
@@ -28,19 +29,22 @@ class LastHead(Generic[T]):
         self._varies = False
         self._misses = 0
 
-    def find(self, raw: bytes) -> tuple[T, int | None] | None:
-        """What was made of the same head, and the length that this one announces, None if it announces none."""
-        made = self._made
-        if made is None:
+    def find(self, data: bytes) -> tuple[T, int | None, int] | None:
+        """What was made of the head with which `data` begin, if it is the same one; the length that this one
+        announces, None if it announces none; and where it ends."""
+        made, before = self._made, self._before
+        if made is None or not data.startswith(before):
             return None
+        begin = len(before)
         if not self._varies:
-            return (made, None) if raw == self._before else None
-        before, behind = self._before, self._behind
-        if raw.startswith(before) and raw.endswith(behind):
-            digits = raw[len(before) : len(raw) - len(behind)]
-            if digits.isdigit() and not digits.startswith(b"0") and len(digits) <= _MAX_DIGITS:
+            return made, None, begin
+        behind = self._behind
+        end = data.find(behind, begin, begin + _MAX_DIGITS + len(behind))
+        if end > begin:
+            digits = data[begin:end]
+            if digits.isdigit() and digits[0] != _ZERO:
                 self._misses = 0
-                return made, int(digits)
+                return made, int(digits), end + len(behind)
         return None
 
     def keep(self, raw: bytes, made: T, *, has_length: bool) -> None:
