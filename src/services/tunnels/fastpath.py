@@ -40,6 +40,8 @@ _SEQUENCE_WRAP: Final = (1 << 32) - 1
 #: Padding, message, channel, length of the data.
 _DATA_HEAD: Final = struct.Struct(">BBII").unpack_from
 _DATA_HEAD_BYTES: Final = 10
+#: The lengths of most packets, by the bytes that announce them: a table is quicker than arithmetic.
+_LENGTHS: Final = {length.to_bytes(4, "big"): length for length in range(_BLOCK_BYTES, 4096, _BLOCK_BYTES)}
 #: Bytes kept for the socket before streams are held back: enough for several packets in one system call.
 _HIGH_WATER: Final = 262_144
 
@@ -107,24 +109,25 @@ class FastConnection(asyncssh.SSHClientConnection):
         cipher, end = self._recv_encryption, len(data)
         assert isinstance(cipher, AesGcm)
         channels: dict[int, Any] = self._channels
+        stream_of = channels.get
         decrypt, fixed, counter = cipher.decrypt, cipher.fixed, cipher.counter
-        taken = 0
+        length_of, taken = _LENGTHS.get, 0
         try:
-            while end - at >= _LEAST_BYTES:
-                header = data[at : at + 4]
-                length = int.from_bytes(header, "big")
-                after = at + 4 + length + _TAG_BYTES
+            while True:
+                begin = at + 4
+                header = data[at:begin]
+                length = length_of(header) or int.from_bytes(header, "big")
+                after = begin + length + _TAG_BYTES
                 if after > end or length < _BLOCK_BYTES:
                     break
-                sealed = data[at + 4 : after] if length < _LARGE_BYTES else memoryview(data)[at + 4 : after]
+                sealed = data[begin:after] if length < _LARGE_BYTES else memoryview(data)[begin:after]
                 plain = decrypt(NONCE(fixed, counter), sealed, header)
                 padding, message, number, size = _DATA_HEAD(plain)
-                if message != MSG_CHANNEL_DATA or _DATA_HEAD_BYTES + size + padding != length:
+                behind = _DATA_HEAD_BYTES + size
+                if message != MSG_CHANNEL_DATA or behind + padding != length:
                     break
-                stream = channels.get(number)
-                if type(stream) is not DirectStream:
-                    break
-                if not stream.accept(plain[_DATA_HEAD_BYTES : _DATA_HEAD_BYTES + size]):
+                stream = stream_of(number)
+                if type(stream) is not DirectStream or not stream.accept(plain[_DATA_HEAD_BYTES:behind]):
                     break
                 counter = (counter + 1) & COUNTER_WRAP
                 taken += 1
