@@ -25,6 +25,7 @@ from vastproxy.services.errors import (
 from vastproxy.services.http1.fields import FieldTable
 from vastproxy.services.http1.grammar import Header
 from vastproxy.services.tunnels.base import Stream
+from vastproxy.services.upstream.relay import Relay
 from vastproxy.services.upstream.response import (
     DONE,
     HEAD,
@@ -36,7 +37,7 @@ from vastproxy.services.upstream.response import (
 from vastproxy.services.upstream.sink import Home, Sink
 
 
-class UpstreamConnection:
+class UpstreamConnection(Relay):
     """See the module's docstring. All methods belong to the event loop's thread."""
 
     __slots__ = (
@@ -45,8 +46,6 @@ class UpstreamConnection:
         "_lost",
         "_on_lost",
         "_paused",
-        "_reader",
-        "_silence",
         "_sink",
         "_stream",
         "_timeout_s",
@@ -58,8 +57,7 @@ class UpstreamConnection:
 
     def __init__(self, fields: FieldTable | None = None) -> None:
         """`fields`: see `ResponseReader`."""
-        self._reader = ResponseReader(fields)
-        self._silence = Silence(asyncio.get_running_loop(), self._on_silent)
+        super().__init__(ResponseReader(fields), Silence(asyncio.get_running_loop(), self._on_silent))
         self._stream: Stream | None = None
         self._sink: Sink | None = None
         self._timeout_s = 0.0
@@ -82,10 +80,11 @@ class UpstreamConnection:
     @property
     def reusable(self) -> bool:
         """May another request be sent? True only between exchanges that are complete both ways, on a live stream."""
-        if self.write_paused or self._eof or self._lost or self._stream is None or self._stream.is_closing():
+        reader, stream = self._reader, self._stream
+        if not reader.keep_alive or self.write_paused or self._eof or self._lost:
             return False
-        phase = self._reader.phase
-        return self._reader.keep_alive and (phase is DONE or phase is IDLE)
+        phase = reader.phase
+        return (phase is DONE or phase is IDLE) and stream is not None and not stream.is_closing()
 
     @property
     def on_lost(self) -> Callable[[], None] | None:
@@ -125,6 +124,7 @@ class UpstreamConnection:
         self._idle_timeout_s = idle_timeout_s
         self._silence.after(headers_timeout_s)
         self.requests += 1
+        self.relayed_bytes = self._bytes_before = 0
         if self._eof or self._lost:  # it ended while nobody was looking, and nothing will come that says so
             asyncio.get_running_loop().call_soon(self._end, None)
         else:
@@ -159,19 +159,19 @@ class UpstreamConnection:
 
     def forget(self) -> None:
         """Nobody wants the response any more; the sink hears nothing more. `abort` must follow."""
-        self._sink = None
+        self._sink = self._client = self._relay_client = None
         self._silence.clear()
 
     def abort(self) -> None:
         """End the connection at once. The sink hears nothing more."""
-        self._sink = None
+        self.forget()
         self._silence.close()
         if self._stream is not None:
             self._stream.abort()
 
     def close(self) -> None:
         """End the connection politely: what was written still goes out. The sink hears nothing more."""
-        self._sink = None
+        self.forget()
         self._silence.close()
         if self._stream is not None and not self._stream.is_closing():
             self._stream.close()
@@ -181,7 +181,7 @@ class UpstreamConnection:
     def connection_made(self, transport: Stream) -> None:
         self._stream = transport
 
-    def data_received(self, data: bytes) -> None:
+    def _take(self, data: bytes) -> None:
         reader, sink = self._reader, self._sink
         before = reader.phase
         try:
@@ -202,6 +202,8 @@ class UpstreamConnection:
             sink.engine_data(data, True)
         else:
             self._silence.heard = True
+            if self._relay_client is not None:
+                self._after_long_way()
             if data:
                 sink.engine_data(data, False)
 
@@ -255,7 +257,7 @@ class UpstreamConnection:
                 sink.engine_data(b"", True)
 
     def _finish(self) -> None:
-        self._sink = None
+        self._sink = self._client = self._relay_client = None
         if self._paused:
             self.resume_reading()
         self._silence.clear()
