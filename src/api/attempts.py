@@ -34,6 +34,7 @@ class Attempts(Claim):
         "_client",
         "_opening",
         "_owner",
+        "_relayed_last",
         "_request",
         "_tools",
         "_upload",
@@ -56,6 +57,7 @@ class Attempts(Claim):
         self._upload = upload
         self._client = client
         self._opening: asyncio.Task[None] | None = None
+        self._relayed_last = False
         self.connection: UpstreamConnection | None = None
         """The connection on which the request was sent, until it is answered or dropped."""
 
@@ -181,6 +183,19 @@ class Attempts(Claim):
         else:
             self._owner.given_up(error)
 
+    def relay(self) -> None:
+        """The answer has begun: let whole events go straight to the client, as fast as it reads."""
+        connection, client, lease = self.connection, self._client, self.lease
+        if connection is not None and lease is not None:
+            if (chunks := client.chunks) is not None:
+                connection.relay_to(chunks, lease.engine)
+            if client.write_paused:
+                connection.pause_reading()
+
+    def tail(self, told: bytes) -> bytes:
+        """How the answer ends that broke off. `told`: what of it the owner was told last."""
+        return b"\n\n" if self._relayed_last else told
+
     def finish(self, head: ResponseHead | None, *, reusable: bool) -> None:
         """The answer has come whole; `end` follows. `head`: of one that says how fast its engine is. The connection
         may serve others if `reusable`."""
@@ -188,6 +203,7 @@ class Attempts(Claim):
         lease = self.lease
         assert connection is not None
         assert connection.home is not None
+        self.sent_bytes += connection.relayed_bytes
         assert lease is not None
         now = self._tools.now()
         lease.end("answered", now)
@@ -277,6 +293,8 @@ class Attempts(Claim):
         connection, self.connection = self.connection, None
         if connection is None:
             return
+        self.sent_bytes += connection.relayed_bytes
+        self._relayed_last = connection.relayed_last
         rid = self._upload.rid
         if rid is None or self.lease is None or is_dead:
             connection.abort()

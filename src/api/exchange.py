@@ -180,7 +180,7 @@ class Exchange:
             return
         self._tools.log_broken(self._attempts, error)
         headers = self._head.headers if self._head is not None else ()
-        self._client.break_off(last_event(answer, headers, self._last))
+        self._client.break_off(last_event(answer, headers, self._attempts.tail(self._last)))
         self._over()
 
     def _on_total_timeout(self) -> None:
@@ -223,8 +223,8 @@ class Exchange:
         )
         if done:
             self._done()
-        elif self._client.write_paused and attempts.connection is not None:
-            attempts.connection.pause_reading()
+        else:
+            attempts.relay()
 
     def engine_data(self, data: bytes, done: bool) -> None:
         """See `Sink.engine_data`."""
