@@ -265,18 +265,16 @@ class HttpProtocol(AnswerWriter):
         """The answer is out. On to the next request, or to the end."""
         self._handler = None
         self._server_state.total_requests += 1
-        reader = self._reader
-        more = reader.rest
-        if self._place is PIPE:
-            self._close()
-        elif not reader.complete or (more and not self._keep_alive):
+        more, place = self._reader.rest, self._place
+        if place is ANSWER and self._keep_alive:
+            if more:  # not from here: a thousand small requests would call each other
+                self._loop.call_soon(self._go_on)
+            else:
+                self._go_on()
+        elif place is BODY or more:
             self._linger()
-        elif not self._keep_alive:
-            self._close()
-        elif more:  # not from here: a thousand small requests would call each other
-            self._loop.call_soon(self._go_on)
         else:
-            self._go_on()
+            self._close()
 
     def _go_on(self) -> None:
         """To the next request, unless the client must read first: it may not have more made than it takes."""

@@ -104,10 +104,11 @@ class RequestReader:
     def next(self) -> bytes:
         """The present request has been answered: forget it. Returns what came behind it, to be fed again."""
         assert self.complete
-        rest, self.rest = self.rest, b""
-        self.request = None
+        self.request = self._chunks = None
         self.complete = False
-        self._chunks = None
+        rest = self.rest
+        if rest:
+            self.rest = b""
         return rest
 
     def _head(self, data: bytes) -> bytes:

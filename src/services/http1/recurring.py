@@ -21,12 +21,11 @@ _MAX_MISSES = 4
 class LastHead(Generic[T]):
     """The last head of a connection, and what was made of it."""
 
-    __slots__ = ("_before", "_behind", "_made", "_misses", "_varies")
+    __slots__ = ("_before", "_behind", "_made", "_misses")
 
     def __init__(self) -> None:
         self._made: T | None = None
         self._before = self._behind = b""
-        self._varies = False
         self._misses = 0
 
     def find(self, data: bytes) -> tuple[T, int | None, int] | None:
@@ -35,17 +34,14 @@ class LastHead(Generic[T]):
         made, before = self._made, self._before
         if made is None or not data.startswith(before):
             return None
-        begin = len(before)
-        if not self._varies:
+        begin, behind = len(before), self._behind
+        if not behind:
             return made, None, begin
-        behind = self._behind
         end = data.find(behind, begin, begin + _MAX_DIGITS + len(behind))
-        if end > begin:
-            digits = data[begin:end]
-            if digits.isdigit() and digits[0] != _ZERO:
-                self._misses = 0
-                return made, int(digits), end + len(behind)
-        return None
+        if end < 0 or not (digits := data[begin:end]).isdigit() or digits[0] == _ZERO:
+            return None
+        self._misses = 0
+        return made, int(digits), end + len(behind)
 
     def keep(self, raw: bytes, made: T, *, has_length: bool) -> None:
         """This is the last head now. `has_length`: it announces a length above 0."""
@@ -54,7 +50,6 @@ class LastHead(Generic[T]):
             return
         self._misses += 1
         found = _LENGTH.search(raw) if has_length else None
-        self._varies = found is not None
         self._made = made
         self._before = raw[: found.start(1)] if found is not None else raw
         self._behind = raw[found.end(1) :] if found is not None else b""

@@ -64,7 +64,10 @@ class FastConnection(asyncssh.SSHClientConnection):
         self._parts_bytes = self._parts_needed = 0
         #: How often something has come; see `pulse`.
         self.received = 0
-        self._padding = tuple(bytes((size,)) for size in range(32)), tuple(map(os.urandom, range(32)))
+        #: By the size of a message modulo that of a block: the padding's size, as a number and as sent, and itself.
+        self._paddings = tuple(
+            (size, bytes((size,)), os.urandom(size)) for size in (*range(16, 3, -1), *range(19, 16, -1))
+        )
 
     @property
     def outbound_bytes(self) -> int:
@@ -192,18 +195,16 @@ class FastConnection(asyncssh.SSHClientConnection):
             self.send_packet(head[0], head[1:] + data)
             return
         size = 1 + len(head) + len(data)
-        padding = -size % _BLOCK_BYTES
-        if padding < 4:
-            padding += _BLOCK_BYTES
-        sizes, fillings = self._padding
-        header = (size + padding).to_bytes(4, "big")
-        plain = b"".join((sizes[padding], head, data, fillings[padding]))
+        padding, first, filling = self._paddings[size & 15]
+        size += padding
+        header = size.to_bytes(4, "big")
+        plain = b"".join((first, head, data, filling))
         counter = cipher.counter
         cipher.counter = (counter + 1) & COUNTER_WRAP
         sealed = cipher.encrypt(NONCE(cipher.fixed, counter), plain, header)
-        self._write_soon((header, sealed), 4 + len(sealed))
         self._send_seq = (self._send_seq + 1) & _SEQUENCE_WRAP
-        self._rekey_bytes_sent += size + padding
+        self._rekey_bytes_sent += size
+        self._write_soon((header, sealed), 4 + size + _TAG_BYTES)
 
     def _send(self, data: bytes) -> None:
         if self._transport is not None:
@@ -212,13 +213,14 @@ class FastConnection(asyncssh.SSHClientConnection):
     def _write_soon(self, parts: tuple[bytes, ...], size: int) -> None:
         """Write with everything else that is sent before the loop has dealt with all that happened by now; at once
         where nothing else was to be expected."""
-        self._writes += 1
-        is_lone = self._writes == 1 and self._usual_writes <= 1
-        if not (is_lone or self._outbound):
+        self._writes = writes = self._writes + 1
+        outbound = self._outbound
+        is_lone = writes == 1 and self._usual_writes <= 1
+        if not (outbound or is_lone):
             self._loop.call_soon(self._write_out)
-        self._outbound += parts
-        self._outbound_bytes += size
-        if is_lone or self._outbound_bytes >= _HIGH_WATER:
+        outbound += parts
+        self._outbound_bytes = size = self._outbound_bytes + size
+        if is_lone or size >= _HIGH_WATER:
             self._write_out()
 
     def _write_out(self) -> None:

@@ -31,7 +31,7 @@ from vastproxy.services.upstream.response import (
     HEAD,
     IDLE,
     SWITCHED,
-    Phase,
+    ResponseHead,
     ResponseReader,
 )
 from vastproxy.services.upstream.sink import Home, Sink
@@ -77,14 +77,12 @@ class UpstreamConnection(Relay):
 
     # ── the caller's side ──────────────────────────────────────────────────────────────────────
 
-    @property
-    def reusable(self) -> bool:
+    def may_serve(self) -> bool:
         """May another request be sent? True only between exchanges that are complete both ways, on a live stream."""
         reader, stream = self._reader, self._stream
-        if not reader.keep_alive or self.write_paused or self._eof or self._lost:
+        if not reader.keep_alive or self.write_paused or self._eof or self._lost or stream is None:
             return False
-        phase = reader.phase
-        return (phase is DONE or phase is IDLE) and stream is not None and not stream.is_closing()
+        return (reader.phase is DONE or reader.phase is IDLE) and not stream.is_closing()
 
     @property
     def on_lost(self) -> Callable[[], None] | None:
@@ -112,7 +110,7 @@ class UpstreamConnection(Relay):
         head_only: bool = False,
         may_switch: bool = False,
     ) -> None:
-        """Write the start of a request; its response goes to `sink`. Only while `reusable`.
+        """Write the start of a request; its response goes to `sink`. Only while it `may_serve`.
 
         `headers_timeout_s` bounds the wait for the final head, `idle_timeout_s` each silence after it (an eighth more
         at the most); both give BackendTimeout. `head_only`, `may_switch`: see `ResponseReader.begin`.
@@ -195,8 +193,15 @@ class UpstreamConnection(Relay):
         if before is HEAD:
             if reader.interim:
                 self._tell_interim(sink)
-            if phase is not HEAD and self._sink is sink:
-                self._answer(sink, data, phase)
+            if phase is HEAD or self._sink is not sink:
+                return
+            head, chunks = reader.head, reader.chunks
+            assert head is not None
+            if phase is DONE and (chunks is None or not chunks.trailers):
+                self._finish()
+                sink.engine_answered(head, data, True)
+            else:
+                self._answer(sink, head, data)
         elif phase is DONE:
             self._finish()
             sink.engine_data(data, True)
@@ -239,22 +244,17 @@ class UpstreamConnection(Relay):
                 sink.engine_interim(status, lines)
         self._reader.interim.clear()
 
-    def _answer(self, sink: Sink, data: bytes, phase: Phase) -> None:
-        head = self._reader.head
-        assert head is not None
+    def _answer(self, sink: Sink, head: ResponseHead, data: bytes) -> None:
         self._timeout_s = self._idle_timeout_s
+        self._silence.after(self._timeout_s)
+        phase = self._reader.phase
         if phase is SWITCHED:
-            self._silence.after(self._timeout_s)
             sink.engine_switched(head, data)
-        elif phase is DONE and not self._reader.trailers:
+            return
+        sink.engine_answered(head, data, False)
+        if phase is DONE and self._sink is sink:  # trailers come with the end, behind the body
             self._finish()
-            sink.engine_answered(head, data, True)
-        else:
-            self._silence.after(self._timeout_s)
-            sink.engine_answered(head, data, False)
-            if phase is DONE and self._sink is sink:  # trailers come with the end, behind the body
-                self._finish()
-                sink.engine_data(b"", True)
+            sink.engine_data(b"", True)
 
     def _finish(self) -> None:
         self._sink = self._client = self._relay_client = None

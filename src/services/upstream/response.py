@@ -118,7 +118,6 @@ class ResponseReader:
         self._until_close = False
         self.chunks = None
         self._interim_count = 0
-        self._left = 0
         self.head = None
         self.keep_alive = False
         self.received = False

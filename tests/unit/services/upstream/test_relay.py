@@ -77,7 +77,7 @@ async def test_an_event_goes_to_the_client_as_it_came() -> None:
     assert sink.engine.has_answered
     bench.stream.feed(LAST_CHUNK)
     assert sink.done
-    assert bench.connection.reusable
+    assert bench.connection.may_serve()
 
 
 @pytest.mark.virtual_time
