@@ -144,7 +144,7 @@ class ResponseReader:
                 if self._buffer is None and not self._head_only:
                     found = self._last.find(data)
                     if found is not None and found[2] <= MAX_HEAD_BYTES:
-                        return self._again(data, *found)
+                        return self._again(data, found)
                 return self._heads(data)
         except GrammarError as error:
             raise BackendProtocolError(f"the engine's answer is not valid HTTP: it {error}") from None
@@ -187,25 +187,15 @@ class ResponseReader:
                     data = rest
                     continue
                 return b""
-            if self.phase is BODY:
-                return self.feed(rest) if rest else b""
-            if self.phase is DONE and rest:
-                self.keep_alive = False
-                return b""
-            return rest
+            return self.feed(rest) if rest else b""
 
-    def _again(self, data: bytes, read: _Read, length: int | None, end: int) -> bytes:
-        """The last head has come again, up to `end`. Returns what came of the body."""
-        head = read.head
+    def _again(self, data: bytes, found: tuple[_Read, int | None, int]) -> bytes:
+        """The last head was found in `data`. Returns what came of the body."""
+        read, length, end = found
         if length is None:
-            self._take(head, read)
-            if self.phase is DONE:
-                self.keep_alive = self.keep_alive and end == len(data)
-                return b""
+            self._take(read.head, read)
             return self.feed(data[end:]) if end < len(data) else b""
-        if length != head.length:
-            head = ResponseHead(head.status, b"%b%d%b" % (read.before, length, read.behind), length, True)
-        self.head = head
+        self.head = read.head if length == read.head.length else _with_length(read, length)
         left = length - len(data) + end
         if left > 0:
             self.keep_alive = read.keep_alive
@@ -225,10 +215,7 @@ class ResponseReader:
             self._read_head(raw)
         else:
             read, length, _ = found
-            head = read.head
-            if length is not None and length != head.length:
-                head = ResponseHead(head.status, b"%b%d%b" % (read.before, length, read.behind), length, True)
-            self._take(head, read)
+            self._take(read.head if length is None else _with_length(read, length), read)
 
     def _take(self, head: ResponseHead, read: _Read) -> None:
         """The final head has come."""
@@ -298,6 +285,10 @@ class ResponseReader:
         if not left:
             self.phase = DONE
         return data
+
+
+def _with_length(read: _Read, length: int) -> ResponseHead:
+    return ResponseHead(read.head.status, b"%b%d%b" % (read.before, length, read.behind), length, True)
 
 
 def _around_length(lines: bytes) -> tuple[bytes, bytes]:
