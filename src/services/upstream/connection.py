@@ -116,7 +116,7 @@ class UpstreamConnection(Relay):
         at the most); both give BackendTimeout. `head_only`, `may_switch`: see `ResponseReader.begin`.
         """
         assert self._stream is not None
-        self._reader.begin(head_only=head_only, may_switch=may_switch)
+        self._reader.begin(head_only, may_switch)
         self._sink = sink
         self._timeout_s = headers_timeout_s
         self._idle_timeout_s = idle_timeout_s

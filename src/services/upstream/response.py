@@ -109,7 +109,7 @@ class ResponseReader:
         self.received = False
         """Has anything come of the response that is expected?"""
 
-    def begin(self, *, head_only: bool, may_switch: bool = False) -> None:
+    def begin(self, head_only: bool, may_switch: bool = False) -> None:
         """A request goes out: expect its response. `head_only`: it has no body whatever its headers say (HEAD).
         `may_switch`: the request offered another protocol."""
         assert self.phase is IDLE or self.phase is DONE
