@@ -237,7 +237,7 @@ class Attempts(Claim):
     # ── a connection ───────────────────────────────────────────────────────────────────────────
 
     def _connect(self, lease: Lease, *, fresh: bool) -> None:
-        connection = None if fresh else lease.backend.take(lease.engine.port)
+        connection = None if fresh else lease.backend.take(lease.engine.target.port)
         if connection is not None:
             lease.reused = True
             self._send(lease, connection)
