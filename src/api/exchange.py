@@ -162,15 +162,15 @@ class Exchange:
 
     def attempt_waits(self) -> None:
         """See `Owner.attempt_waits`."""
-        self._stage = stages.advance(self._stage, stages.HOLD)
+        self._stage = stages.NEXT[self._stage, stages.HOLD]
 
     def attempt_begun(self) -> None:
         """See `Owner.attempt_begun`."""
-        self._stage = stages.advance(self._stage, stages.DISPATCH)
+        self._stage = stages.NEXT[self._stage, stages.DISPATCH]
 
     def attempt_sent(self) -> None:
         """See `Owner.attempt_sent`."""
-        self._stage = stages.advance(self._stage, stages.CONNECTED)
+        self._stage = stages.NEXT[self._stage, stages.CONNECTED]
 
     def given_up(self, error: ServiceError) -> None:
         """See `Owner.given_up`. After the first byte of an answer it cannot become a status any more."""
@@ -205,7 +205,7 @@ class Exchange:
         assert attempts.lease is not None
         if not attempts.answered(head):
             return
-        self._stage = stages.advance(self._stage, stages.ANSWERED)
+        self._stage = stages.NEXT[self._stage, stages.ANSWERED]
         attempts.status = head.status
         attempts.first_byte_at = attempts.lease.first_byte_at = self._tools.now()
         self._upload.release()
@@ -244,7 +244,7 @@ class Exchange:
 
     def engine_switched(self, head: ResponseHead, data: bytes) -> None:
         """See `Sink.engine_switched`."""
-        self._stage = stages.advance(self._stage, stages.SWITCHED)
+        self._stage = stages.NEXT[self._stage, stages.SWITCHED]
         self._attempts.answered(head)
         self._attempts.status = head.status
         self._attempts.first_byte_at = self._tools.now()
@@ -282,7 +282,7 @@ class Exchange:
         self._over()
 
     def _over(self) -> None:
-        self._stage = stages.advance(self._stage, stages.END)
+        self._stage = stages.NEXT[self._stage, stages.END]
         if self._gathering is not None:
             self._gathering.end()
         if self._total_timer is not None:
