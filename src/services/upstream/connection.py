@@ -208,7 +208,7 @@ class UpstreamConnection(Relay):
         else:
             self._silence.heard = True
             if self._relay_client is not None:
-                self._after_long_way()
+                self._after_long_way(told=bool(data))
             if data:
                 sink.engine_data(data, False)
 

@@ -70,7 +70,7 @@ class Relay:
         if self._reader.phase is BODY:
             self._relay_client = client
             self._witness = witness
-            self._after_long_way()
+            self._after_long_way(told=True)
 
     def data_received(self, data: bytes) -> None:
         client = self._client
@@ -90,8 +90,9 @@ class Relay:
         """What goes the long way."""
         raise NotImplementedError
 
-    def _after_long_way(self) -> None:
-        """Something was read. Has a chunk ended with it, so that another may follow?"""
+    def _after_long_way(self, *, told: bool) -> None:
+        """Something was read. Has a chunk ended with it, so that another may follow? `told`: was it of the body?"""
         chunks = self._reader.chunks
-        self._bytes_before = self.relayed_bytes
+        if told:
+            self._bytes_before = self.relayed_bytes
         self._client = self._relay_client if chunks is not None and chunks.is_between else None

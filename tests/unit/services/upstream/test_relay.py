@@ -122,7 +122,9 @@ async def test_what_came_last() -> None:
     assert not bench.connection.relayed_last
     bench.stream.feed(chunk(EVENT))
     assert bench.connection.relayed_last
-    bench.stream.feed(chunk(b"data: he"))
+    bench.stream.feed(b"8\r")  # nothing of the body yet
+    assert bench.connection.relayed_last
+    bench.stream.feed(b"\ndata: he\r\n")
     assert not bench.connection.relayed_last
 
 
