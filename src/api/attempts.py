@@ -207,12 +207,8 @@ class Attempts(Claim):
         assert lease is not None
         now = self._tools.now()
         lease.end("answered", now)
-        if (
-            now - lease.at >= MIN_SECONDS
-            and head is not None
-            and head.status == 200
-            and self.method == b"POST"
-        ):
+        is_good = head is not None and head.status == 200 and self.method == b"POST"
+        if now - lease.at >= MIN_SECONDS and head is not None and is_good:
             streamed = head.length is None
             since = self.first_byte_at if streamed else lease.at
             self._tools.dispatcher.targets.measured(lease, now - since, self.sent_bytes, streamed=streamed)
@@ -222,11 +218,9 @@ class Attempts(Claim):
             connection.abort()
 
     def end(self) -> None:
-        """Nothing more will be tried: the place is given back. Owner and attempts refer to each other, which only the
-        garbage collector would find out, and late."""
+        """Nothing more will be tried: the place is given back. What is left is kept for a while, as the story."""
         self._tools.dispatcher.finish(self)
-        # What is left is kept for a while, as the story of the request.
-        del self._owner, self._client, self._upload
+        del self._owner, self._client, self._upload  # the owner refers to us, too: no cycle shall be left
 
     def drop(self) -> None:
         """Nobody wants the answer any more: the engine is told, and nobody blamed. `end` follows."""
