@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from vastproxy.settings.admission import AdmissionSettings, PassiveHealthSettings, QueueSettings
 from vastproxy.settings.expected import Expected
 from vastproxy.settings.listen import checked_listen
+from vastproxy.settings.metrics import MetricsSettings
 from vastproxy.settings.routing import RoutingSettings
 from vastproxy.settings.section import Seconds, Section
 
@@ -281,3 +282,4 @@ class Settings(Section):
     queue: QueueSettings = QueueSettings()
     passive_health: PassiveHealthSettings = PassiveHealthSettings()
     logging: LoggingSettings = LoggingSettings()
+    metrics: MetricsSettings = MetricsSettings()

@@ -1,0 +1,22 @@
+"""What others tell of themselves at a scrape, as plain values. Whoever has nothing to tell leaves the default."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingReading:
+    """Waiting, and who gets no requests. `waiting`: by class of priority; `ejections`: since the start, by cause;
+    `ejected`: engines now; `retry_budget`: retries left, None where there is no limit."""
+
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    ejections: Mapping[str, int] = field(default_factory=dict)
+    ejected: int = 0
+    retry_budget: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountReading:
+    """The account on vast.ai; None where it is not known."""
+
+    credit_dollars: float | None = None
