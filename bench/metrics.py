@@ -36,11 +36,12 @@ REPEATS = 5
 #: Names that requests are counted by: as many as a scrape tells apart.
 MODELS = 64
 #: The last two reads of a stream: as vLLM ends it when usage was asked for, and when not.
-_PLAIN = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"hello "}}]}\n\n' + b"data: [DONE]\n\n"
+_PLAIN = b"data: [DONE]\n\n", b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"hello "}}]}\n\n'
 _TAIL = (
+    b"data: [DONE]\n\n",
     b'data: {"id":"x","object":"chat.completion.chunk","created":1,"model":"m","choices":[],'
-    b'"usage":{"prompt_tokens":31,"total_tokens":331,"completion_tokens":300}}\n\n'
-) + _PLAIN
+    b'"usage":{"prompt_tokens":31,"total_tokens":331,"completion_tokens":300}}\n\n',
+)
 _READING = GpuReading(
     tuple(
         Gpu(
@@ -90,9 +91,9 @@ def measure_counting() -> list[Figure]:
         Figure("a request counted", 1, best_us(least, times=CALLS), "µs"),
         Figure("a stream counted, with tokens and a wait", 1, best_us(most, times=CALLS), "µs"),
         Figure(
-            "tokens read from the end of an answer", 1, best_us(lambda: usage_of(_TAIL), times=CALLS), "µs"
+            "tokens read from the end of an answer", 1, best_us(lambda: usage_of(*_TAIL), times=CALLS), "µs"
         ),
-        Figure("an end without tokens looked at", 1, best_us(lambda: usage_of(_PLAIN), times=CALLS), "µs"),
+        Figure("an end without tokens looked at", 1, best_us(lambda: usage_of(*_PLAIN), times=CALLS), "µs"),
     ]
 
 

@@ -32,3 +32,13 @@ _BY_PATH: Final = {
 def operation_of(path: bytes) -> str:
     """`chat`, `text_completion`, `embeddings`, or `other`. `path` without its query."""
     return _BY_PATH.get(path, OTHER)
+
+
+#: How answers are sent that are made while they are sent: Server-Sent Events, and Ollama's lines of JSON.
+_EVENTS: Final = b"text/event-stream"
+_LINES: Final = b"application/x-ndjson"
+
+
+def is_stream(lines: bytes) -> bool:
+    """Is the answer with these header lines sent while it is made? Engines write these types in lower case."""
+    return _EVENTS in lines or _LINES in lines

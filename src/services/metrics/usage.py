@@ -20,12 +20,13 @@ _OUT: Final = (b'"completion_tokens"', b'"output_tokens"', b'"eval_count"')
 _COUNT: Final = re.compile(rb"\s*:\s*(\d{1,9})(?!\d)")
 
 
-def usage_of(tail: bytes) -> tuple[int | None, int | None]:
-    """Tokens of the prompt and of the answer, None where nothing is told. `tail`: the end of the answer's body."""
-    if len(tail) > TAIL_BYTES:
-        tail = tail[-TAIL_BYTES:]
-    if b'_tokens"' not in tail and b'_count"' not in tail:
-        return None, None
+def usage_of(last: bytes, before: bytes = b"") -> tuple[int | None, int | None]:
+    """Tokens of the prompt and of the answer, None where nothing is told. `last` and `before`: the last two pieces of
+    the answer's body; a stream's count often comes in the one before its end."""
+    missing = TAIL_BYTES - len(last)
+    tail = before[-missing:] + last if missing > 0 else last[-TAIL_BYTES:]
+    if b'_tokens"' not in tail and b'eval_count"' not in tail:
+        return None, None  # as most ends of streams, and all that is no generation
     return _last(_IN, tail), _last(_OUT, tail)
 
 

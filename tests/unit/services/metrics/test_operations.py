@@ -2,7 +2,7 @@
 
 import pytest
 
-from vastproxy.services.metrics.operations import operation_of
+from vastproxy.services.metrics.operations import is_stream, operation_of
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,16 @@ from vastproxy.services.metrics.operations import operation_of
 )
 def test_operations(path: bytes, operation: str) -> None:
     assert operation_of(path) == operation
+
+
+@pytest.mark.parametrize(
+    ("lines", "stream"),
+    [
+        (b"date: x\r\ncontent-type: text/event-stream; charset=utf-8\r\n", True),
+        (b"Content-Type: application/x-ndjson\r\n", True),
+        (b"content-type: application/json\r\n", False),
+        (b"", False),
+    ],
+)
+def test_streams_are_told_by_their_type(lines: bytes, stream: bool) -> None:
+    assert is_stream(lines) is stream

@@ -42,6 +42,12 @@ def test_the_counts_of_engines(tail: bytes, expected: tuple[int | None, int | No
     assert usage_of(tail) == expected
 
 
+@pytest.mark.parametrize("split", [0, 1, 30, len(USAGE) - 1, len(USAGE)])
+def test_a_count_may_be_in_the_piece_before_the_last_or_in_both(split: int) -> None:
+    before, last = b"x" * 9_000 + USAGE[:split], USAGE[split:] + b"}\n\ndata: [DONE]\n\n"
+    assert usage_of(last, before) == (31, 300)
+
+
 @given(st.text(max_size=200))
 def test_what_a_model_writes_is_no_count(text: str) -> None:
     content = json.dumps({"choices": [{"text": text + ' "completion_tokens": 5, "prompt_tokens":6 ' + text}]})
