@@ -1,11 +1,17 @@
 """A fleet as a scrape looks at it, made of values, with everything in it that can be told."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
+from tests.helpers.scraped import Scraped
 from vastproxy.services.backends.gpus import Gpu, Sign, Trouble
-from vastproxy.services.backends.state import State
-from vastproxy.services.metrics.scrape import Watched
+from vastproxy.services.backends.state import Event, State
+from vastproxy.services.events import AccountRead, PathChanged, StateChanged
+from vastproxy.services.metrics.exposition import Form
+from vastproxy.services.metrics.metrics import Metrics
+from vastproxy.services.metrics.readings import AccountReading, RoutingReading
+from vastproxy.services.metrics.scrape import Scrape, Watched
 from vastproxy.services.snapshot import (
     BackendSnapshot,
     EngineSnapshot,
@@ -98,3 +104,25 @@ class MadeFleet(Watched):
 def copies(count: int, backend: BackendSnapshot = BACKEND) -> tuple[BackendSnapshot, ...]:
     """So many backends, which differ in their ids."""
     return tuple(replace(backend, id=number + 1) for number in range(count))
+
+
+def full_metrics() -> Metrics:
+    """Everything that can be counted has been."""
+    routing = RoutingReading({"interactive": 4, "batch": 0}, {"engine": 2}, 1, 3.0)
+    metrics = Metrics(routing=lambda: routing, account=lambda: AccountReading(12.5))
+    finished = metrics.requests.finished
+    finished("chat", "m", 7, 200, None, 2, 0.1, 0.5, 2.5, 10, 100, 30, 41, 12, True)
+    finished("chat", "m", 7, 502, "backend_error", 1, 0.0, None, 2.0, 1, 1, None, None, 0, False)
+    for _ in range(2):
+        with contextlib.suppress(ValueError), metrics.vast_api.track("list_instances"):
+            raise ValueError("what a call to vast.ai comes to")
+    metrics.happened(StateChanged(7, State.CONNECTING, State.HEALTHY, Event.SERVING, ""))
+    metrics.happened(PathChanged(7, "direct", ""))
+    metrics.happened(AccountRead(instances=1, backends=1))
+    return metrics
+
+
+async def full_page(form: Form = Form.TEXT) -> Scraped:
+    """A page with every metric that there is."""
+    page = await Scrape(full_metrics(), MadeFleet(BACKEND)).page(form)
+    return Scraped(b"".join(page).decode(), form)

@@ -9,34 +9,17 @@ import pytest
 from prometheus_client import Gauge
 
 from tests.helpers.scraped import Scraped
-from tests.helpers.watched import BACKEND, MadeFleet, copies
+from tests.helpers.watched import BACKEND, MadeFleet, copies, full_metrics
 from vastproxy import __version__
 from vastproxy.services.metrics.document import with_tables
 from vastproxy.services.metrics.exposition import Form
 from vastproxy.services.metrics.families import CATALOGUE
 from vastproxy.services.metrics.metrics import Metrics
-from vastproxy.services.metrics.readings import AccountReading, RoutingReading
 from vastproxy.services.metrics.scrape import SLICE_S, Scrape
 from vastproxy.services.snapshot import BackendSnapshot, VastApiSnapshot
 from vastproxy.settings.metrics import MetricsSettings
 
 PAGE = Path(__file__).parents[4] / "docs/METRICS.md"
-
-
-def full() -> Metrics:
-    """Everything that can be counted has been."""
-    routing = RoutingReading({"interactive": 4, "batch": 0}, {"engine": 2}, 1, 3.0)
-    metrics = Metrics(routing=lambda: routing, account=lambda: AccountReading(12.5))
-    metrics.requests.finished("chat", "m", 7, 200, None, 2, 0.1, 0.5, 2.5, 10, 100, 30, 41, 12, True)
-    metrics.requests.finished(
-        "chat", "m", 7, 502, "backend_error", 1, 0.0, None, 2, 1, 1, None, None, 0, False
-    )
-    with metrics.vast_api.track("list_instances"):
-        pass
-    with pytest.raises(ValueError), metrics.vast_api.track("list_instances"):  # noqa: PT011 any will do
-        raise ValueError
-    metrics.happened.states["healthy"] = metrics.happened.paths["direct"] = metrics.happened.instances = 1
-    return metrics
 
 
 async def scrape(metrics: Metrics, fleet: MadeFleet, form: Form = Form.TEXT) -> Scraped:
@@ -46,7 +29,7 @@ async def scrape(metrics: Metrics, fleet: MadeFleet, form: Form = Form.TEXT) -> 
 
 @pytest.mark.parametrize("form", Form)
 async def test_a_page_has_every_metric_of_the_catalogue_and_nothing_else_of_ours(form: Form) -> None:
-    found = await scrape(full(), MadeFleet(BACKEND), form)
+    found = await scrape(full_metrics(), MadeFleet(BACKEND), form)
     told = {name for name in found.names if name.startswith(("vastproxy_", "gen_ai_"))}
     expected = {family.name: family for chapter in CATALOGUE.values() for family in chapter}
     for name in told:
@@ -63,7 +46,7 @@ async def test_a_page_has_every_metric_of_the_catalogue_and_nothing_else_of_ours
 
 async def test_every_name_in_a_page_is_documented() -> None:
     documented = PAGE.read_text()
-    for name in (await scrape(full(), MadeFleet(BACKEND))).families:
+    for name in (await scrape(full_metrics(), MadeFleet(BACKEND))).families:
         assert f"`{name}" in documented, name
 
 
@@ -78,7 +61,7 @@ def test_a_document_without_a_place_for_it_is_refused() -> None:
 
 
 async def test_what_others_tell_is_in_the_page() -> None:
-    found = await scrape(full(), MadeFleet(BACKEND))
+    found = await scrape(full_metrics(), MadeFleet(BACKEND))
     assert found.get("vastproxy_build_info", version=__version__) == 1
     assert found["vastproxy_requests_in_flight"] == 2
     assert found.get("vastproxy_requests_waiting", priority="interactive") == 4
@@ -123,7 +106,7 @@ async def test_whoever_embeds_the_proxy_adds_metrics_of_his_own() -> None:
 
 
 async def test_two_proxies_in_one_process_count_apart() -> None:
-    first, second = full(), Metrics()
+    first, second = full_metrics(), Metrics()
     assert (await scrape(first, MadeFleet()))["vastproxy_retries_total"] == 1
     assert (await scrape(second, MadeFleet()))["vastproxy_retries_total"] == 0
 
