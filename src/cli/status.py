@@ -8,6 +8,7 @@ import typer
 
 from vastproxy.cli import render
 from vastproxy.cli.asking import READ_TIMEOUT_S, asking, inbound_key, proxy_url
+from vastproxy.cli.check import check
 from vastproxy.cli.options import AsJson, ConfigFile
 from vastproxy.settings import load
 
@@ -33,12 +34,20 @@ def status(
     ] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
+    as_check: Annotated[
+        bool, typer.Option("--check", help="Print one line for Nagios, and exit with its codes.")
+    ] = False,
 ) -> None:
     """Ask a running proxy how it is.
 
     Shows the proxy, its connection to vast.ai, and each backend with its engine, models and GPUs.
     Exits with 0 if it can serve (healthy or degraded), with 1 if it cannot or nothing answers.
+    With --check: 0 healthy, 1 degraded, 2 cannot serve or nothing answers, 3 not known.
     """
+    if as_check:
+        checked = check(lambda: proxy_url(url, load(config_path=config)))
+        typer.echo(checked)
+        raise typer.Exit(checked.grade)
     loaded = load(config_path=config)
     answer = ask(proxy_url(url, loaded), key=inbound_key(loaded))
     if as_json:
