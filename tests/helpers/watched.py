@@ -108,8 +108,7 @@ def copies(count: int, backend: BackendSnapshot = BACKEND) -> tuple[BackendSnaps
 
 def full_metrics() -> Metrics:
     """Everything that can be counted has been."""
-    routing = RoutingReading({"interactive": 4, "batch": 0}, {"engine": 2}, 1, 3.0)
-    metrics = Metrics(routing=lambda: routing, account=lambda: AccountReading(12.5))
+    metrics = Metrics()
     finished = metrics.requests.finished
     finished("chat", "m", 7, 200, None, 2, 0.1, 0.5, 2.5, 10, 100, 30, 41, 12, True)
     finished("chat", "m", 7, 502, "backend_error", 1, 0.0, None, 2.0, 1, 1, None, None, 0, False)
@@ -124,5 +123,9 @@ def full_metrics() -> Metrics:
 
 async def full_page(form: Form = Form.TEXT) -> Scraped:
     """A page with every metric that there is."""
-    page = await Scrape(full_metrics(), MadeFleet(BACKEND)).page(form)
+    routing = RoutingReading({"interactive": 4, "batch": 0}, ejections=2, ejected=1, retry_budget=3.0)
+    scrape = Scrape(
+        full_metrics(), MadeFleet(BACKEND), routing=lambda: routing, account=lambda: AccountReading(12.5)
+    )
+    page = await scrape.page(form)
     return Scraped(b"".join(page).decode(), form)

@@ -95,8 +95,7 @@ WAITING: Final = Family(
 EJECTIONS: Final = Family(
     "vastproxy_ejections_total",
     "counter",
-    "Times that an engine got no requests for a while because of failed ones, by cause.",
-    ("cause",),
+    "Times that an engine was left alone for a while because requests had failed there.",
 )
 EJECTED: Final = Family(
     "vastproxy_backends_ejected", "gauge", "Engines that get no requests now for that reason."

@@ -1,10 +1,7 @@
 """Everything that one process counts for Prometheus. Made once, handed to those who count, asked by the scrape."""
 
-from collections.abc import Callable
-
 from vastproxy.services.metrics.happened import Happened
 from vastproxy.services.metrics.process import process_registry
-from vastproxy.services.metrics.readings import AccountReading, RoutingReading
 from vastproxy.services.metrics.requests import RequestMetrics
 from vastproxy.services.metrics.vast_api import ApiMetrics
 from vastproxy.settings.metrics import MetricsSettings
@@ -18,20 +15,11 @@ class Metrics:
     happened: subscribes to the fleet's events.
     registry: prometheus_client's, with what it tells of the process; who embeds vastproxy may register more. Its
         collectors are called in a thread, and must not block for long.
-    routing, account: asked at each scrape, on the loop, so they only look at what is there.
     """
 
-    def __init__(
-        self,
-        settings: MetricsSettings | None = None,
-        *,
-        routing: Callable[[], RoutingReading] = RoutingReading,
-        account: Callable[[], AccountReading] = AccountReading,
-    ) -> None:
+    def __init__(self, settings: MetricsSettings | None = None) -> None:
         settings = settings or MetricsSettings()
         self.requests = RequestMetrics(max_models=settings.max_models)
         self.vast_api = ApiMetrics()
         self.happened = Happened(forget=self.requests.forget)
         self.registry = process_registry()
-        self.routing = routing
-        self.account = account

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class RoutingReading:
-    """Waiting, and who gets no requests. `waiting`: by class of priority; `ejections`: since the start, by cause;
-    `ejected`: engines now; `retry_budget`: retries left, None where there is no limit."""
+    """Waiting, and who gets no requests. `waiting`: by class of priority; `ejections`: since the start; `ejected`:
+    engines now; `retry_budget`: retries left, None where there is no limit."""
 
     waiting: Mapping[str, int] = field(default_factory=dict)
-    ejections: Mapping[str, int] = field(default_factory=dict)
+    ejections: int = 0
     ejected: int = 0
     retry_budget: float | None = None
 

@@ -18,6 +18,7 @@ from vastproxy.services.metrics.backend_text import Columns
 from vastproxy.services.metrics.exposition import END, Family, Form, block, labelled, sample
 from vastproxy.services.metrics.metrics import Metrics
 from vastproxy.services.metrics.process import registry_text
+from vastproxy.services.metrics.readings import AccountReading, RoutingReading
 from vastproxy.services.metrics.request_text import request_text
 from vastproxy.services.snapshot import BackendSnapshot, FleetSummary
 
@@ -48,10 +49,19 @@ class Scrape:
     """Makes pages of one process. Belongs to one event loop."""
 
     def __init__(
-        self, metrics: Metrics, fleet: Watched, *, clock: Callable[[], float] = time.perf_counter
+        self,
+        metrics: Metrics,
+        fleet: Watched,
+        *,
+        routing: Callable[[], RoutingReading] = RoutingReading,
+        account: Callable[[], AccountReading] = AccountReading,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """`routing` and `account` are asked for each page, on the loop, so they only look at what is there."""
         self._metrics = metrics
         self._fleet = fleet
+        self._routing = routing
+        self._account = account
         self._clock = clock
         self._turns = {form: asyncio.Lock() for form in Form}
         self._made: dict[Form, _Made] = {}
@@ -100,20 +110,20 @@ class Scrape:
         yield from columns.text(form)
 
     def _proxy(self, form: Form) -> Iterator[str]:
-        routing = self._metrics.routing()
+        routing = self._routing()
         yield from block(
             families.BUILD, form, [sample(families.BUILD.name, labelled(version=__version__), 1)]
         )
         yield from _numbers(
             form,
             (families.IN_FLIGHT, self._fleet.in_flight),
+            (families.EJECTIONS, routing.ejections),
             (families.EJECTED, routing.ejected),
             (families.RETRY_BUDGET, routing.retry_budget),
             (families.TASKS, len(asyncio.all_tasks())),
             (families.THREADS, threading.active_count()),
         )
         yield from _counts(families.WAITING, form, routing.waiting.items())
-        yield from _counts(families.EJECTIONS, form, routing.ejections.items())
 
     def _vast(self, form: Form) -> Iterator[str]:
         summary = self._fleet.summary()
@@ -122,7 +132,7 @@ class Scrape:
             form,
             (families.API_UP, None if api.status == "unknown" else int(api.status == "healthy")),
             (families.API_LATENCY, None if api.latency_ms is None else api.latency_ms / 1000),
-            (families.CREDIT, self._metrics.account().credit_dollars),
+            (families.CREDIT, self._account().credit_dollars),
         )
         yield from self._metrics.vast_api.text(form)
         yield from self._metrics.happened.text(form)
