@@ -104,8 +104,9 @@ async def test_a_served_fleet_is_told_and_no_secret_with_it(tmp_path: Path) -> N
         proxy = await scene.serve(VASTPROXY_API_KEYS=CLIENT_KEY)
         assert (await page(proxy)).status == 401
         assert (await page(proxy, "another")).status == 401
-        answer = await proxy.ask("POST", CHAT, **chat())
-        assert answer.status == 200
+        request = chat()
+        request["body"] = request["body"].replace(b'"m"', b'"model-101"')
+        assert (await proxy.ask("POST", CHAT, **request)).status == 200
         async with asyncio.timeout(15):
             while (answer := await page(proxy, CLIENT_KEY)).status == 200:
                 text = answer.body.decode()
