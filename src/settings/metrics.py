@@ -11,7 +11,7 @@ class MetricsSettings(Section):
     """`/metrics`, for Prometheus."""
 
     enabled: bool = True
-    """Answer `/metrics`, and count for it. It asks for a key where there are keys."""
+    """Answer `/metrics`. It asks for a key where there are keys."""
     max_models: Annotated[int, Field(ge=1, le=10_000)] = 64
     """Names of models that are told apart; those that come later are counted as `other`. Each is about a hundred lines
     of a scrape."""

@@ -100,8 +100,12 @@ def histogram(name: str, labels: str, bounds: Sequence[float], counts: Sequence[
 
 
 def block(family: Family, form: Form, lines: Iterable[str]) -> Iterator[str]:
-    """A family with its samples, in pieces; nothing at all where there are no samples."""
+    """A family with its samples, in pieces; no text at all where there are no samples. An empty line is passed on: it
+    says that work was done meanwhile."""
     head = family.head(form)
     for line in lines:
-        yield head + line
-        head = ""
+        if line:
+            yield head + line
+            head = ""
+        else:
+            yield line

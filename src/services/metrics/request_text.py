@@ -1,7 +1,6 @@
 """What the counters of requests read like in a scrape. Pure."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TypeVar
 
 from vastproxy.services.metrics import families
 from vastproxy.services.metrics.exposition import Family, Form, block, histogram, labelled, sample
@@ -18,7 +17,8 @@ from vastproxy.services.metrics.requests import (
 #: `gen_ai.provider.name`: whoever answers, it is asked for through us.
 PROVIDER = "vastproxy"
 
-K = TypeVar("K")
+#: Kinds of requests that are added up before others may have their turn: 0.2 ms.
+_AT_ONCE = 64
 #: Of one kind of request: the counts of a histogram, and the sum of its values.
 _Reading = tuple[Sequence[int], float]
 
@@ -26,8 +26,8 @@ _Reading = tuple[Sequence[int], float]
 def request_text(metrics: RequestMetrics, form: Form, served: Collection[int]) -> Iterator[str]:
     """The requests, in pieces of little work. `served`: the instances there are; others are not told about."""
     found = metrics.series()
-    yield from block(families.REQUESTS, form, _requests(found))
-    yield from block(families.ERRORS, form, _errors(found))
+    for family, labels_of in ((families.REQUESTS, _request), (families.ERRORS, _error)):
+        yield from block(family, form, _sums(family, found, labels_of))
     for family, number in (
         (families.RETRIES, sum(one.retries for one in found)),
         (families.RECEIVED, sum(one.received_bytes for one in found)),
@@ -60,20 +60,24 @@ def request_text(metrics: RequestMetrics, form: Form, served: Collection[int]) -
     yield from _answers(metrics, form, served)
 
 
-def _requests(found: Sequence[Series]) -> Iterator[str]:
+def _sums(family: Family, found: Sequence[Series], labels_of: Callable[[Series], str]) -> Iterator[str]:
+    """How many requests there were with each set of labels; those without any are left out."""
     sums: dict[str, int] = {}
-    for one in found:
-        labels = labelled(operation=one.operation, model=one.model, code=one.code)
-        sums[labels] = sums.get(labels, 0) + sum(one.durations)
-    return (sample(families.REQUESTS.name, labels, number) for labels, number in sums.items())
+    for number, one in enumerate(found, start=1):
+        if not number % _AT_ONCE:
+            yield ""
+        if labels := labels_of(one):
+            sums[labels] = sums.get(labels, 0) + sum(one.durations)
+    for labels, count in sums.items():
+        yield sample(family.name, labels, count)
 
 
-def _errors(found: Sequence[Series]) -> Iterator[str]:
-    sums: dict[str, int] = {}
-    for one in found:
-        if one.error:
-            sums[one.error] = sums.get(one.error, 0) + sum(one.durations)
-    return (sample(families.ERRORS.name, labelled(kind=kind), number) for kind, number in sums.items())
+def _request(one: Series) -> str:
+    return labelled(operation=one.operation, model=one.model, code=one.code)
+
+
+def _error(one: Series) -> str:
+    return labelled(kind=one.error)
 
 
 def _gen_ai(one: Series, **more: str) -> str:
@@ -103,9 +107,11 @@ def _histograms(
     labels_of: Callable[[Series], str],
     reading_of: Callable[[Series], _Reading],
 ) -> Iterator[str]:
-    """One histogram for each set of labels, without those that have counted nothing."""
+    """One histogram for each set of labels, without those that have counted nothing. Empty lines come between."""
     by_labels: dict[str, tuple[list[int], float]] = {}
-    for one in found:
+    for number, one in enumerate(found, start=1):
+        if not number % _AT_ONCE:
+            yield ""
         counts, total = reading_of(one)
         if not any(counts):
             continue

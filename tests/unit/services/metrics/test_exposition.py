@@ -61,6 +61,18 @@ def test_a_family_without_samples_is_not_told(form: Form) -> None:
 
 
 @FORMS
+def test_work_without_a_line_is_passed_on_and_begins_nothing(form: Form) -> None:
+    family = Family("x", "gauge", "x")
+    assert list(block(family, form, ["", ""])) == ["", ""]
+    assert list(block(family, form, ["", "x 1\n", "", "x 2\n"])) == [
+        "",
+        family.head(form) + "x 1\n",
+        "",
+        "x 2\n",
+    ]
+
+
+@FORMS
 def test_a_histogram(form: Form) -> None:
     family = Family("took_seconds", "histogram", "x", ("who",))
     text = histogram(family.name, labelled(who="a"), (0.1, 1.0), (2, 0, 3), 7.5)
