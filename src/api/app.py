@@ -20,6 +20,7 @@ from vastproxy.api.auth import KeyRing
 from vastproxy.api.errors import ApiError, own_failure
 from vastproxy.api.front import Entrance, Front
 from vastproxy.api.health import HealthEndpoints
+from vastproxy.api.metrics import MetricsEndpoint
 from vastproxy.api.models import ModelsEndpoint
 from vastproxy.api.proxy import Proxy
 from vastproxy.jobs.probe import ProbeJob
@@ -27,6 +28,10 @@ from vastproxy.jobs.sync import SyncJob
 from vastproxy.services.cache import make_cache
 from vastproxy.services.events import log_event
 from vastproxy.services.fleet import Fleet
+from vastproxy.services.metrics.metrics import Metrics
+from vastproxy.services.metrics.readings import RoutingReading
+from vastproxy.services.metrics.scrape import Scrape
+from vastproxy.services.routing.ticket import Priority
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.tunnels.base import TunnelEngine
 from vastproxy.services.tunnels.factory import make_engine
@@ -40,11 +45,12 @@ def build_fleet(
     client: VastClient | None = None,
     engine: TunnelEngine | None = None,
     environ: Mapping[str, str] | None = None,
+    metrics: Metrics | None = None,
 ) -> Fleet:
     """A fleet for these settings, not started. Without `engine` it reads the SSH key, without `client` the API key.
 
     `environ` is where references to secrets lead; the process's environment with `.env` below it unless given.
-    Raises SettingsError when a key cannot be found or used.
+    `metrics` hear of each call to vast.ai. Raises SettingsError when a key cannot be found or used.
     """
     environ = effective_environ() if environ is None else environ
     if client is None:
@@ -52,7 +58,10 @@ def build_fleet(
         ttl_s = min(settings.vast.cache.ttl_s, settings.fleet.poll_interval_s / 2)
         cache = settings.vast.cache.model_copy(update={"ttl_s": ttl_s})
         section = settings.vast.model_copy(update={"cache": cache})
-        client = get_client(VastConfig.from_settings(section, environ), cache=make_cache(cache))
+        monitor = metrics.vast_api if metrics is not None else None
+        client = get_client(
+            VastConfig.from_settings(section, environ), cache=make_cache(cache), monitor=monitor
+        )
     token = resolve_secret(settings.engines.api_key, environ=environ, name="engines.api_key")
     return Fleet(
         settings,
@@ -88,19 +97,27 @@ async def running(fleet: Fleet) -> AsyncIterator[Fleet]:
 
 
 def create_app(
-    settings: Settings | None = None, *, fleet: Fleet | None = None, access_log: AccessLog | None = None
+    settings: Settings | None = None,
+    *,
+    fleet: Fleet | None = None,
+    access_log: AccessLog | None = None,
+    metrics: Metrics | None = None,
 ) -> Starlette:
     """The application, also for `uvicorn --factory vastproxy.api.app:create_app`.
 
     `settings` are read as the command line reads them unless given. With `fleet` its life is the caller's (see
     `running`), otherwise the lifespan's. Lines about requests go to `access_log`, to the logger `vastproxy.access`
-    unless given. Its `state.entrance` is where our own HTTP protocol brings requests. Raises SettingsError.
+    unless given; counts go to `metrics`, those that `build_fleet` was given. Its `state.entrance` is where our own
+    HTTP protocol brings requests. Raises SettingsError.
     """
     settings = load_settings() if settings is None else settings
     mine = fleet is None
-    fleet = build_fleet(settings) if fleet is None else fleet
+    metrics = Metrics(settings.metrics) if metrics is None else metrics
+    fleet = build_fleet(settings, metrics=metrics) if fleet is None else fleet
+    fleet.events.subscribe(metrics.happened)
     keys = inbound_keys(settings)
-    proxy = Proxy(fleet, access_log=access_log or AccessLog(enabled=settings.logging.access))
+    access_log = access_log or AccessLog(enabled=settings.logging.access)
+    proxy = Proxy(fleet, access_log=access_log, metrics=metrics.requests)
     tasks = Tasks("pages")
 
     @asynccontextmanager
@@ -111,7 +128,7 @@ def create_app(
         await tasks.aclose()
 
     app = Starlette(
-        routes=_routes(fleet),
+        routes=_routes(fleet, metrics),
         middleware=[Middleware(Front, proxy=proxy, keys=keys, tasks=tasks)],
         exception_handlers={HTTPException: _refuse, Exception: _apologise},
         lifespan=lifespan,
@@ -120,9 +137,11 @@ def create_app(
     return app
 
 
-def _routes(fleet: Fleet) -> list[Route]:
+def _routes(fleet: Fleet, metrics: Metrics) -> list[Route]:
     health, models, admin = HealthEndpoints(fleet), ModelsEndpoint(fleet), AdminEndpoints(fleet)
+    told = MetricsEndpoint(Scrape(metrics, fleet, routing=lambda: _routing(fleet)))
     return [
+        *([Route("/metrics", told.metrics)] if fleet.settings.metrics.enabled else []),
         Route("/healthz", health.healthz),
         Route("/livez", health.livez),
         Route("/readyz", health.readyz),
@@ -134,6 +153,17 @@ def _routes(fleet: Fleet) -> list[Route]:
         Route("/vastproxy/v1/requests/{id:path}", admin.request),
         Route("/vastproxy/v1/process", admin.process),
     ]
+
+
+def _routing(fleet: Fleet) -> RoutingReading:
+    admission, budget = fleet.dispatcher.admission, fleet.dispatcher.budget
+    passive = fleet.dispatcher.targets.passive
+    return RoutingReading(
+        waiting={one.name.lower(): admission.waiting_of(one) for one in Priority},
+        ejections=passive.ejections,
+        ejected=len(passive.out),
+        retry_budget=budget.allowed(admission.in_flight) - budget.taken,
+    )
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

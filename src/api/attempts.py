@@ -39,6 +39,7 @@ class Attempts(Claim):
         "_tools",
         "_upload",
         "connection",
+        "relayed_end",
     )
 
     def __init__(
@@ -58,13 +59,9 @@ class Attempts(Claim):
         self._client = client
         self._opening: asyncio.Task[None] | None = None
         self._relayed_last = False
+        self.relayed_end = b""  # the last pieces of the answer that went past the owner
         self.connection: UpstreamConnection | None = None
         """The connection on which the request was sent, until it is answered or dropped."""
-
-    @property
-    def instance_id(self) -> int | None:
-        """Who was asked last."""
-        return self.lease.backend.id if self.lease is not None else None
 
     def lines(self) -> bytes:
         """What the client is told about its request, on answers and on errors alike, as header lines."""
@@ -196,6 +193,12 @@ class Attempts(Claim):
         """How the answer ends that broke off. `told`: what of it the owner was told last."""
         return b"\n\n" if self._relayed_last else told
 
+    def _count_relayed(self, connection: UpstreamConnection) -> None:
+        """Of the present answer, what went past the owner."""
+        self.sent_bytes += connection.relayed_bytes
+        self.pieces += connection.relayed_pieces
+        self.relayed_end = connection.earlier + connection.latest
+
     def finish(self, head: ResponseHead | None, *, reusable: bool) -> None:
         """The answer has come whole; `end` follows. `head`: of one that says how fast its engine is. The connection
         may serve others if `reusable`."""
@@ -203,7 +206,7 @@ class Attempts(Claim):
         lease = self.lease
         assert connection is not None
         assert connection.home is not None
-        self.sent_bytes += connection.relayed_bytes
+        self._count_relayed(connection)
         assert lease is not None
         now = self._tools.now()
         lease.end("answered", now)
@@ -287,7 +290,7 @@ class Attempts(Claim):
         connection, self.connection = self.connection, None
         if connection is None:
             return
-        self.sent_bytes += connection.relayed_bytes
+        self._count_relayed(connection)
         self._relayed_last = connection.relayed_last
         rid = self._upload.rid
         if rid is None or self.lease is None or is_dead:

@@ -34,6 +34,7 @@ class Exchange:
 
     __slots__ = (
         "_attempts",
+        "_before",
         "_client",
         "_continued",
         "_gathering",
@@ -61,7 +62,7 @@ class Exchange:
         self._total_timer: asyncio.TimerHandle | None = None
         self._continued = False
         self._head: ResponseHead | None = None
-        self._last = b""
+        self._last = self._before = b""
         self.refusal: ApiError | None = None
         """Set before `begin`: why it is not served, whatever it asks for."""
 
@@ -143,6 +144,7 @@ class Exchange:
         self._attempts.drop()
         if self._is_answered:
             self._client.break_off()
+            self._attempts.error = error.code
             self._over()
         else:
             self._refuse(error)
@@ -181,6 +183,7 @@ class Exchange:
         self._tools.log_broken(self._attempts, error)
         headers = self._head.headers if self._head is not None else ()
         self._client.break_off(last_event(answer, headers, self._attempts.tail(self._last)))
+        self._attempts.error = answer.code
         self._over()
 
     def _on_total_timeout(self) -> None:
@@ -212,6 +215,7 @@ class Exchange:
         attempts.lease.engine.has_answered = True
         self._head = head
         attempts.sent_bytes = len(data)
+        attempts.pieces = 1
         self._last = data
         self._client.respond(
             head.status,
@@ -228,12 +232,14 @@ class Exchange:
 
     def engine_data(self, data: bytes, done: bool) -> None:
         """See `Sink.engine_data`."""
-        client, connection, lease = self._client, self._attempts.connection, self._attempts.lease
+        client, attempts = self._client, self._attempts
+        connection, lease = attempts.connection, attempts.lease
         if connection is None or lease is None:
             return
         lease.engine.has_answered = True
-        self._attempts.sent_bytes += len(data)
-        self._last = data
+        attempts.sent_bytes += len(data)
+        attempts.pieces += 1
+        self._before, self._last = self._last, data
         if not done:
             client.send(data)
             if client.write_paused:
@@ -275,7 +281,7 @@ class Exchange:
 
     def _refuse(self, error: ApiError) -> None:
         """An answer of our own."""
-        self._attempts.status = error.status
+        self._attempts.status, self._attempts.error = error.status, error.code
         self._attempts.sent_bytes = self._tools.refuse(
             self._client, error, self._attempts.lines(), has_body=self._request.method != b"HEAD"
         )
@@ -288,4 +294,6 @@ class Exchange:
         if self._total_timer is not None:
             self._total_timer.cancel()
         self._tools.log(self._attempts, self._request.target, self._upload.total_bytes, self._client.peer)
+        before = self._before + self._attempts.relayed_end
+        self._tools.count(self._attempts, self._request.path, self._head, self._last, before)
         self._attempts.end()

@@ -90,4 +90,4 @@ class Entrance:
 
     def refused(self, error: ApiError, client: Client) -> None:
         """What a client sent was no request: one line, as for requests."""
-        self._proxy.log_refused(error.status, client)
+        self._proxy.log_refused(error, client)

@@ -21,8 +21,12 @@ from vastproxy.services.backends.tunnel_fetch import TunnelFetch
 from vastproxy.services.dispatch.claim import NEVER, Claim, Lease
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.http1.headers import request_message, sent_lines
+from vastproxy.services.metrics.operations import is_stream, operation_of
+from vastproxy.services.metrics.requests import RequestMetrics
+from vastproxy.services.metrics.usage import usage_of
 from vastproxy.services.routing.paths import is_denied
 from vastproxy.services.tasks import Tasks
+from vastproxy.services.upstream.response import ResponseHead
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +37,7 @@ _SGLANG = EngineKind.SGLANG
 class ProxyTools:
     """Owns the tasks that open connections and tell engines to stop."""
 
-    def __init__(self, fleet: Fleet, *, access_log: AccessLog) -> None:
+    def __init__(self, fleet: Fleet, *, access_log: AccessLog, metrics: RequestMetrics | None = None) -> None:
         server = fleet.settings.server
         self.dispatcher = fleet.dispatcher
         self.noted = fleet.dispatcher.targets.passive.noted
@@ -48,6 +52,7 @@ class ProxyTools:
         self.now = fleet.clock
         self.wall_clock = time.time
         self.access_log = access_log
+        self.finished = (metrics or RequestMetrics()).finished
 
     async def aclose(self) -> None:
         """End what is under way, after the server has stopped."""
@@ -143,6 +148,28 @@ class ProxyTools:
             client,
             claim.queued_s,
             _tried(claim) if len(claim.leases) > 1 else (),
+        )
+
+    def count(self, claim: Claim, path: bytes, head: ResponseHead | None, last: bytes, before: bytes) -> None:
+        """The same for metrics, after `log`. `last`, `before`: the last two pieces of the answer's body."""
+        lease, need, first = claim.lease, claim.need, claim.first_byte_at
+        tokens_in, tokens_out = (None, None) if head is None else usage_of(last, before)
+        self.finished(
+            operation_of(path),
+            need.label if need is not None else None,
+            lease.backend.id if lease is not None else None,
+            claim.status,
+            claim.error,
+            len(claim.leases) + claim.left_out,
+            claim.queued_s if need is not None else None,
+            first - claim.began_at if first != NEVER else None,
+            claim.ended_at - claim.began_at,
+            claim.received_bytes,
+            claim.sent_bytes,
+            tokens_in,
+            tokens_out,
+            claim.pieces,
+            claim.pieces > 1 and head is not None and is_stream(head.lines),
         )
 
     @staticmethod

@@ -23,6 +23,7 @@ from vastproxy.cli.descriptors import raise_open_files
 from vastproxy.cli.logs import set_up_logging
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.http1.headers import request_fields
+from vastproxy.services.metrics.metrics import Metrics
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.tunnels.base import TunnelEngine
 from vastproxy.services.tunnels.factory import make_engine
@@ -127,8 +128,9 @@ async def run_server(
         has_keys=bool(settings.server.api_keys),
         insecure=settings.server.insecure,
     )
-    fleet = build_fleet(settings, client=client, engine=engine)
-    app = create_app(settings, fleet=fleet, access_log=access_log)
+    metrics = Metrics(settings.metrics)
+    fleet = build_fleet(settings, client=client, engine=engine, metrics=metrics)
+    app = create_app(settings, fleet=fleet, access_log=access_log, metrics=metrics)
     with _bound(address) as listener:
         server = _Server(server_config(app, settings.server))
         url = _url(listener)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from vastproxy.services.backends.backend import Backend
@@ -29,6 +29,7 @@ from vastproxy.services.labels import Labels
 from vastproxy.services.roster import Roster
 from vastproxy.services.routing.models import Listed
 from vastproxy.services.snapshot import (
+    BackendSnapshot,
     FleetSnapshot,
     FleetSummary,
     VastApiSnapshot,
@@ -207,6 +208,12 @@ class Fleet:
         status, reason = verdict(len(self._roster), len(self._serving), api, self._listed_at is not None)
         counts = count_states(keeper.backend.state for keeper in self._roster)
         return FleetSummary(status, reason, round(now - self._started_at, 1), api, counts)
+
+    def each_backend(self) -> Iterator[BackendSnapshot]:
+        """Every backend, each as it is when its turn comes; one that has gone by then is left out."""
+        for instance_id in self._roster.ids:
+            if (keeper := self._roster.get(instance_id)) is not None:
+                yield snapshot_backend(keeper.backend, keeper.reach, self.clock())
 
     def snapshot(self) -> FleetSnapshot:
         """The fleet as it is now, with all that is known of every backend."""

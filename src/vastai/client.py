@@ -264,7 +264,9 @@ class _Shared:
     client: VastClient | None = None
 
 
-def get_client(config: VastConfig | None = None, *, cache: Cache | None = None) -> VastClient:
+def get_client(
+    config: VastConfig | None = None, *, cache: Cache | None = None, monitor: Monitor | None = None
+) -> VastClient:
     """The process's client: one connection pool, one cache, and one account of what vast.ai allows a second.
 
     Made at the first call, and again after it was closed: for `config`, or else from the settings. Whoever asks with
@@ -276,7 +278,8 @@ def get_client(config: VastConfig | None = None, *, cache: Cache | None = None) 
             return client
         if client is not None:
             client.close()
-        _Shared.client = client = VastClient(config or load_vast_config(), cache=cache)
+        client = VastClient(config or load_vast_config(), cache=cache, monitor=monitor)
+        _Shared.client = client
         return client
 
 

@@ -61,6 +61,17 @@ async def test_errors_are_counted_by_kind(proxying: Proxying) -> None:
     assert total(found, "vastproxy_requests_total", operation="other", code="403") == 1
 
 
+async def test_what_is_no_request_is_counted_too(proxying: Proxying) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxying.port)
+    writer.write(b"nonsense\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+    writer.close()
+    await writer.wait_closed()
+    found = await scrape(proxying.port)
+    assert found.get("vastproxy_requests_total", operation="other", code="400") == 1
+    assert found.get("vastproxy_request_errors_total", kind="malformed_request") == 1
+
+
 async def test_a_client_that_leaves_is_no_error_of_a_backend(proxying: Proxying) -> None:
     async with Client(proxying.port) as client:
         await client.send("POST", CHAT, **chat(stream=True, tokens=1_000_000))

@@ -99,6 +99,7 @@ class Claim:
         "began_at",
         "budgeted",
         "ended_at",
+        "error",
         "first_byte_at",
         "hint",
         "lease",
@@ -108,6 +109,7 @@ class Claim:
         "model",
         "need",
         "number",
+        "pieces",
         "priority",
         "queued_s",
         "received_bytes",
@@ -138,6 +140,10 @@ class Claim:
         self.first_byte_at = self.ended_at = NEVER
         self.status = 0
         """What the client was answered; 499: it left. 0 while nothing is."""
+        self.error: str | None = None
+        """The code of an error of ours that it was answered with, or that broke its answer off."""
+        self.pieces = 0
+        """In how many reads the body of the answer came."""
         self.received_bytes = self.sent_bytes = 0
         self.lease: Lease | None = None
         """The place that it holds now, or has held last."""

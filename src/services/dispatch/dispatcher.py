@@ -12,14 +12,13 @@ from collections.abc import Callable
 
 from vastproxy.services.backends.engine import Engine
 from vastproxy.services.dispatch.claim import MAX_ATTEMPTS, NOBODY, Claim, Lease
-from vastproxy.services.dispatch.limits import admission_limits
+from vastproxy.services.dispatch.limits import admission_limits, retry_budget
 from vastproxy.services.dispatch.need import Need
 from vastproxy.services.dispatch.nobody import Nobody
 from vastproxy.services.dispatch.targets import Targets
 from vastproxy.services.errors import ServiceError
 from vastproxy.services.events import FleetEvent
 from vastproxy.services.routing.admission import Admission
-from vastproxy.services.routing.budget import RetryBudget
 from vastproxy.services.routing.outlier import Event
 from vastproxy.services.routing.policy import NO_HINT, Choice
 from vastproxy.services.routing.ticket import Refusal
@@ -48,8 +47,8 @@ class Dispatcher:
         self._nobody = Nobody(expects, why_nobody)
         self._waits = settings.queue.max_waiting > 0
         self._is_capped = bool(settings.admission.max_in_flight or settings.admission.max_in_flight_per_key)
-        self._admission: Admission[Claim] = Admission(admission_limits(settings))
-        self._budget = RetryBudget(share=settings.routing.retry_share, least=settings.routing.retry_least)
+        self.admission = self._admission = Admission[Claim](admission_limits(settings))
+        self.budget = self._budget = retry_budget(settings)
         self.targets = Targets(
             settings, rng, clock=clock, publish=publish, doubt=doubt, room=lambda: self._make_room(None)
         )

@@ -1,6 +1,7 @@
 """The limits that the settings give to the deciding parts."""
 
 from vastproxy.services.routing.admission import AdmissionLimits
+from vastproxy.services.routing.budget import RetryBudget
 from vastproxy.services.routing.outlier import OutlierLimits
 from vastproxy.services.routing.ticket import ClassLimits
 from vastproxy.settings import Settings
@@ -16,6 +17,11 @@ def admission_limits(settings: Settings) -> AdmissionLimits:
         batch=ClassLimits(queue.batch_max_waiting, queue.batch_max_waiting_per_key, queue.batch_max_wait_s),
         batch_after=queue.batch_after,
     )
+
+
+def retry_budget(settings: Settings) -> RetryBudget:
+    """How many requests may be asked again."""
+    return RetryBudget(share=settings.routing.retry_share, least=settings.routing.retry_least)
 
 
 def outlier_limits(settings: Settings) -> OutlierLimits:

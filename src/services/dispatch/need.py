@@ -17,6 +17,7 @@ class Need:
     __slots__ = (
         "choose_plain",
         "finished",
+        "label",
         "left_out",
         "left_out_at",
         "left_out_until",
@@ -30,6 +31,8 @@ class Need:
 
     def __init__(self, model: str | None, policy: Sticky) -> None:
         self.model = model
+        self.label: str | None = None
+        """The name that it has in metrics: one that the fleet tells, never one that a client made up."""
         self.policy = policy
         self.finished = policy.inner.finished if policy.inner.hears_of_ends else None
         """To be told when a member has one request less; None where nobody wants to know."""

@@ -106,6 +106,8 @@ class Needs:
         self._wire_names(model)  # whoever is refused leaves nothing behind
         need = Need(model, make_policy(self._settings, self._rng, self._memory))
         self.renew(need)
+        listed = {entry.id for entry in self.models.listing()}
+        need.label = next((name for name in (model, *need.wire_names.values()) if name in listed), None)
         while len(self.table) >= MAX_NEEDS:
             del self.table[next(iter(self.table))]
         self.table[model] = need

@@ -122,7 +122,8 @@ class UpstreamConnection(Relay):
         self._idle_timeout_s = idle_timeout_s
         self._silence.after(headers_timeout_s)
         self.requests += 1
-        self.relayed_bytes = self._bytes_before = 0
+        self.relayed_bytes = self._bytes_before = self.relayed_pieces = 0
+        self.earlier = self.latest = b""
         if self._eof or self._lost:  # it ended while nobody was looking, and nothing will come that says so
             asyncio.get_running_loop().call_soon(self._end, None)
         else:

@@ -43,7 +43,10 @@ class Relay:
         "_relay_client",
         "_silence",
         "_witness",
+        "earlier",
+        "latest",
         "relayed_bytes",
+        "relayed_pieces",
     )
 
     _witness: Witness
@@ -57,7 +60,10 @@ class Relay:
         self._client: ChunkClient | None = None
         self._bytes_before = 0
         self.relayed_bytes = 0
-        """How much of the body of the present or last answer has gone the short way."""
+        """How much of the body of the present or last answer has gone the short way, and in how many pieces."""
+        self.relayed_pieces = 0
+        self.earlier = self.latest = b""
+        """The last two of these, each in its frame."""
 
     @property
     def relayed_last(self) -> bool:
@@ -78,6 +84,8 @@ class Relay:
             self._take(data)
             return
         self.relayed_bytes += size
+        self.relayed_pieces += 1
+        self.earlier, self.latest = self.latest, data
         self._silence.heard = self._witness.has_answered = True
         client.send_chunk(data)
         if client.write_paused:
