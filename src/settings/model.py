@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from vastproxy.settings.expected import Expected
+from vastproxy.settings.exposure import Exposure
 from vastproxy.settings.listen import checked_listen
 from vastproxy.settings.routing import RoutingSettings
 from vastproxy.settings.section import Seconds, Section
@@ -72,7 +73,7 @@ class VastSettings(Section):
     off."""
 
 
-class ServerSettings(Section):
+class ServerSettings(Exposure):
     """The listening side."""
 
     listen: Listen = "127.0.0.1:8080"
@@ -82,7 +83,7 @@ class ServerSettings(Section):
     """Keys that clients must send as bearer (VASTPROXY_API_KEYS, comma separated); in a file as references
     (`env:NAME`, `file:PATH`). None: everybody on loopback may ask."""
     insecure: bool = False
-    """Allow a non-loopback address without api_keys (--insecure)."""
+    """Allow a non-loopback address without any key (--insecure)."""
     shutdown_grace_s: Annotated[float, Field(ge=0, le=86_400)] = 180.0
     """How long running streams may go on after SIGTERM. Streams of reasoning models last minutes."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
