@@ -11,6 +11,7 @@ import vastproxy
 from vastproxy.cli.config import config_app
 from vastproxy.cli.demo import demo
 from vastproxy.cli.instances import instances
+from vastproxy.cli.keys import keys_app
 from vastproxy.cli.serve import serve
 from vastproxy.cli.status import status
 from vastproxy.cli.trust import trust
@@ -36,6 +37,7 @@ EXAMPLES = """Examples:
   vastproxy status                    how a running proxy and its backends are
   vastproxy status http://gpu-gw:8080 --json
   vastproxy trust 1234567             accept the changed host key of an instance
+  vastproxy keys create web           make a key for a client
   vastproxy config check              is everything set that is needed?
   vastproxy config show --sources     every setting, and where its value comes from
 """
@@ -68,6 +70,7 @@ def root(
 
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(keys_app)
 app.add_typer(config_app)
 
 

@@ -27,6 +27,9 @@ from vastproxy.services.errors import ServiceError
 
 #: Keys in one book. Reading so many takes 0.1 s, for which everything else waits.
 MAX_KEYS = 10_000
+MAX_PER_MIN = 10**12
+MAX_CONCURRENT = 10**6
+MAX_GLOB_CHARS = 256
 #: A name stands in logs and metrics.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 #: What keys from the settings are called.
@@ -68,7 +71,7 @@ def _name(text: str) -> str:
 
 
 Moment = Annotated[float, BeforeValidator(_moment), PlainSerializer(iso), Field(ge=0, le=253_402_300_799)]
-PerMinute = Annotated[int, Field(ge=1, le=10**12)]
+PerMinute = Annotated[int, Field(ge=1, le=MAX_PER_MIN)]
 
 
 class _Stored(BaseModel):
@@ -79,9 +82,9 @@ class KeyLimits(_Stored):
     """What a key may use. None: no limit of its own."""
 
     requests_per_min: PerMinute | None = None
-    concurrent: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    concurrent: Annotated[int, Field(ge=1, le=MAX_CONCURRENT)] | None = None
     tokens_per_min: PerMinute | None = None
-    models: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = ()
+    models: tuple[Annotated[str, Field(min_length=1, max_length=MAX_GLOB_CHARS)], ...] = ()
     """Shell patterns, case does not matter; none: every model."""
     priority: Literal["interactive", "batch"] = "interactive"
 
