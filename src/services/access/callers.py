@@ -28,6 +28,7 @@ class Caller:
         "digest",
         "expires_at",
         "id",
+        "is_limited",
         "limits",
         "meter",
         "name",
@@ -63,12 +64,11 @@ class Caller:
         self.expires_at = expires_at
         self.priority = Priority.BATCH if limits.priority == "batch" else Priority.INTERACTIVE
         self._models = _pattern(limits.models)
+        self.is_limited = meter is not None or bool(limits.models)
+        """Is there anything that it may not do, or that is counted?"""
 
     def __repr__(self) -> str:
         return f"<Caller {self.name or 'anyone'} {'+'.join(sorted(self.rights))}>"
-
-    def has(self, right: Right) -> bool:
-        return right in self.rights
 
     @property
     def chooses_model(self) -> bool:
