@@ -118,6 +118,7 @@ class Entrance:
         self._keys = keys
         self._tasks = tasks
         self._browsers = browsers
+        self._tells = browsers.told
 
     @property
     def keys(self) -> KeyRing:
@@ -131,29 +132,23 @@ class Entrance:
             facts.is_own = is_own(path_of(request))
         if facts.is_own:
             return AsgiCall(self._app, request, client, self._tasks)  # all is asked inside
-        if self._browsers.told:
+        if self._tells:
             headers = request.headers
             if (allowed := self._browsers.preflight(request.method, headers)) is not None:
                 return Answered(client, 204, allowed)
             if (added := self._browsers.headers(client.scheme, headers)) is not None:
                 client = Told(client, added)
         exchange = self._proxy.handle(request, client)
-        caller = self._caller(request)
+        # What was found out for the last request with this head holds while the keys do.
+        callers, caller = self._keys.current(), facts.admitted_by
+        if not isinstance(caller, Caller) or caller.table is not callers:
+            caller = facts.admitted_by = callers.find(request.known.get(b"authorization", ()))
         if caller is None:
             exchange.refusal = BAD_KEY
-        elif Right.INFERENCE not in caller.rights:
+        elif not caller.may_infer:
             exchange.refusal = _NO_INFERENCE
         return exchange
 
     def refused(self, error: ApiError, client: Client) -> None:
         """What a client sent was no request: one line, as for requests."""
         self._proxy.log_refused(error.status, client)
-
-    def _caller(self, request: Request) -> Caller | None:
-        """Who sends this request. What was found out for the last one with the same head holds while the keys do."""
-        callers, known = self._keys.current(), request.facts.admitted_by
-        if isinstance(known, Caller) and known.table is callers:
-            return known
-        caller = callers.find(request.known.get(b"authorization", ()))
-        request.facts.admitted_by = caller
-        return caller

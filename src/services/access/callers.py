@@ -30,6 +30,7 @@ class Caller:
         "id",
         "is_limited",
         "limits",
+        "may_infer",
         "meter",
         "name",
         "priority",
@@ -58,6 +59,7 @@ class Caller:
         """Tells callers apart, for as long as they last. None where nobody is told apart. May be shown."""
         self.digest = digest
         self.rights = rights
+        self.may_infer = Right.INFERENCE in rights
         self.limits = limits
         self.meter = meter
         """What is counted; None where there is nothing to count."""
