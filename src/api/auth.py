@@ -3,6 +3,7 @@
 The file is looked at when a request comes, at most ten times a second: one call of stat, and nobody has to watch it.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -11,6 +12,7 @@ from pathlib import Path
 from vastproxy.services.access.callers import Callers
 from vastproxy.services.access.keyfile import read_keys
 from vastproxy.services.access.records import KeyBook, UnreadableKeys
+from vastproxy.services.access.usefile import note_use, use_path
 from vastproxy.services.ownfile import stamp_of
 from vastproxy.settings import SettingsError
 
@@ -41,6 +43,8 @@ class KeyRing:
         self._book: KeyBook | None = None
         self._look_at = float("inf")
         self._callers = Callers(self._plain)
+        self._used: set[str] = set()
+        self._tells_use = True
 
     def __bool__(self) -> bool:
         """Is a key asked for?"""
@@ -70,6 +74,29 @@ class KeyRing:
         if self._monotonic() >= self._look_at:
             self._look()
         return self._callers
+
+    async def note_use(self) -> None:
+        """Write down beside the file which of its keys have been used since the last time. Never raises."""
+        path, now = self._path, self._clock()
+        self._collect_use()
+        used, self._used = self._used, set()
+        if path is None or self._book is None or not used:
+            return
+        known = {key.prefix for key in self._book.keys}
+        try:
+            await asyncio.to_thread(note_use, use_path(path), dict.fromkeys(used & known, now), known)
+        except OSError as error:
+            if self._tells_use:
+                self._tells_use = False
+                logger.info(
+                    "when keys are used cannot be written down: %s", (error.strerror or str(error)).lower()
+                )
+
+    def _collect_use(self) -> None:
+        for caller in self._callers:
+            if caller.used and caller.id is not None:
+                caller.used = False
+                self._used.add(caller.id)
 
     def _look(self) -> None:
         assert self._path is not None
@@ -101,6 +128,7 @@ class KeyRing:
         logger.info("inbound keys were read again: %d in %s", len(book.keys), path)
 
     def _make(self) -> None:
+        self._collect_use()
         self._callers = Callers(
             self._plain,
             self._book,

@@ -94,6 +94,8 @@ class Front:
             await self._ours(scope, receive, send)
             return
         caller = self._keys.current().find(_authorizations(scope))
+        if caller is not None:
+            caller.used = True
         refusal = refusal_of(caller, path)
         if refusal is not None:
             await send_error(send, refusal)
@@ -145,7 +147,9 @@ class Entrance:
             caller = facts.admitted_by = callers.find(request.known.get(b"authorization", ()))
         if caller is None:
             exchange.refusal = BAD_KEY
-        elif not caller.may_infer:
+            return exchange
+        caller.used = True
+        if not caller.may_infer:
             exchange.refusal = _NO_INFERENCE
         return exchange
 

@@ -25,6 +25,7 @@ from vastproxy.services.access.records import (
     UnreadableKeys,
     iso,
 )
+from vastproxy.services.access.usefile import read_use, use_path
 from vastproxy.settings import Loaded, SettingsError, load
 
 keys_app = typer.Typer(
@@ -134,10 +135,15 @@ def create(
 def list_(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show the keys: how they begin, what they may do, and whether they have expired.
 
-    Keys from the settings (VASTPROXY_API_KEYS) are not among them.
+    Keys from the settings (VASTPROXY_API_KEYS) are not among them. When a key was last used is known to a minute, and
+    only where the proxy can write beside the file.
     """
     file = keys_file(load(config_path=config))
-    rows = [described(record, time.time()) for record in stored(file).keys]
+    used = read_use(use_path(file))
+    rows = [
+        {**described(record, time.time()), "last_used_at": _iso(used.get(record.prefix))}
+        for record in stored(file).keys
+    ]
     if as_json:
         typer.echo(json.dumps({"file": str(file), "keys": rows}, indent=2))
     elif rows:
@@ -225,6 +231,10 @@ def described(record: KeyRecord, now: float) -> dict[str, Any]:
     return {**row, "expired": record.is_expired(now)}
 
 
+def _iso(moment: float | None) -> str | None:
+    return None if moment is None else iso(moment)
+
+
 def summary(record: KeyRecord) -> str:
     """One line about a key."""
     until = "" if record.expires_at is None else f", good until {iso(record.expires_at)}"
@@ -235,7 +245,7 @@ def summary(record: KeyRecord) -> str:
 def table(rows: list[dict[str, Any]]) -> Table:
     """The keys for people."""
     made = Table(box=None, pad_edge=False)
-    for column in ("Name", "Begins", "Rights", "Limits", "Created", "Expires"):
+    for column in ("Name", "Begins", "Rights", "Limits", "Created", "Last used", "Expires"):
         made.add_column(column, overflow="fold")
     for row in rows:
         expires = row["expires_at"] or "never"
@@ -245,6 +255,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
             "\n".join(row["rights"]),
             "\n".join(limits_of(row["limits"])) or "-",
             row["created_at"],
+            row["last_used_at"] or "-",
             f"{expires} (expired)" if row["expired"] else expires,
         )
     return made

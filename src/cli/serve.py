@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 #: Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn (4096 on current Linux).
 BACKLOG = 4096
+#: Time between two notes of which keys are used.
+NOTE_USE_EVERY_S = 60.0
 #: Time between two looks at the files of the certificate.
 TLS_LOOK_EVERY_S = 1.0
 
@@ -153,7 +155,7 @@ async def run_server(
         # Until the very end: by itself, a signal during the last calls would end the process in the middle of them.
         with _signals(handle.request_stop):
             async with running(fleet):
-                await _serve(server, listener, handle, ready, tls)
+                await _serve(server, listener, handle, ready, keys, tls)
                 logger.info("no more streams; clearing labels and closing tunnels")
     return 0
 
@@ -199,6 +201,7 @@ async def _serve(
     listener: socket.socket,
     handle: RunningServer,
     ready: Callable[[RunningServer], Awaitable[None]] | None,
+    keys: KeyRing,
     tls: ServerTls | None,
 ) -> None:
     tasks = Tasks("serve")
@@ -206,6 +209,7 @@ async def _serve(
     async def look(at: ServerTls) -> None:
         at.look()
 
+    tasks.spawn(every(NOTE_USE_EVERY_S, keys.note_use), name="keys")
     if tls is not None:
         tasks.spawn(every(TLS_LOOK_EVERY_S, functools.partial(look, tls)), name="tls")
 
@@ -221,6 +225,7 @@ async def _serve(
     if beside is not None and beside.done() and not beside.cancelled():
         beside.result()
     await tasks.aclose()
+    await keys.note_use()
 
 
 class _Server(uvicorn.Server):

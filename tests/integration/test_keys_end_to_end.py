@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -107,6 +108,18 @@ async def test_a_broken_file_changes_nothing_and_the_last_key_leaves_the_door_cl
     async with Client(proxy.port) as client:
         assert await until_refused(client, key) < AT_ONCE_S
     assert code(await ask(proxy)) == (401, "invalid_api_key")
+
+
+async def test_when_a_key_was_used_is_known_after_the_end(scene: Scene, tmp_path: Path) -> None:
+    await scene.rent(101)
+    key = await keys(tmp_path, "create", "web")
+    await keys(tmp_path, "create", "idle")
+    proxy = await scene.serve()
+    assert served_by(await ask(proxy, key=key)) == 101
+    proxy.signal(signal.SIGTERM)
+    assert await proxy.wait() == 0
+    rows = json.loads(await keys(tmp_path, "list", "--json"))["keys"]
+    assert [row["last_used_at"] is not None for row in rows] == [True, False]
 
 
 async def test_keys_of_the_file_open_an_address_to_others(scene: Scene, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ found for and checked by identity: `caller.table is ring.current()`.
 import fnmatch
 import hmac
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vastproxy.services.access.apikey import digest
 from vastproxy.services.access.limits import Meter, Refusal, Visit, enter, needs_meter
@@ -36,6 +36,7 @@ class Caller:
         "priority",
         "rights",
         "table",
+        "used",
     )
 
     def __init__(
@@ -64,6 +65,8 @@ class Caller:
         self.meter = meter
         """What is counted; None where there is nothing to count."""
         self.expires_at = expires_at
+        self.used = False
+        """Has it asked since somebody wrote that down?"""
         self.priority = Priority.BATCH if limits.priority == "batch" else Priority.INTERACTIVE
         self._models = _pattern(limits.models)
         self.is_limited = meter is not None or bool(limits.models)
@@ -123,6 +126,10 @@ class Callers:
 
     def __repr__(self) -> str:
         return f"<Callers {len(self)} keys>" if self.asks_for_key else "<Callers anyone>"
+
+    def __iter__(self) -> Iterator[Caller]:
+        """Everybody with a key."""
+        return (caller for callers in self._by_head.values() for caller in callers)
 
     def find(self, authorizations: Sequence[bytes]) -> Caller | None:
         """Who sends these values of Authorization; None where a key is asked for and none of ours is brought."""

@@ -1,5 +1,6 @@
 """Inbound keys: from the settings, and from a file that is followed while it changes."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from vastproxy.api.auth import LOOK_EVERY_S, KeyRing
 from vastproxy.services.access.records import KeyBook, KeyLimits, Right
+from vastproxy.services.access.usefile import read_use, use_path
 from vastproxy.settings import SettingsError
 
 
@@ -232,6 +234,45 @@ def test_the_file_may_come_to_where_a_link_leads(
     (tmp_path / "new").replace(file)
     clocks.later()
     assert (asks(ring, first), asks(ring, second)) == (None, "web")
+
+
+def test_the_use_of_a_key_is_written_down_once(
+    make_ring: Callable[..., KeyRing], clocks: Clocks, file: Path
+) -> None:
+    """Also where the file has changed since; not that of keys from the settings."""
+    book, [one, _] = book_of("one", "two")
+    file.write_text(book.dump())
+    ring = make_ring("plain")
+    for key in (one, "plain"):
+        caller = ring.current().find([f"Bearer {key}".encode()])
+        assert caller is not None
+        caller.used = True
+    file.write_text(book.without(book.keys[1]).dump())
+    clocks.later()
+    ring.current()
+    asyncio.run(ring.note_use())
+    assert read_use(use_path(file)) == {one[:9]: 1_000.0}
+    use_path(file).unlink()
+    asyncio.run(ring.note_use())
+    assert read_use(use_path(file)) == {}
+
+
+def test_where_nothing_can_be_written_the_use_is_not_known_and_that_is_said_once(
+    make_ring: Callable[..., KeyRing], file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    book, [key] = book_of("web")
+    file.write_text(book.dump())
+    ring = make_ring()
+    file.with_name("keys.used.json.lock").mkdir()
+    for _ in range(2):
+        caller = ring.current().find([f"Bearer {key}".encode()])
+        assert caller is not None
+        caller.used = True
+        asyncio.run(ring.note_use())
+    assert [record.getMessage() for record in caplog.records] == [
+        "when keys are used cannot be written down: is a directory"
+    ]
 
 
 def test_keys_of_the_settings_come_first(make_ring: Callable[..., KeyRing], file: Path) -> None:

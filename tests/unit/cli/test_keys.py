@@ -13,6 +13,7 @@ from tests.unit.cli.conftest import Run
 from vastproxy.cli.keys import NotRevoked, keys_app, seconds_of
 from vastproxy.services.access.apikey import is_whole
 from vastproxy.services.access.records import KeyBookError
+from vastproxy.services.access.usefile import note_use, use_path
 from vastproxy.settings import SettingsError
 
 Typing = Callable[..., Result]
@@ -54,7 +55,7 @@ def test_everything_that_a_key_may_be_told(run: Run, file: Path) -> None:
     )
     made = json.loads(result.stdout)
     assert is_whole(made.pop("key"))
-    assert listed(run) == [made]
+    assert listed(run) == [{**made, "last_used_at": None}]
     assert made["rights"] == ["admin", "inference"]
     assert made["limits"] == {
         "requests_per_min": 60,
@@ -93,6 +94,13 @@ def test_the_list_is_for_people_too(run: Run, workplace: Path) -> None:
     ):
         assert text in output
     assert key not in output
+
+
+def test_when_a_key_was_last_used_is_told_where_it_is_known(run: Run, file: Path) -> None:
+    key = created(run, "web")
+    note_use(use_path(file), {key[:9]: 1e9}, {key[:9]})
+    assert listed(run)[0]["last_used_at"] == "2001-09-09T01:46:40Z"
+    assert "2001-09-09T01:46:40Z" in run("keys", "list", COLUMNS="200").output
 
 
 def test_an_expired_key_says_so(run: Run, file: Path) -> None:
