@@ -31,6 +31,7 @@ MAY_BLOCK = (
     ("api/auth.py", "_look"),  # one stat ten times a second; reads a small file when it has changed
     ("api/app.py", "create_app"),  # reads settings once, before anything is served
     ("services/tunnels/keys.py", "load_client_keys"),  # reads keys once, for the engine made at the start
+    ("settings/load.py", "effective_environ"),  # reads .env, before anything is served
     ("simulator/serving.py", "startup"),  # uvicorn looks at the path of a unix socket before it binds
     ("simulator/serving.py", "stop"),  # removes the file of that socket
 )
