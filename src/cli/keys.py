@@ -44,46 +44,53 @@ class NotRevoked(VastproxyError):
     """The person did not want it after all."""
 
 
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="What it is called in logs and metrics, such as web.")
+]
+Admin = Annotated[
+    bool,
+    typer.Option(
+        "--admin", help="For the proxy itself (status, dashboard, metrics) instead of for inference."
+    ),
+]
+Inference = Annotated[bool, typer.Option("--inference", help="With --admin: for inference, too.")]
+Rpm = Annotated[
+    int | None,
+    typer.Option("--rpm", metavar="N", min=1, max=MAX_PER_MIN, help="Most requests per minute."),
+]
+Concurrent = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=MAX_CONCURRENT, help="Most requests at the same time."),
+]
+Tpm = Annotated[
+    int | None,
+    typer.Option(
+        "--tpm", metavar="N", min=1, max=MAX_PER_MIN, help="Most tokens per minute, prompts and answers."
+    ),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", metavar="GLOB", help="Only models like this, such as 'llama-*'; repeatable."),
+]
+Priority = Annotated[
+    Literal["interactive", "batch"], typer.Option(help="Class of its requests when they have to wait.")
+]
+Expires = Annotated[
+    str | None, typer.Option(metavar="IN", help="Until when it is good: 90min, 12h, 30d or 4w from now.")
+]
+
+
 @keys_app.command("create")
 def create(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="What it is called in logs and metrics, such as web.")
-    ],
-    admin: Annotated[
-        bool,
-        typer.Option(
-            "--admin", help="For the proxy itself (status, dashboard, metrics) instead of for inference."
-        ),
-    ] = False,
-    inference: Annotated[bool, typer.Option("--inference", help="With --admin: for inference, too.")] = False,
-    rpm: Annotated[
-        int | None,
-        typer.Option("--rpm", metavar="N", min=1, max=MAX_PER_MIN, help="Most requests per minute."),
-    ] = None,
-    concurrent: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, max=MAX_CONCURRENT, help="Most requests at the same time."),
-    ] = None,
-    tpm: Annotated[
-        int | None,
-        typer.Option(
-            "--tpm",
-            metavar="N",
-            min=1,
-            max=MAX_PER_MIN,
-            help="Most tokens per minute, prompts and answers.",
-        ),
-    ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option("--model", metavar="GLOB", help="Only models like this, such as 'llama-*'; repeatable."),
-    ] = None,
-    priority: Annotated[
-        Literal["interactive", "batch"], typer.Option(help="Class of its requests when they have to wait.")
-    ] = "interactive",
-    expires: Annotated[
-        str | None, typer.Option(metavar="IN", help="Until when it is good: 90min, 12h, 30d or 4w from now.")
-    ] = None,
+    name: Name,
+    admin: Admin = False,
+    inference: Inference = False,
+    rpm: Rpm = None,
+    concurrent: Concurrent = None,
+    tpm: Tpm = None,
+    models: Models = None,
+    priority: Priority = "interactive",
+    expires: Expires = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:

@@ -80,8 +80,8 @@ class ServerSettings(Exposure):
     """host:port (LISTEN_ADDR). `:8080` names no host and means 127.0.0.1; write 0.0.0.0:8080 to listen
     everywhere. Port 0 takes any free port."""
     api_keys: tuple[Secret, ...] = ()
-    """Keys that clients may send as bearer, beside those of `vastproxy keys` (VASTPROXY_API_KEYS, comma separated); in a
-    file as references (`env:NAME`, `file:PATH`). Without any key everybody on loopback may ask."""
+    """Keys that clients may send as bearer, beside those of `vastproxy keys` (VASTPROXY_API_KEYS, comma separated); in
+    a file as references (`env:NAME`, `file:PATH`). Without any key everybody on loopback may ask."""
     insecure: bool = False
     """Allow a non-loopback address without any key (--insecure)."""
     shutdown_grace_s: Annotated[float, Field(ge=0, le=86_400)] = 180.0
