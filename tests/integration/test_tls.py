@@ -106,6 +106,19 @@ async def test_requests_streams_and_large_bodies_go_over_tls(stage: Stage) -> No
     assert "PRIVATE" not in stage.proxy.output
 
 
+async def test_a_refusal_arrives_in_the_middle_of_an_upload(stage: Stage) -> None:
+    """What is still coming is let in and thrown away, or the answer would be lost by a reset."""
+    for _ in range(3):
+        async with stage.client() as client:
+            await client.send("POST", "/flush_cache", {"content-length": str(8_000_000)})
+            for _ in range(80):
+                client.writer.write(b"x" * 100_000)
+                await asyncio.sleep(0)
+            async with asyncio.timeout(10):
+                answer = await client.rest(await client.head())
+            assert (answer.status, answer.complete) == (403, True)
+
+
 async def test_a_certificate_is_replaced_under_a_running_stream(stage: Stage) -> None:
     """The stream comes to its end, the connection takes another request; who connects anew gets the new one."""
     engine = stage.scene.machines[101].engine
