@@ -6,13 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vastproxy.errors import VastproxyError
-from vastproxy.services.access.limits import Refusal
-from vastproxy.services.access.records import Right
 from vastproxy.services.errors import BackendError, NoBackendAvailable, NoStreamLeft
 from vastproxy.services.http1.headers import lines_of
-
-#: Of a name that a client made up, an error repeats so much.
-_SHOWN_MODEL_CHARS = 200
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -69,38 +64,6 @@ BAD_KEY = ApiError(
     "authentication_error",
     "invalid_api_key",
 )
-
-
-def no_right(right: Right) -> ApiError:
-    """The key is good, but not for this."""
-    return ApiError(
-        403,
-        f"This API key has no {right} rights. The operator can make one that has, with 'vastproxy keys create'.",
-        "invalid_request_error",
-        "insufficient_permissions",
-    )
-
-
-def model_not_allowed(model: str | None) -> ApiError:
-    """The key is good, but not for this model. None: the request names none."""
-    if model is None:
-        text = "This API key may use certain models only, so the request must name one of them."
-    else:
-        name = model if len(model) <= _SHOWN_MODEL_CHARS else f"{model[:_SHOWN_MODEL_CHARS]}…"
-        text = f"This API key may not use the model '{name}'."
-    return ApiError(403, text, "invalid_request_error", "model_not_allowed", "model")
-
-
-def over_limit(refusal: Refusal, headers: Iterable[tuple[bytes, bytes]] = ()) -> ApiError:
-    """The key is good, but has used what it may. `headers`: `x-ratelimit-*`."""
-    return ApiError(
-        refusal.status,
-        refusal.message,
-        refusal.kind,
-        refusal.code,
-        retry_after_s=refusal.retry_after_s,
-        more_headers=tuple(headers),
-    )
 
 
 def too_large(limit_bytes: int, *, setting: str | None = "server.max_body_bytes") -> ApiError:

@@ -12,11 +12,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from vastproxy.api.auth import KeyRing
 from vastproxy.api.browsers import Answered, Browsers, Told, told
 from vastproxy.api.client import Client, Handler
-from vastproxy.api.errors import BAD_KEY, ApiError, no_right, send_error
+from vastproxy.api.errors import BAD_KEY, ApiError, send_error
 from vastproxy.api.foreign import AsgiClient, request_of
 from vastproxy.api.foreign import path_of as path_of_scope
 from vastproxy.api.http.asgi import AsgiCall, path_of
 from vastproxy.api.http.request import Request
+from vastproxy.api.key_errors import no_right
 from vastproxy.api.proxy import Proxy
 from vastproxy.services.access.callers import Caller
 from vastproxy.services.access.records import Right

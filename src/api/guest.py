@@ -3,7 +3,8 @@
 A `Guest` is made only for those; whoever may do as he likes costs nothing.
 """
 
-from vastproxy.api.errors import ApiError, model_not_allowed, over_limit
+from vastproxy.api.errors import ApiError
+from vastproxy.api.key_errors import model_not_allowed, over_limit
 from vastproxy.services.access.callers import Caller
 from vastproxy.services.access.limits import UNMETERED, Visit
 from vastproxy.services.http1.headers import lines_of

@@ -32,7 +32,7 @@ def test_a_guest_is_counted_from_its_begin_to_its_end() -> None:
     first, second = Guest(caller), Guest(caller)
     assert first.enter(0.0) is None
     refusal = second.enter(0.0)
-    assert error(refusal) == (429, "requests", "rate_limit_exceeded", None)
+    assert error(refusal) == (429, "rate_limit_error", "rate_limit_exceeded", None)
     assert refusal is not None
     assert (b"retry-after", b"1") in refusal.headers(0)
     second.leave(0.0)
@@ -51,7 +51,7 @@ def test_a_refusal_says_how_much_is_left() -> None:
     assert b"x-ratelimit-remaining-requests: 59\r\n" in guest.lines(0.0)
     guest.leave(0.0, 250)
     refusal = Guest(caller).enter(1.0)
-    assert error(refusal) == (429, "tokens", "rate_limit_exceeded", None)
+    assert error(refusal) == (429, "rate_limit_error", "rate_limit_exceeded", None)
     assert refusal is not None
     headers = dict(refusal.headers(0))
     assert headers[b"retry-after"] == b"90"
