@@ -1,6 +1,6 @@
 """A request whose key has limits: what it may ask for, and its place in the books of the key.
 
-A `Guest` is made only for those; whoever may do as he likes costs nothing.
+A `Guest` is made only where `Caller.is_limited`; whoever may do as he likes costs nothing.
 """
 
 from vastproxy.api.errors import ApiError
@@ -49,8 +49,3 @@ class Guest:
     def leave(self, now: float, tokens: int = 0) -> None:
         """The request is over, and has used so many tokens, prompt and answer together. Once is enough."""
         self._visit.end(now, tokens)
-
-
-def guest_of(caller: Caller) -> Guest | None:
-    """A guest, where the key has limits."""
-    return Guest(caller) if caller.is_limited else None

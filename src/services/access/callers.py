@@ -26,7 +26,6 @@ class Caller:
     __slots__ = (
         "_models",
         "digest",
-        "expires_at",
         "id",
         "is_limited",
         "limits",
@@ -49,7 +48,6 @@ class Caller:
         rights: frozenset[Right] = ALL_RIGHTS,
         limits: KeyLimits | None = None,
         meter: Meter | None = None,
-        expires_at: float | None = None,
     ) -> None:
         limits = limits or KeyLimits()
         self.table = table
@@ -64,7 +62,6 @@ class Caller:
         self.limits = limits
         self.meter = meter
         """What is counted; None where there is nothing to count."""
-        self.expires_at = expires_at
         self.used = False
         """Has it asked since somebody wrote that down?"""
         self.priority = Priority.BATCH if limits.priority == "batch" else Priority.INTERACTIVE
@@ -166,7 +163,6 @@ class Callers:
             rights=record.rights,
             limits=record.limits,
             meter=meter,
-            expires_at=record.expires_at,
         )
 
 
