@@ -10,8 +10,8 @@ from vastproxy.settings import Settings
 from vastproxy.settings.paths import expand_home, xdg_directory
 
 FILE_NAME = "keys.json"
-#: A full book has about 5 MB.
-MAX_FILE_BYTES = 16 << 20
+#: A full book has about 1 MB.
+MAX_FILE_BYTES = 8 << 20
 
 T = TypeVar("T")
 
