@@ -110,6 +110,41 @@ async def test_a_broken_file_changes_nothing_and_the_last_key_leaves_the_door_cl
     assert code(await ask(proxy)) == (401, "invalid_api_key")
 
 
+async def test_no_secret_is_written_anywhere(scene: Scene, tmp_path: Path) -> None:
+    """Keys good and bad, cookies, prompts, what stands in a query: not at the most talkative level, not in what it tells
+    of itself, not in the files that it keeps."""
+    await scene.rent(101)
+    web = await keys(tmp_path, "create", "web")
+    ops = await keys(tmp_path, "create", "ops", "--admin")
+    proxy = await scene.serve(VASTPROXY_LOGGING__LEVEL="debug", VASTPROXY_API_KEYS="plain-inbound-key")
+    secrets = [
+        web,
+        ops,
+        "plain-inbound-key",
+        "wrong-key",
+        "crumb-of-a-cookie",
+        "words of a prompt",
+        "in-the-query",
+    ]
+    secrets += [scene.machines[101].token, scene.api.account.api_key]
+    body = b'{"model": "m", "messages": [{"role": "user", "content": "words of a prompt"}]}'
+    told = ""
+    for key in (web, ops, "plain-inbound-key", "wrong-key"):
+        headers = {**bearer(key), "cookie": "session=crumb-of-a-cookie", "content-type": "application/json"}
+        await proxy.ask("POST", f"{CHAT}?api_key=in-the-query", headers, body)
+        await proxy.ask("POST", "/flush_cache?api_key=in-the-query", headers, body)
+        await proxy.ask("POST", CHAT, {**headers, "expect": "the impossible"}, body)
+        for page in (ADMIN_PAGE, "/vastproxy/v1/process", "/vastproxy/nothing", "/healthz", "/v1/models"):
+            told += (await proxy.ask("GET", page, headers)).body.decode()
+    proxy.signal(signal.SIGTERM)
+    assert await proxy.wait() == 0
+    kept = "".join(each.read_text() for each in (tmp_path / "state").iterdir())
+    assert "status=200" in proxy.output
+    for secret in secrets:
+        for where, text in (("output", proxy.output), ("pages", told), ("files", kept)):
+            assert secret not in text, (secret, where)
+
+
 async def test_when_a_key_was_used_is_known_after_the_end(scene: Scene, tmp_path: Path) -> None:
     await scene.rent(101)
     key = await keys(tmp_path, "create", "web")
