@@ -111,8 +111,8 @@ async def test_a_broken_file_changes_nothing_and_the_last_key_leaves_the_door_cl
 
 
 async def test_no_secret_is_written_anywhere(scene: Scene, tmp_path: Path) -> None:
-    """Keys good and bad, cookies, prompts, what stands in a query: not at the most talkative level, not in what it tells
-    of itself, not in the files that it keeps."""
+    """Keys good and bad, cookies, prompts, what stands in a query: not at the most talkative level, not in what it
+    tells of itself, not in the files that it keeps."""
     await scene.rent(101)
     web = await keys(tmp_path, "create", "web")
     ops = await keys(tmp_path, "create", "ops", "--admin")
