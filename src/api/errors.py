@@ -28,6 +28,7 @@ class ApiError:
     code: str
     param: str | None = None
     retry_after_s: int | None = None
+    more_headers: tuple[tuple[bytes, bytes], ...] = ()
 
     def body(self) -> bytes:
         error = {"message": self.message, "type": self.type, "code": self.code, "param": self.param}
@@ -40,7 +41,7 @@ class ApiError:
             head.append((b"retry-after", str(self.retry_after_s).encode()))
         if self.status == 401:
             head.append((b"www-authenticate", b"Bearer"))
-        return head
+        return [*head, *self.more_headers]
 
     def lines(self, length: int) -> bytes:
         """The same as header lines."""
@@ -65,7 +66,7 @@ def last_event(error: ApiError, headers: Iterable[tuple[bytes, bytes]], tail: by
 
 BAD_KEY = ApiError(
     401,
-    "The API key is missing or wrong. Send one of the keys this proxy was started with as 'Authorization: Bearer …'.",
+    "The API key is missing, wrong, expired or revoked. Send one of this proxy's keys as 'Authorization: Bearer …'.",
     "authentication_error",
     "invalid_api_key",
 )

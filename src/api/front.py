@@ -1,7 +1,8 @@
 """The fork in the road, behind the check of the key: our own pages on one side, what is proxied on the other.
 
 There are two ways in. Our own server's connections come through `Entrance`, without a task or a router; any other
-ASGI server comes through `Front`, which stands before the application's routes. Both ask the same two questions.
+ASGI server comes through `Front`, which stands before the application's routes. Both ask the same questions: what is
+asked for, by whom, and has he the right to.
 """
 
 from collections.abc import Sequence
@@ -9,14 +10,19 @@ from collections.abc import Sequence
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vastproxy.api.auth import KeyRing
+from vastproxy.api.browsers import Answered, Browsers, Told, told
 from vastproxy.api.client import Client, Handler
 from vastproxy.api.errors import BAD_KEY, ApiError, send_error
 from vastproxy.api.foreign import AsgiClient, request_of
 from vastproxy.api.foreign import path_of as path_of_scope
 from vastproxy.api.http.asgi import AsgiCall, path_of
 from vastproxy.api.http.request import Request
+from vastproxy.api.key_errors import no_right
 from vastproxy.api.proxy import Proxy
+from vastproxy.services.access.callers import Caller
+from vastproxy.services.access.records import Right
 from vastproxy.services.tasks import Tasks
+from vastproxy.settings.exposure import Exposure
 
 #: Answered here, whatever the method; everything else, and all of /v1 beyond the list of models, is proxied.
 OWN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/v1/models", "/vastproxy"})
@@ -24,6 +30,13 @@ OWN_PREFIXES = ("/vastproxy/", "/webhooks/")
 
 #: Answered without a key: monitoring must not need one, and they say nothing of requests.
 OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz"})
+#: What shows or changes the proxy itself.
+ADMIN_PATHS = frozenset({"/metrics", "/vastproxy"})
+ADMIN_PREFIX = "/vastproxy/"
+
+#: For what is proxied; made once, since a client may be refused very often.
+_NO_INFERENCE = no_right(Right.INFERENCE)
+_NOTHING_TOLD = Browsers(Exposure())
 
 
 def is_own(path: str) -> bool:
@@ -31,47 +44,89 @@ def is_own(path: str) -> bool:
     return path in OWN_PATHS or path.startswith(OWN_PREFIXES)
 
 
-def may_pass(keys: KeyRing, authorizations: Sequence[bytes]) -> bool:
-    """Does a request with these Authorization fields bring a key, or is none needed?"""
-    return not keys or (len(authorizations) == 1 and keys.accepts(authorizations[0]))
+def needed_right(path: str) -> Right:
+    """What a caller must have to ask for this decoded path."""
+    is_admin = path in ADMIN_PATHS or path.startswith(ADMIN_PREFIX)
+    return Right.ADMIN if is_admin else Right.INFERENCE
 
 
-def _authorizations(scope: Scope) -> list[bytes]:
+def refusal_of(caller: Caller | None, path: str) -> ApiError | None:
+    """Why a caller, None where his key is none, does not get this decoded path; None when he does."""
+    if caller is None:
+        return BAD_KEY
+    right = needed_right(path)
+    return None if right in caller.rights else no_right(right)
+
+
+def _authorizations(scope: Scope) -> Sequence[bytes]:
     return [value for name, value in scope["headers"] if name == b"authorization"]
 
 
 class Front:
-    """ASGI middleware. What is not ours goes to the proxy without meeting a router."""
+    """ASGI middleware. What is not ours goes to the proxy without meeting a router. Our own pages find who asks in
+    `request.state.caller`."""
 
-    def __init__(self, app: ASGIApp, *, proxy: Proxy, keys: KeyRing, tasks: Tasks) -> None:
+    def __init__(
+        self, app: ASGIApp, *, proxy: Proxy, keys: KeyRing, tasks: Tasks, browsers: Browsers = _NOTHING_TOLD
+    ) -> None:
         self._ours = app
         self._proxy = proxy
         self._keys = keys
         self._tasks = tasks
+        self._browsers = browsers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = path_of_scope(scope) if scope["type"] == "http" else ""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "not proxied by this server"})
         elif scope["type"] != "http":
             await self._ours(scope, receive, send)
-        elif path not in OPEN_PATHS and not may_pass(self._keys, _authorizations(scope)):
-            await send_error(send, BAD_KEY)
+        elif not self._browsers.told:
+            await self._answer(scope, receive, send)
+        elif (allowed := self._browsers.preflight(scope["method"].encode(), scope["headers"])) is not None:
+            await send({"type": "http.response.start", "status": 204, "headers": allowed})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            added = self._browsers.headers(scope.get("scheme", "http"), scope["headers"])
+            await self._answer(scope, receive, send if added is None else told(send, added))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = path_of_scope(scope)
+        if path in OPEN_PATHS:
+            await self._ours(scope, receive, send)
+            return
+        caller = self._keys.current().find(_authorizations(scope))
+        if caller is not None:
+            caller.used = True
+        refusal = refusal_of(caller, path)
+        if refusal is not None:
+            await send_error(send, refusal)
         elif is_own(path):
+            scope.setdefault("state", {})["caller"] = caller
             await self._ours(scope, receive, send)
         else:
+            request = request_of(scope)
+            request.facts.admitted_by = caller
             client = AsgiClient(scope, receive, send)
-            await client.serve(self._proxy.handle(request_of(scope), client), self._tasks)
+            await client.serve(self._proxy.handle(request, client), self._tasks)
 
 
 class Entrance:
     """Where our own server's connections bring their requests. `app` is the whole application."""
 
-    def __init__(self, app: ASGIApp, *, proxy: Proxy, keys: KeyRing, tasks: Tasks) -> None:
+    def __init__(
+        self, app: ASGIApp, *, proxy: Proxy, keys: KeyRing, tasks: Tasks, browsers: Browsers = _NOTHING_TOLD
+    ) -> None:
         self._app = app
         self._proxy = proxy
         self._keys = keys
         self._tasks = tasks
+        self._browsers = browsers
+        self._tells = browsers.told
+
+    @property
+    def keys(self) -> KeyRing:
+        """The accepted keys."""
+        return self._keys
 
     def handle(self, request: Request, client: Client) -> Handler:
         """Who answers this request."""
@@ -79,13 +134,24 @@ class Entrance:
         if facts.is_own is None:
             facts.is_own = is_own(path_of(request))
         if facts.is_own:
-            return AsgiCall(self._app, request, client, self._tasks)  # the key is asked for inside
+            return AsgiCall(self._app, request, client, self._tasks)  # all is asked inside
+        if self._tells:
+            headers = request.headers
+            if (allowed := self._browsers.preflight(request.method, headers)) is not None:
+                return Answered(client, 204, allowed)
+            if (added := self._browsers.headers(client.scheme, headers)) is not None:
+                client = Told(client, added)
         exchange = self._proxy.handle(request, client)
-        if facts.admitted_by is not self._keys:
-            if may_pass(self._keys, request.known.get(b"authorization", ())):
-                facts.admitted_by = self._keys
-            else:
-                exchange.refusal = BAD_KEY
+        # What was found out for the last request with this head holds while the keys do.
+        callers, caller = self._keys.current(), facts.admitted_by
+        if not isinstance(caller, Caller) or caller.table is not callers:
+            caller = facts.admitted_by = callers.find(request.known.get(b"authorization", ()))
+        if caller is None:
+            exchange.refusal = BAD_KEY
+            return exchange
+        caller.used = True
+        if not caller.may_infer:
+            exchange.refusal = _NO_INFERENCE
         return exchange
 
     def refused(self, error: ApiError, client: Client) -> None:

@@ -23,7 +23,10 @@ class NoProxyThere(VastproxyError):
 
 def proxy_url(typed: str | None, loaded: Loaded) -> str:
     """The address of the proxy: as typed, or where the settings say that it listens."""
-    return base_url(typed) if typed else url_of_listen(loaded.settings.server.listen)
+    if typed:
+        return base_url(typed)
+    server = loaded.settings.server
+    return url_of_listen(server.listen, tls=server.tls_cert is not None)
 
 
 def base_url(text: str) -> str:
@@ -34,7 +37,7 @@ def base_url(text: str) -> str:
     return url.rstrip("/")
 
 
-def url_of_listen(listen: str) -> str:
+def url_of_listen(listen: str, *, tls: bool = False) -> str:
     """Where to find a proxy that listens there: an address that means everywhere is asked on loopback."""
     address = parse_listen(listen)
     if address.port == 0:
@@ -42,7 +45,7 @@ def url_of_listen(listen: str) -> str:
             "server.listen has port 0, which means any; give the URL (http://host:port) on the command line"
         )
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
-    return f"http://{address._replace(host=host)}"
+    return f"{'https' if tls else 'http'}://{address._replace(host=host)}"
 
 
 def inbound_key(loaded: Loaded) -> str | None:
@@ -82,7 +85,8 @@ class Asker:
             raise NoProxyThere(f"{base} does not answer within {self._read_timeout_s:g} s") from None
         except requests.exceptions.SSLError:
             raise NoProxyThere(
-                f"no trusted TLS connection to {base}; check the certificate, or ask with http://"
+                f"no trusted TLS connection to {base}; give the URL with the name in the certificate, set "
+                "REQUESTS_CA_BUNDLE to the file of who signed it, or ask with http://"
             ) from None
         except (requests.RequestException, UnicodeError):
             raise NoProxyThere(f"nothing answers at {base}; is `vastproxy serve` running?") from None

@@ -8,8 +8,11 @@ import typer
 from pydantic import SecretStr
 
 from vastproxy.api.app import inbound_keys
+from vastproxy.api.auth import KeyRing
 from vastproxy.cli import render
 from vastproxy.cli.options import AsJson, ConfigFile
+from vastproxy.cli.serve import server_tls
+from vastproxy.services.access.keyfile import keys_path
 from vastproxy.services.tunnels.factory import host_key_rules, key_access
 from vastproxy.services.tunnels.keys import load_client_keys
 from vastproxy.services.tunnels.passphrase import terminal_prompt
@@ -53,7 +56,7 @@ def check(
 ) -> None:
     """Say whether the settings will do.
 
-    Loads everything the way `serve` does: settings, the vast.ai API key, the SSH key, inbound keys.
+    Loads everything the way `serve` does: settings, the vast.ai API key, the SSH key, inbound keys, the certificate.
     Exits with 2 and one line that says what is wrong, if something is. Nothing is sent anywhere.
     """
     render.checks(render.stdout(), findings(load(config_path=file)))
@@ -74,14 +77,15 @@ def shown_values(loaded: Loaded) -> dict[str, Any]:
 def findings(loaded: Loaded) -> list[tuple[str, str]]:
     """What is fine, as pairs of a topic and what was found. Raises SettingsError at what is not."""
     settings = loaded.settings
-    inbound_keys(settings, environ=loaded.environ)
     resolve_secret(settings.engines.api_key, environ=loaded.environ, name="engines.api_key")
     vast = VastConfig.from_settings(loaded.settings.vast, loaded.environ)
     access = key_access(settings.tunnels, loaded.environ, prompt=terminal_prompt())
     ssh_keys = load_client_keys(settings.tunnels, home=home(loaded.environ), access=access)
     host_key_rules(settings.tunnels, loaded.environ)
-    keys = settings.server.api_keys
+    keys = inbound_keys(settings, environ=loaded.environ)
+    keys.follow(keys_path(settings, loaded.environ))
     address = require_keys(settings.server.listen, has_keys=bool(keys), insecure=settings.server.insecure)
+    tls = server_tls(settings.server, loaded.environ)
     given = sum(source != "built-in default" for source in loaded.provenance.values())
     return [
         ("environment", f"{settings.environment} ({loaded.provenance['environment']})"),
@@ -93,7 +97,8 @@ def findings(loaded: Loaded) -> list[tuple[str, str]]:
         ("vast.ai", f"{vast.url}, key found in {vast.key_source}"),
         ("SSH key", " or ".join(f"{key} {key.fingerprint}" for key in ssh_keys.keys)),
         ("host keys", _host_keys(settings.tunnels)),
-        ("listens on", f"{address}, {_inbound(len(keys))}"),
+        ("listens on", f"{address}, {_inbound(keys)}"),
+        ("TLS", str(tls.served) if tls is not None else "none; listens with HTTP"),
     ]
 
 
@@ -103,10 +108,11 @@ def _host_keys(tunnels: TunnelSettings) -> str:
     return "pinned at first sight"
 
 
-def _inbound(keys: int) -> str:
+def _inbound(keys: KeyRing) -> str:
     if not keys:
         return "no inbound keys: whoever reaches that address may ask"
-    return f"{keys} inbound key{'s' if keys > 1 else ''}"
+    count = len(keys.current())
+    return f"{count} inbound key{'' if count == 1 else 's'}" if count else "no key is good, so nobody may ask"
 
 
 def _shown(leaf: Leaf, value: Any) -> Any:

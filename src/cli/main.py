@@ -13,6 +13,7 @@ from vastproxy.cli.demo import demo
 from vastproxy.cli.drain import drain
 from vastproxy.cli.explain import explain
 from vastproxy.cli.instances import instances
+from vastproxy.cli.keys import keys_app
 from vastproxy.cli.serve import serve
 from vastproxy.cli.status import status
 from vastproxy.cli.trust import trust
@@ -40,6 +41,7 @@ EXAMPLES = """Examples:
   vastproxy explain 5f1c0e9a2b3d00000001   what became of a request
   vastproxy drain 1234567             no new requests for an instance; --undo takes it back
   vastproxy trust 1234567             accept the changed host key of an instance
+  vastproxy keys create web           make a key for a client
   vastproxy config check              is everything set that is needed?
   vastproxy config show --sources     every setting, and where its value comes from
 """
@@ -72,6 +74,7 @@ def root(
 
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(keys_app)
 app.add_typer(config_app)
 
 

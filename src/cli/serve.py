@@ -7,7 +7,7 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,26 +17,35 @@ from starlette.applications import Starlette
 
 from vastproxy.api.access import AccessLog
 from vastproxy.api.app import build_fleet, create_app, running
+from vastproxy.api.auth import KeyRing
 from vastproxy.api.http.departures import Departures
 from vastproxy.api.http.protocol import HttpProtocol
+from vastproxy.api.http.tls import ServerTls
 from vastproxy.cli.descriptors import raise_open_files
+from vastproxy.cli.listener import bound, explained, url_of
 from vastproxy.cli.logs import set_up_logging
+from vastproxy.services.access.keyfile import keys_path
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.http1.headers import request_fields
 from vastproxy.services.metrics.metrics import Metrics
-from vastproxy.services.tasks import Tasks
+from vastproxy.services.tasks import Tasks, every
 from vastproxy.services.tunnels.base import TunnelEngine
 from vastproxy.services.tunnels.factory import make_engine
 from vastproxy.services.tunnels.passphrase import terminal_prompt
-from vastproxy.settings import Settings, SettingsError, effective_environ, load
-from vastproxy.settings.listen import ListenAddress, require_keys
+from vastproxy.settings import Settings, effective_environ, load
+from vastproxy.settings.listen import require_keys
 from vastproxy.settings.model import ServerSettings
+from vastproxy.settings.paths import expand_home
 from vastproxy.vastai import VastClient
 
 logger = logging.getLogger(__name__)
 
 #: Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn (4096 on current Linux).
 BACKLOG = 4096
+#: Time between two notes of which keys are used.
+NOTE_USE_EVERY_S = 60.0
+#: Time between two looks at the files of the certificate.
+TLS_LOOK_EVERY_S = 1.0
 
 
 def serve(
@@ -46,6 +55,12 @@ def serve(
     insecure: Annotated[
         bool | None,
         typer.Option("--insecure", help="Listen on a non-loopback address although no inbound keys are set."),
+    ] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Certificate (PEM): listen with HTTPS.")
+    ] = None,
+    tls_key: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Its private key, if that is not in the same file.")
     ] = None,
     ssh_key: Annotated[str | None, typer.Option(help="SSH private key (SSH_KEY_PATH).")] = None,
     label: Annotated[
@@ -64,11 +79,13 @@ def serve(
 
       vastproxy serve
 
-      VASTPROXY_API_KEYS=secret vastproxy serve --listen 0.0.0.0:8080
+      vastproxy keys create web && vastproxy serve --listen 0.0.0.0:8080 --tls-cert cert.pem --tls-key key.pem
     """
     overrides: dict[str, object] = {
         "server.listen": listen,
         "server.insecure": insecure,
+        "server.tls_cert": tls_cert,
+        "server.tls_key": tls_key,
         "tunnels.key_path": ssh_key,
         "fleet.label": label,
         "logging.level": log_level,
@@ -123,33 +140,39 @@ async def run_server(
     `ready` runs as a task once the socket listens; when it raises, the server stops and the error is raised here.
     Raises SettingsError when it cannot begin: a key is missing, the port is taken, the address needs keys.
     """
-    address = require_keys(
-        settings.server.listen,
-        has_keys=bool(settings.server.api_keys),
-        insecure=settings.server.insecure,
-    )
+    environ = effective_environ()
+    tls = server_tls(settings.server, environ)
     metrics = Metrics(settings.metrics)
     fleet = build_fleet(settings, client=client, engine=engine, metrics=metrics)
     app = create_app(settings, fleet=fleet, access_log=access_log, metrics=metrics)
-    with _bound(address) as listener:
-        server = _Server(server_config(app, settings.server))
-        url = _url(listener)
-        logger.info(
-            "listening on %s (base_url for clients: %s/v1)%s",
-            url,
-            url,
-            _explain(settings.server.listen, address),
-        )
+    keys: KeyRing = app.state.entrance.keys
+    keys.follow(keys_path(settings, environ))
+    address = require_keys(settings.server.listen, has_keys=bool(keys), insecure=settings.server.insecure)
+    with bound(address, backlog=BACKLOG) as listener:
+        server = _Server(server_config(app, settings.server, tls=tls))
+        url = url_of(listener, tls=tls is not None)
+        hint = explained(settings.server.listen, address)
+        logger.info("listening on %s (base_url for clients: %s/v1)%s", url, url, hint)
         handle = RunningServer(server, fleet, url)
         # Until the very end: by itself, a signal during the last calls would end the process in the middle of them.
         with _signals(handle.request_stop):
             async with running(fleet):
-                await _serve(server, listener, handle, ready)
+                await _serve(server, listener, handle, ready, keys, tls)
                 logger.info("no more streams; clearing labels and closing tunnels")
     return 0
 
 
-def server_config(app: Starlette, settings: ServerSettings) -> uvicorn.Config:
+def server_tls(settings: ServerSettings, environ: Mapping[str, str]) -> ServerTls | None:
+    """The TLS that the settings ask for. Raises SettingsError when its files cannot be used."""
+    if settings.tls_cert is None:
+        return None
+    key = None if settings.tls_key is None else expand_home(settings.tls_key, environ)
+    return ServerTls(expand_home(settings.tls_cert, environ), key)
+
+
+def server_config(
+    app: Starlette, settings: ServerSettings, *, tls: ServerTls | None = None
+) -> uvicorn.Config:
     """How the HTTP server is set up: with our protocol, and silent. `app` is what `create_app` made."""
     protocol = functools.partial(
         HttpProtocol,
@@ -158,7 +181,7 @@ def server_config(app: Starlette, settings: ServerSettings) -> uvicorn.Config:
         fields=request_fields(),
         departures=Departures(),
     )
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
         http=protocol,  # type: ignore[arg-type]  # declared as a class, called as a factory
         ws="none",
@@ -169,6 +192,10 @@ def server_config(app: Starlette, settings: ServerSettings) -> uvicorn.Config:
         backlog=BACKLOG,
         timeout_graceful_shutdown=settings.shutdown_grace_s,  # type: ignore[arg-type]  # a float works
     )
+    if tls is not None:
+        config.load()  # which would make a context of its own
+        config.ssl = tls.context
+    return config
 
 
 async def _serve(
@@ -176,8 +203,17 @@ async def _serve(
     listener: socket.socket,
     handle: RunningServer,
     ready: Callable[[RunningServer], Awaitable[None]] | None,
+    keys: KeyRing,
+    tls: ServerTls | None,
 ) -> None:
     tasks = Tasks("serve")
+
+    async def look(at: ServerTls) -> None:
+        at.look()
+
+    tasks.spawn(every(NOTE_USE_EVERY_S, keys.note_use), name="keys")
+    if tls is not None:
+        tasks.spawn(every(TLS_LOOK_EVERY_S, functools.partial(look, tls)), name="tls")
 
     async def companion(work: Callable[[RunningServer], Awaitable[None]]) -> None:
         try:
@@ -191,6 +227,7 @@ async def _serve(
     if beside is not None and beside.done() and not beside.cancelled():
         beside.result()
     await tasks.aclose()
+    await keys.note_use()
 
 
 class _Server(uvicorn.Server):
@@ -243,41 +280,6 @@ def _signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number in handled:
             loop.remove_signal_handler(number)
-
-
-@contextlib.contextmanager
-def _bound(address: ListenAddress) -> Iterator[socket.socket]:
-    try:
-        family, kind, protocol, _, where = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(where)
-            listener.listen(BACKLOG)
-        except BaseException:
-            listener.close()
-            raise
-    except OSError as error:
-        hint = "; is another vastproxy running? Choose a port with --listen" if error.errno == 98 else ""
-        raise SettingsError(
-            f"cannot listen on {address}: {(error.strerror or str(error)).lower()}{hint}"
-        ) from None
-    listener.setblocking(False)
-    with listener:
-        yield listener
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _explain(written: str, address: ListenAddress) -> str:
-    if written.strip().startswith(":"):
-        return f" ({written.strip()} names no host: only this machine can connect; 0.0.0.0:{address.port} opens it)"
-    return ""
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

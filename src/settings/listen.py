@@ -69,7 +69,8 @@ def require_keys(listen: str, *, has_keys: bool, insecure: bool) -> ListenAddres
     if not (has_keys or insecure or is_loopback(address.host)):
         raise SettingsError(
             f"server.listen is {address}, which others can reach, but there are no inbound keys: "
-            "set VASTPROXY_API_KEYS, listen on 127.0.0.1, or allow it with --insecure"
+            "make one with `vastproxy keys create NAME`, set VASTPROXY_API_KEYS, listen on 127.0.0.1, "
+            "or allow it with --insecure"
         )
     return address
 

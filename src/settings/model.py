@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from vastproxy.settings.admission import AdmissionSettings, PassiveHealthSettings, QueueSettings
 from vastproxy.settings.expected import Expected
+from vastproxy.settings.exposure import Exposure
 from vastproxy.settings.listen import checked_listen
 from vastproxy.settings.metrics import MetricsSettings
 from vastproxy.settings.routing import RoutingSettings
@@ -74,17 +75,17 @@ class VastSettings(Section):
     off."""
 
 
-class ServerSettings(Section):
+class ServerSettings(Exposure):
     """The listening side."""
 
     listen: Listen = "127.0.0.1:8080"
     """host:port (LISTEN_ADDR). `:8080` names no host and means 127.0.0.1; write 0.0.0.0:8080 to listen
     everywhere. Port 0 takes any free port."""
     api_keys: tuple[Secret, ...] = ()
-    """Keys that clients must send as bearer (VASTPROXY_API_KEYS, comma separated); in a file as references
-    (`env:NAME`, `file:PATH`). None: everybody on loopback may ask."""
+    """Keys that clients may send as bearer, beside those of `vastproxy keys` (VASTPROXY_API_KEYS, comma separated); in
+    a file as references (`env:NAME`, `file:PATH`). Without any key everybody on loopback may ask."""
     insecure: bool = False
-    """Allow a non-loopback address without api_keys (--insecure)."""
+    """Allow a non-loopback address without any key (--insecure)."""
     shutdown_grace_s: Annotated[float, Field(ge=0, le=86_400)] = 180.0
     """How long running streams may go on after SIGTERM. Streams of reasoning models last minutes."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024

@@ -39,7 +39,7 @@ FAST = {
     # Nothing listens on port 1: instances on one host must not find each other's engines.
     "VASTPROXY_ENGINES__PORTS": "1",
 }
-_LISTENING = re.compile(r"listening on (http://\S+)")
+_LISTENING = re.compile(r"listening on (https?://\S+)")
 _LOOK_EVERY_S = 0.05
 
 
@@ -184,7 +184,7 @@ class ProxyProcess:
     async def start(self) -> None:
         """Start it and wait until it listens."""
         await self._launch()
-        line = await self.says("listening on http://", limit_s=30.0)
+        line = await self.says("listening on http", limit_s=30.0)
         found = _LISTENING.search(line)
         assert found is not None, line
         self.url = found[1]

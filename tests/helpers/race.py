@@ -25,8 +25,13 @@ SWITCH_INTERVAL_S = 1e-6
 
 #: Where vastproxy may block a loop, each with its reason: (end of the file's name, function).
 MAY_BLOCK = (
+    ("api/auth.py", "follow"),  # reads the keys once, before anything is served
+    ("api/http/tls.py", "look"),  # two stats a second; reads two small files when they have changed
+    ("cli/serve.py", "server_tls"),  # reads the certificate once, before anything is served
+    ("api/auth.py", "_look"),  # one stat ten times a second; reads a small file when it has changed
     ("api/app.py", "create_app"),  # reads settings once, before anything is served
     ("services/tunnels/keys.py", "load_client_keys"),  # reads keys once, for the engine made at the start
+    ("settings/load.py", "effective_environ"),  # reads .env, before anything is served
     ("simulator/serving.py", "startup"),  # uvicorn looks at the path of a unix socket before it binds
     ("simulator/serving.py", "stop"),  # removes the file of that socket
 )

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -12,8 +13,9 @@ from tests.helpers.exchanging import Scene, settle
 from tests.helpers.recording_client import RecordingClient, make_request
 from vastproxy.api.auth import KeyRing
 from vastproxy.api.errors import bad_request
-from vastproxy.api.front import Entrance, Front, is_own, may_pass
+from vastproxy.api.front import Entrance, Front, is_own, needed_right
 from vastproxy.api.proxy import Proxy
+from vastproxy.services.access.records import KeyBook, KeyLimits, Right
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.http1.grammar import Header
 from vastproxy.services.tasks import Tasks
@@ -35,8 +37,10 @@ class Ways:
         self.front = Front(self._ours, proxy=self.proxy, keys=keys, tasks=self.tasks)
         self.entrance = Entrance(self.front, proxy=self.proxy, keys=keys, tasks=self.tasks)
         self.own: list[str] = []
+        self.callers: list[object] = []
 
     async def _ours(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.callers.append(scope.get("state", {}).get("caller"))
         self.own.append(scope.get("path", scope["type"]))
         if scope["type"] == "http":
             await send({"type": "http.response.start", "status": 299, "headers": []})
@@ -142,18 +146,18 @@ def test_what_is_ours(path: str, own: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "passes"),
+    ("path", "right"),
     [
-        ([b"Bearer sk-right"], True),
-        ([], False),
-        ([b"Bearer sk-wrong"], False),
-        ([b"Bearer sk-right", b"Bearer sk-right"], False),
-        ([b"Bearer sk-wrong", b"Bearer sk-right"], False),
+        ("/vastproxy", Right.ADMIN),
+        ("/vastproxy/v1/backends", Right.ADMIN),
+        ("/metrics", Right.ADMIN),
+        ("/v1/models", Right.INFERENCE),
+        ("/vastproxyx", Right.INFERENCE),
+        ("/webhooks/x", Right.INFERENCE),
     ],
 )
-def test_who_may_pass(sent: list[bytes], passes: bool) -> None:
-    assert may_pass(KEYS, sent) is passes
-    assert may_pass(KeyRing([]), sent)
+def test_what_a_caller_needs(path: str, right: Right) -> None:
+    assert needed_right(path) is right
 
 
 @BOTH
@@ -175,6 +179,79 @@ async def test_without_a_key_nothing_but_health(locked: Ways, way: str, target: 
     assert locked.own == []
     assert (await locked.ask(way, target, RIGHT))[0] in (200, 299)
     assert (await locked.ask(way, b"/healthz"))[0] == 299
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("rights", "target", "status"),
+    [
+        (Right.INFERENCE, b"/v1/x", 200),
+        (Right.INFERENCE, b"/v1/models", 299),
+        (Right.INFERENCE, b"/healthz", 299),
+        (Right.INFERENCE, b"/metrics", 403),
+        (Right.INFERENCE, b"/vastproxy", 403),
+        (Right.INFERENCE, b"/vastproxy/v1/backends", 403),
+        (Right.ADMIN, b"/vastproxy/v1/backends", 299),
+        (Right.ADMIN, b"/metrics", 299),
+        (Right.ADMIN, b"/v1/models", 403),
+        (Right.ADMIN, b"/v1/x", 403),
+    ],
+)
+async def test_rights_are_apart(
+    make_ways: Callable[[KeyRing], Ways], tmp_path: Path, way: str, rights: Right, target: bytes, status: int
+) -> None:
+    """A key to ask engines does not open the proxy itself, nor the other way round."""
+    book, _, key = KeyBook().create("web", rights=frozenset({rights}), limits=KeyLimits(), now=0.0)
+    (tmp_path / "keys.json").write_text(book.dump())
+    keys = KeyRing()
+    keys.follow(tmp_path / "keys.json")
+    ways = make_ways(keys)
+    got, body, _ = await ways.ask(way, target, (b"authorization", b"Bearer " + key.encode()))
+    assert got == status
+    if status == 403:
+        assert json.loads(body)["error"]["code"] == "insufficient_permissions"
+        assert ways.own == []
+        assert ways.scene.streams == []
+
+
+async def test_a_revoked_key_is_refused_on_a_connection_that_it_has_opened(
+    make_ways: Callable[[KeyRing], Ways], tmp_path: Path
+) -> None:
+    """What was found out about a head is worth nothing once the keys have changed."""
+    now = 0.0
+    book, record, key = KeyBook().create(
+        "web", rights=frozenset({Right.INFERENCE}), limits=KeyLimits(), now=0.0
+    )
+    file = tmp_path / "keys.json"
+    file.write_text(book.dump())
+    keys = KeyRing(monotonic=lambda: now)
+    keys.follow(file)
+    ways = make_ways(keys)
+    request = make_request(headers=[(b"authorization", b"Bearer " + key.encode())])
+
+    async def ask() -> int | None:
+        client = RecordingClient()
+        ways.entrance.handle(request, client).begin(b"", complete=True)
+        await settle()
+        if not client.ended:
+            ways.scene.streams[-1].feed(OK)
+        return client.status
+
+    assert await ask() == 200
+    caller = request.facts.admitted_by
+    assert await ask() == 200
+    assert request.facts.admitted_by is caller, "it was looked up again"
+    file.write_text(book.without(record).dump())
+    now += 1.0
+    assert await ask() == 401
+
+
+async def test_a_page_of_ours_is_told_who_asks(
+    make_ways: Callable[[KeyRing], Ways],
+) -> None:
+    ways = make_ways(KEYS)
+    await ways.ask("front", b"/v1/models", RIGHT)
+    assert [getattr(each, "name", None) for each in ways.callers] == ["env-1"]
 
 
 async def test_a_path_in_disguise_is_ours_all_the_same(free: Ways) -> None:

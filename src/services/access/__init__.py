@@ -1,0 +1,1 @@
+"""Who may ask: keys of clients, their rights and their limits."""

@@ -1,0 +1,79 @@
+"""A request whose key has limits."""
+
+import json
+
+from vastproxy.api.errors import ApiError
+from vastproxy.api.guest import Guest
+from vastproxy.services.access.callers import Caller, Callers
+from vastproxy.services.access.records import KeyBook, KeyLimits, Right
+
+
+def caller_of(limits: KeyLimits) -> Caller:
+    book, _, key = KeyBook().create("web", rights=frozenset({Right.INFERENCE}), limits=limits, now=0.0)
+    caller = Callers(book=book).find([b"Bearer " + key.encode()])
+    assert caller is not None
+    return caller
+
+
+def error(refusal: ApiError | None) -> tuple[int, str, str, str | None]:
+    assert refusal is not None
+    body = json.loads(refusal.body())["error"]
+    return refusal.status, body["type"], body["code"], body["param"]
+
+
+def test_who_has_no_limits_is_no_guest() -> None:
+    assert not caller_of(KeyLimits(priority="batch")).is_limited
+    assert caller_of(KeyLimits(models=("a",))).is_limited
+    assert caller_of(KeyLimits(tokens_per_min=1)).is_limited
+
+
+def test_a_guest_is_counted_from_its_begin_to_its_end() -> None:
+    caller = caller_of(KeyLimits(concurrent=1))
+    first, second = Guest(caller), Guest(caller)
+    assert first.enter(0.0) is None
+    refusal = second.enter(0.0)
+    assert error(refusal) == (429, "rate_limit_error", "rate_limit_exceeded", None)
+    assert refusal is not None
+    assert (b"retry-after", b"1") in refusal.headers(0)
+    second.leave(0.0)
+    assert Guest(caller).enter(0.0) is not None, "who was refused gives nothing back"
+    first.leave(0.0)
+    first.leave(0.0)
+    assert Guest(caller).enter(0.0) is None
+    assert Guest(caller).enter(0.0) is not None
+
+
+def test_a_refusal_says_how_much_is_left() -> None:
+    caller = caller_of(KeyLimits(requests_per_min=60, tokens_per_min=100))
+    guest = Guest(caller)
+    assert guest.enter(0.0) is None
+    assert guest.wants_tokens
+    assert b"x-ratelimit-remaining-requests: 59\r\n" in guest.lines(0.0)
+    guest.leave(0.0, 250)
+    refusal = Guest(caller).enter(1.0)
+    assert error(refusal) == (429, "rate_limit_error", "rate_limit_exceeded", None)
+    assert refusal is not None
+    headers = dict(refusal.headers(0))
+    assert headers[b"retry-after"] == b"90"
+    assert headers[b"x-ratelimit-remaining-tokens"] == b"0"
+    assert headers[b"x-ratelimit-limit-tokens"] == b"100"
+
+
+def test_a_guest_may_ask_for_its_models_only() -> None:
+    guest = Guest(caller_of(KeyLimits(models=("llama-*",))))
+    assert guest.needs_model
+    assert guest.enter(0.0) is None
+    assert guest.refusal("llama-3") is None
+    assert error(guest.refusal("gpt")) == (403, "invalid_request_error", "model_not_allowed", "model")
+    assert error(guest.refusal(None)) == (403, "invalid_request_error", "model_not_allowed", "model")
+    assert guest.lines(0.0) == b""
+    long = guest.refusal("x" * 10_000)
+    assert long is not None
+    assert len(long.message) < 300
+
+
+def test_a_guest_with_other_limits_may_ask_for_any_model() -> None:
+    guest = Guest(caller_of(KeyLimits(concurrent=1)))
+    assert not guest.needs_model
+    assert not guest.wants_tokens
+    assert guest.refusal(None) is None
