@@ -17,6 +17,7 @@ from starlette.routing import Route
 from vastproxy.api.access import AccessLog
 from vastproxy.api.admin import AdminEndpoints
 from vastproxy.api.auth import KeyRing
+from vastproxy.api.browsers import Browsers
 from vastproxy.api.errors import ApiError, own_failure
 from vastproxy.api.front import Entrance, Front
 from vastproxy.api.health import HealthEndpoints
@@ -25,6 +26,7 @@ from vastproxy.api.models import ModelsEndpoint
 from vastproxy.api.proxy import Proxy
 from vastproxy.jobs.probe import ProbeJob
 from vastproxy.jobs.sync import SyncJob
+from vastproxy.services.access.keyfile import keys_path
 from vastproxy.services.cache import make_cache
 from vastproxy.services.events import log_event
 from vastproxy.services.fleet import Fleet
@@ -72,10 +74,15 @@ def build_fleet(
 
 
 def inbound_keys(settings: Settings, *, environ: Mapping[str, str] | None = None) -> KeyRing:
-    """The keys that clients may use. Raises SettingsError when a reference to one leads nowhere."""
+    """The keys that clients may use: those of the settings, and of the file that `vastproxy keys` writes.
+
+    Raises SettingsError when a reference to one leads nowhere, or the file cannot be used.
+    """
     environ = effective_environ() if environ is None else environ
     found = (resolve_secret(key, environ=environ, name="server.api_keys") for key in settings.server.api_keys)
-    return KeyRing(key.get_secret_value() for key in found if key is not None)
+    keys = KeyRing(key.get_secret_value() for key in found if key is not None)
+    keys.follow(keys_path(settings, environ))
+    return keys
 
 
 @asynccontextmanager
@@ -119,6 +126,7 @@ def create_app(
     access_log = access_log or AccessLog(enabled=settings.logging.access)
     proxy = Proxy(fleet, access_log=access_log, metrics=metrics.requests)
     tasks = Tasks("pages")
+    browsers = Browsers(settings.server)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -129,11 +137,11 @@ def create_app(
 
     app = Starlette(
         routes=_routes(fleet, metrics),
-        middleware=[Middleware(Front, proxy=proxy, keys=keys, tasks=tasks)],
+        middleware=[Middleware(Front, proxy=proxy, keys=keys, tasks=tasks, browsers=browsers)],
         exception_handlers={HTTPException: _refuse, Exception: _apologise},
         lifespan=lifespan,
     )
-    app.state.entrance = Entrance(app, proxy=proxy, keys=keys, tasks=tasks)
+    app.state.entrance = Entrance(app, proxy=proxy, keys=keys, tasks=tasks, browsers=browsers)
     return app
 
 

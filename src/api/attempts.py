@@ -1,16 +1,8 @@
 """The attempts to have one request answered: a lease, a connection, what was tried, and whether to try again."""
 
-import asyncio
-import logging
-
-from vastproxy.api.client import Client
-from vastproxy.api.http.request import Request
-from vastproxy.api.owner import Owner
-from vastproxy.api.tools import ProxyTools
-from vastproxy.api.upload import Upload
-from vastproxy.services.dispatch.claim import Claim, Lease
+from vastproxy.api.connecting import Connecting
+from vastproxy.services.dispatch.claim import Lease
 from vastproxy.services.errors import (
-    BackendConnectError,
     BackendError,
     NoStreamLeft,
     ResponseInterrupted,
@@ -19,55 +11,15 @@ from vastproxy.services.errors import (
 )
 from vastproxy.services.routing.retry import Retry, costs, decide, decide_answer, is_repeatable, retry_after_s
 from vastproxy.services.routing.speed import MIN_SECONDS
-from vastproxy.services.upstream.connection import UpstreamConnection
 from vastproxy.services.upstream.response import ResponseHead
-
-logger = logging.getLogger(__name__)
 
 _NOT_BEGUN = frozenset({401, 429, 503})
 
 
-class Attempts(Claim):
+class Attempts(Connecting):
     """One request on the engines' side. At most one attempt is under way."""
 
-    __slots__ = (
-        "_client",
-        "_opening",
-        "_owner",
-        "_relayed_last",
-        "_request",
-        "_tools",
-        "_upload",
-        "connection",
-        "relayed_end",
-    )
-
-    def __init__(
-        self,
-        tools: ProxyTools,
-        owner: Owner,
-        request: Request,
-        upload: Upload,
-        client: Client,
-        request_id: bytes,
-    ) -> None:
-        super().__init__(tools.now(), request_id, request.method, request.target)
-        self._tools = tools
-        self._owner = owner
-        self._request = request
-        self._upload = upload
-        self._client = client
-        self._opening: asyncio.Task[None] | None = None
-        self._relayed_last = False
-        self.relayed_end = b""  # the last pieces of the answer that went past the owner
-        self.connection: UpstreamConnection | None = None
-        """The connection on which the request was sent, until it is answered or dropped."""
-
-    def lines(self) -> bytes:
-        """What the client is told about its request, on answers and on errors alike, as header lines."""
-        if (lease := self.lease) is None:
-            return b"x-request-id: %b\r\n" % self.request_id
-        return b"x-request-id: %b\r\nx-vastproxy-instance: %d\r\n" % (self.request_id, lease.backend.id)
+    __slots__ = ()
 
     # ── a place ────────────────────────────────────────────────────────────────────────────────
 
@@ -82,7 +34,7 @@ class Attempts(Claim):
             self._owner.attempt_waits()
         else:
             self._owner.attempt_begun()
-            self._connect(lease, fresh=False)
+            self.connect(lease, fresh=False)
 
     def _dispatch_elsewhere(self, *, costly: bool) -> None:
         try:
@@ -98,7 +50,7 @@ class Attempts(Claim):
     def granted(self, lease: Lease) -> None:
         """See `Claim.granted`."""
         self._owner.attempt_begun()
-        self._connect(lease, fresh=False)
+        self.connect(lease, fresh=False)
 
     def refused(self, error: ServiceError) -> None:
         """See `Claim.refused`."""
@@ -140,13 +92,17 @@ class Attempts(Claim):
             "its operator can set engines.api_key"
         )
         self.lease.end("refused", tools.now(), str(error) if status == 401 else f"HTTP {status}")
-        self._drop_connection(is_dead=True)
+        self.drop_connection(is_dead=True)
         if verdict is Retry.ELSEWHERE:
             self.tried = {*self.tried, self.lease.engine.key}
             self._dispatch_elsewhere(costly=True)
         else:
             self._owner.given_up(error)
         return True
+
+    def connect_failed(self, error: BackendError) -> None:
+        """See `Connecting.connect_failed`."""
+        self.failed(error, answered=False)
 
     def failed(self, error: BackendError, *, answered: bool) -> None:
         """The attempt under way came to nothing. `answered`: the client has been sent something."""
@@ -166,12 +122,12 @@ class Attempts(Claim):
         )
         lease.end("failed", self._tools.now(), str(error))
         gone = isinstance(error, ResponseInterrupted) and not (error.way_lost and way_left)
-        self._drop_connection(is_dead=gone)
+        self.drop_connection(is_dead=gone)
         if verdict is Retry.SAME_BACKEND:
             self._owner.attempt_begun()
             self.lease = lease = lease.again(self._tools.now())
             self.leases.append(lease)
-            self._connect(lease, fresh=True)
+            self.connect(lease, fresh=True)
             return
         if not isinstance(error, NoStreamLeft):
             dispatcher.failed(self, error, reached=answered)
@@ -179,25 +135,6 @@ class Attempts(Claim):
             self._dispatch_elsewhere(costly=costs(verdict, error))
         else:
             self._owner.given_up(error)
-
-    def relay(self) -> None:
-        """The answer has begun: let whole events go straight to the client, as fast as it reads."""
-        connection, client, lease = self.connection, self._client, self.lease
-        if connection is not None and lease is not None:
-            if (chunks := client.chunks) is not None:
-                connection.relay_to(chunks, lease.engine)
-            if client.write_paused:
-                connection.pause_reading()
-
-    def tail(self, told: bytes) -> bytes:
-        """How the answer ends that broke off. `told`: what of it the owner was told last."""
-        return b"\n\n" if self._relayed_last else told
-
-    def _count_relayed(self, connection: UpstreamConnection) -> None:
-        """Of the present answer, what went past the owner."""
-        self.sent_bytes += connection.relayed_bytes
-        self.pieces += connection.relayed_pieces
-        self.relayed_end = connection.earlier + connection.latest
 
     def finish(self, head: ResponseHead | None, *, reusable: bool) -> None:
         """The answer has come whole; `end` follows. `head`: of one that says how fast its engine is. The connection
@@ -220,81 +157,19 @@ class Attempts(Claim):
         else:
             connection.abort()
 
-    def end(self) -> None:
-        """Nothing more will be tried: the place is given back. What is left is kept for a while, as the story."""
-        self._tools.dispatcher.finish(self)
+    def end(self, head: ResponseHead | None, last: bytes, before: bytes) -> None:
+        """Nothing more will be tried: the request is logged and counted, its place given back. What is left is kept for
+        a while, as the story. `last`, `before`: the last pieces of the answer that the owner has seen."""
+        tools = self._tools
+        tools.log(self, self._request.target, self._upload.total_bytes, self._client.peer)
+        tokens = tools.count(self, self._request.path, head, last, before + self.relayed_end)
+        tools.dispatcher.finish(self)
+        if self.guest is not None:
+            self.guest.leave(tools.now(), tokens)
         del self._owner, self._client, self._upload  # the owner refers to us, too: no cycle shall be left
 
     def drop(self) -> None:
         """Nobody wants the answer any more: the engine is told, and nobody blamed. `end` follows."""
         if self.lease is not None:
             self.lease.end("left", self._tools.now())
-        self._drop_connection(is_dead=False)
-
-    # ── a connection ───────────────────────────────────────────────────────────────────────────
-
-    def _connect(self, lease: Lease, *, fresh: bool) -> None:
-        connection = None if fresh else lease.backend.take(lease.engine.target.port)
-        if connection is not None:
-            lease.reused = True
-            self._send(lease, connection)
-        else:
-            opening = self._tools.spawn(self._open(lease), name="open")
-            if not opening.done():  # an eager task may be over, and have begun another one
-                self._opening = opening
-
-    async def _open(self, lease: Lease) -> None:
-        try:
-            connection = await lease.backend.open(lease.engine.port)
-        except Exception as error:
-            self._opening = None
-            if not isinstance(error, BackendError):  # a bug, but somebody waits for an answer
-                logger.exception("opening a connection to instance %d failed", lease.backend.id)
-                error = BackendConnectError("no connection to the engine could be opened")
-            self.failed(error, answered=False)
-            return
-        self._opening = None
-        lease.connected_at = self._tools.now()
-        self._send(lease, connection)
-
-    def _send(self, lease: Lease, connection: UpstreamConnection) -> None:
-        self.connection = connection
-        request, upload, limits = self._request, self._upload, self._tools.limits
-        data = self._tools.compose(
-            request,
-            upload,
-            lease.engine,
-            self._client,
-            self.request_id,
-            expect=request.expects_continue and not upload.total_bytes,
-            model=lease.wire_name(self.model) if lease.need.renames else None,
-        )
-        self._owner.attempt_sent()
-        connection.send(
-            data,
-            self._owner,
-            headers_timeout_s=limits.headers_timeout_s,
-            idle_timeout_s=limits.idle_timeout_s,
-            head_only=request.method == b"HEAD",
-            may_switch=bool(request.upgrade),
-        )
-        if not upload.complete:
-            self._owner.engine_writable()
-
-    def _drop_connection(self, *, is_dead: bool) -> None:
-        """End what leads to the engine. It is told before its stream is closed, if it is one that must be; `is_dead`:
-        it knows, or cannot be told."""
-        if self._opening is not None:
-            self._opening.cancel()
-            self._opening = None
-        connection, self.connection = self.connection, None
-        if connection is None:
-            return
-        self._count_relayed(connection)
-        self._relayed_last = connection.relayed_last
-        rid = self._upload.rid
-        if rid is None or self.lease is None or is_dead:
-            connection.abort()
-        else:
-            connection.forget()
-            self._tools.abort(self.lease, rid, connection.abort)
+        self.drop_connection(is_dead=False)

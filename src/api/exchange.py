@@ -17,6 +17,7 @@ from vastproxy.api.attempts import Attempts
 from vastproxy.api.client import Client
 from vastproxy.api.errors import ApiError, from_exception, last_event, too_large
 from vastproxy.api.gathering import Gathering
+from vastproxy.api.guest import Guest
 from vastproxy.api.http.request import Request
 from vastproxy.api.tools import ProxyTools
 from vastproxy.api.upload import REPLAY_LIMIT_BYTES, Upload
@@ -66,12 +67,15 @@ class Exchange:
         self.refusal: ApiError | None = None
         """Set before `begin`: why it is not served, whatever it asks for."""
 
+    def admit(self, guest: Guest) -> None:
+        """Before `begin`: who asks, whose key has limits."""
+        self._attempts.guest = guest
+
     # ── the client's side (Handler) ────────────────────────────────────────────────────────────
 
     def begin(self, data: bytes, *, complete: bool) -> None:
         """See `Handler.begin`."""
-        refusal = self.refusal or self._tools.refusal(self._request)
-        if refusal is not None:
+        if refusal := self.refusal or self._tools.refusal(self._request, self._attempts.guest):
             self._refuse(refusal)
             return
         tools, attempts, upload = self._tools, self._attempts, self._upload
@@ -82,7 +86,9 @@ class Exchange:
         elif complete:
             self._ask()
         else:
-            self._gathering = Gathering(tools, self._request, wish, upload, self._client, self._ask)
+            self._gathering = Gathering(
+                tools, self._request, wish, upload, self._client, self._ask, attempts.guest
+            )
             self._gathering.feed(data)
 
     def _ask(self) -> None:
@@ -96,6 +102,9 @@ class Exchange:
             self._tools.wishes.read_body(attempts, wish, upload.gathered())
         elif gathering is not None:
             gathering.read(attempts)
+        if (refusal := attempts.refusal()) is not None:
+            self._refuse(refusal)
+            return
         if (limit_s := self._tools.limits.total_timeout_s) is not None:
             self._total_timer = self._tools.call_later(limit_s, self._on_total_timeout)
         attempts.dispatch()
@@ -187,7 +196,6 @@ class Exchange:
         self._over()
 
     def _on_total_timeout(self) -> None:
-        self._total_timer = None
         self._attempts.drop()
         text = f"the answer was not complete within {self._tools.limits.total_timeout_s:g} s"
         self.given_up(BackendTimeout(f"{text} (upstream.total_timeout_s)", phase="total"))
@@ -217,13 +225,9 @@ class Exchange:
         attempts.sent_bytes = len(data)
         attempts.pieces = 1
         self._last = data
+        lines = head.lines + attempts.lines()
         self._client.respond(
-            head.status,
-            head.lines + attempts.lines(),
-            length=head.length,
-            has_body=head.has_body,
-            data=data,
-            last=done,
+            head.status, lines, length=head.length, has_body=head.has_body, data=data, last=done
         )
         if done:
             self._done()
@@ -293,7 +297,4 @@ class Exchange:
             self._gathering.end()
         if self._total_timer is not None:
             self._total_timer.cancel()
-        self._tools.log(self._attempts, self._request.target, self._upload.total_bytes, self._client.peer)
-        before = self._before + self._attempts.relayed_end
-        self._tools.count(self._attempts, self._request.path, self._head, self._last, before)
-        self._attempts.end()
+        self._attempts.end(self._head, self._last, self._before)

@@ -15,6 +15,7 @@ from vastproxy.api.client import Client, Handler
 from vastproxy.api.errors import BAD_KEY, ApiError, send_error
 from vastproxy.api.foreign import AsgiClient, request_of
 from vastproxy.api.foreign import path_of as path_of_scope
+from vastproxy.api.guest import Guest
 from vastproxy.api.http.asgi import AsgiCall, path_of
 from vastproxy.api.http.request import Request
 from vastproxy.api.key_errors import no_right
@@ -107,7 +108,10 @@ class Front:
             request = request_of(scope)
             request.facts.admitted_by = caller
             client = AsgiClient(scope, receive, send)
-            await client.serve(self._proxy.handle(request, client), self._tasks)
+            exchange = self._proxy.handle(request, client)
+            if caller is not None and caller.is_limited:
+                exchange.admit(Guest(caller))
+            await client.serve(exchange, self._tasks)
 
 
 class Entrance:
@@ -152,6 +156,8 @@ class Entrance:
         caller.used = True
         if not caller.may_infer:
             exchange.refusal = _NO_INFERENCE
+        elif caller.is_limited:
+            exchange.admit(Guest(caller))
         return exchange
 
     def refused(self, error: ApiError, client: Client) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from vastproxy.api.client import Client
+from vastproxy.api.guest import Guest
 from vastproxy.api.http.request import Request
 from vastproxy.api.tools import ProxyTools
 from vastproxy.api.upload import Upload
@@ -21,6 +22,7 @@ class Gathering:
 
     __slots__ = (
         "_client",
+        "_needs_model",
         "_reader",
         "_ready",
         "_request",
@@ -39,7 +41,10 @@ class Gathering:
         upload: Upload,
         client: Client,
         ready: Callable[[], None],
+        guest: Guest | None = None,
     ) -> None:
+        """`guest`: who asks, if the model decides whether he may."""
+        self._needs_model = guest is not None and guest.needs_model
         self._tools = tools
         self._request = request
         self._wish = wish
@@ -54,7 +59,7 @@ class Gathering:
     def feed(self, data: bytes) -> None:
         """More has come, and it is not the end. Where all engines serve the same, the model is nobody's business."""
         total_bytes = self._upload.total_bytes
-        if not self._tools.dispatcher.targets.needs.is_mixed:
+        if not (self._needs_model or self._tools.dispatcher.targets.needs.is_mixed):
             if self._request.expects_continue or total_bytes >= GATHER_BYTES:
                 self._ready()
             elif self._timer is None:

@@ -10,6 +10,7 @@ from vastproxy.api.access import AccessLog, Tried
 from vastproxy.api.client import Client
 from vastproxy.api.errors import ApiError, denied_path, too_large
 from vastproxy.api.forwarded import Forwarding
+from vastproxy.api.guest import Guest
 from vastproxy.api.http.request import Request
 from vastproxy.api.upload import Rename, Upload
 from vastproxy.api.wishes import Wishes, content_type
@@ -59,8 +60,8 @@ class ProxyTools:
         await self._aborter.aclose()
         await self._tasks.aclose()
 
-    def refusal(self, request: Request) -> ApiError | None:
-        """Why this request is not proxied, if it is not."""
+    def refusal(self, request: Request, guest: Guest | None = None) -> ApiError | None:
+        """Why this request is not proxied, if it is not. One that is counts for `guest`, until he leaves."""
         length = request.framing.length
         if length is not None and length > self.max_body_bytes:
             return too_large(self.max_body_bytes)
@@ -68,7 +69,9 @@ class ProxyTools:
         if facts.is_proxied is None:
             method = request.method.decode("latin-1")
             facts.is_proxied = not is_denied(request.path, self._allow_paths, method=method)
-        return None if facts.is_proxied else denied_path(request.path.decode("latin-1"))
+        if not facts.is_proxied:
+            return denied_path(request.path.decode("latin-1"))
+        return None if guest is None else guest.enter(self.now())
 
     def compose(
         self,
@@ -150,8 +153,9 @@ class ProxyTools:
             _tried(claim) if len(claim.leases) > 1 else (),
         )
 
-    def count(self, claim: Claim, path: bytes, head: ResponseHead | None, last: bytes, before: bytes) -> None:
-        """The same for metrics, after `log`. `last`, `before`: the last two pieces of the answer's body."""
+    def count(self, claim: Claim, path: bytes, head: ResponseHead | None, last: bytes, before: bytes) -> int:
+        """The same for metrics, after `log`. `last`, `before`: the last pieces of the answer's body. Returns the tokens
+        that it took, prompt and answer, as far as the engine has told."""
         lease, need, first = claim.lease, claim.need, claim.first_byte_at
         tokens_in, tokens_out = (None, None) if head is None else usage_of(last, before)
         self.finished(
@@ -171,6 +175,7 @@ class ProxyTools:
             claim.pieces,
             claim.pieces > 1 and head is not None and is_stream(head.lines),
         )
+        return (tokens_in or 0) + (tokens_out or 0)
 
     @staticmethod
     def log_broken(claim: Claim, error: Exception) -> None:

@@ -10,6 +10,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import NamedTuple
 
 from vastproxy.api.http.request import Request
+from vastproxy.services.access.callers import Caller
 from vastproxy.services.dispatch.claim import Claim
 from vastproxy.services.routing.asked import Asked
 from vastproxy.services.routing.form import boundary_of
@@ -52,6 +53,10 @@ class Wishes:
             wish = request.facts.wish = self._of_head(request)
         assert isinstance(wish, HeadWish)
         claim.priority = wish.priority
+        if isinstance(caller := request.facts.admitted_by, Caller):
+            claim.asker = caller.id
+            if caller.priority > wish.priority:  # never before what the key is entitled to
+                claim.priority = caller.priority
         if wish.session is not None or wish.pin is not None:
             claim.hint = Hint((), wish.session, wish.pin)
         return wish

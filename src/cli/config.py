@@ -12,7 +12,6 @@ from vastproxy.api.auth import KeyRing
 from vastproxy.cli import render
 from vastproxy.cli.options import AsJson, ConfigFile
 from vastproxy.cli.serve import server_tls
-from vastproxy.services.access.keyfile import keys_path
 from vastproxy.services.tunnels.factory import host_key_rules, key_access
 from vastproxy.services.tunnels.keys import load_client_keys
 from vastproxy.services.tunnels.passphrase import terminal_prompt
@@ -83,7 +82,6 @@ def findings(loaded: Loaded) -> list[tuple[str, str]]:
     ssh_keys = load_client_keys(settings.tunnels, home=home(loaded.environ), access=access)
     host_key_rules(settings.tunnels, loaded.environ)
     keys = inbound_keys(settings, environ=loaded.environ)
-    keys.follow(keys_path(settings, loaded.environ))
     address = require_keys(settings.server.listen, has_keys=bool(keys), insecure=settings.server.insecure)
     tls = server_tls(settings.server, loaded.environ)
     given = sum(source != "built-in default" for source in loaded.provenance.values())

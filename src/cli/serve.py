@@ -24,7 +24,6 @@ from vastproxy.api.http.tls import ServerTls
 from vastproxy.cli.descriptors import raise_open_files
 from vastproxy.cli.listener import bound, explained, url_of
 from vastproxy.cli.logs import set_up_logging
-from vastproxy.services.access.keyfile import keys_path
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.http1.headers import request_fields
 from vastproxy.services.metrics.metrics import Metrics
@@ -140,13 +139,11 @@ async def run_server(
     `ready` runs as a task once the socket listens; when it raises, the server stops and the error is raised here.
     Raises SettingsError when it cannot begin: a key is missing, the port is taken, the address needs keys.
     """
-    environ = effective_environ()
-    tls = server_tls(settings.server, environ)
+    tls = server_tls(settings.server, effective_environ())
     metrics = Metrics(settings.metrics)
     fleet = build_fleet(settings, client=client, engine=engine, metrics=metrics)
     app = create_app(settings, fleet=fleet, access_log=access_log, metrics=metrics)
     keys: KeyRing = app.state.entrance.keys
-    keys.follow(keys_path(settings, environ))
     address = require_keys(settings.server.listen, has_keys=bool(keys), insecure=settings.server.insecure)
     with bound(address, backlog=BACKLOG) as listener:
         server = _Server(server_config(app, settings.server, tls=tls))

@@ -26,7 +26,7 @@ class HeadFacts:
         self.is_own: bool | None = None
         """Is it for one of our own pages?"""
         self.admitted_by: object = None
-        """The key ring that found its key good."""
+        """The `Caller` who sends it, if the key was good. It holds while `caller.table` is the present one."""
         self.is_proxied: bool | None = None
         """May its path be asked of an engine?"""
         self.sent_lines: bytes | None = None

@@ -174,6 +174,11 @@ class Claim:
         """How many there were."""
         return len(self.leases) + self.left_out
 
+    @property
+    def named_model(self) -> str | None:
+        """The model that the client named, if it did."""
+        return None if self.model == ANY_MODEL else self.model
+
     def granted(self, lease: Lease) -> None:
         """It has waited, and here is its place."""
         raise NotImplementedError
