@@ -1,7 +1,7 @@
 """How commands ask a running proxy: where it is, which key it is sent, and what counts as an answer."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,14 +64,25 @@ class Asker:
 
     def get(self, path: str) -> requests.Response:
         """What the proxy answers, whatever its status. Raises NoProxyThere when nobody does."""
+        return self._send("GET", path)
+
+    def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> requests.Response:
+        """The same for something that is sent."""
+        return self._send("POST", path, body, headers)
+
+    def _send(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> requests.Response:
         base = self.base
         try:
             # Not following redirects keeps the key where it was meant to go.
-            return self._session.get(
+            return self._session.request(
+                method,
                 base + path,
+                data=body,
                 timeout=(CONNECT_TIMEOUT_S, self._read_timeout_s),
                 allow_redirects=False,
-                headers={"Accept": "application/json"},
+                headers={"Accept": "application/json", **(headers or {})},
             )
         except requests.exceptions.ReadTimeout:
             raise NoProxyThere(f"{base} does not answer within {self._read_timeout_s:g} s") from None
