@@ -22,6 +22,7 @@ from vastproxy.api.front import Entrance, Front
 from vastproxy.api.health import HealthEndpoints
 from vastproxy.api.models import ModelsEndpoint
 from vastproxy.api.proxy import Proxy
+from vastproxy.api.webhooks import WebhookEndpoint, make_inbox
 from vastproxy.jobs.probe import ProbeJob
 from vastproxy.jobs.sync import SyncJob
 from vastproxy.services.cache import make_cache
@@ -52,7 +53,8 @@ def build_fleet(
         ttl_s = min(settings.vast.cache.ttl_s, settings.fleet.poll_interval_s / 2)
         cache = settings.vast.cache.model_copy(update={"ttl_s": ttl_s})
         section = settings.vast.model_copy(update={"cache": cache})
-        client = get_client(VastConfig.from_settings(section, environ), cache=make_cache(cache))
+        vast = VastConfig.from_settings(section, environ)
+        client = get_client(vast, cache=make_cache(cache, settings.cache, vast=vast, environ=environ))
     token = resolve_secret(settings.engines.api_key, environ=environ, name="engines.api_key")
     return Fleet(
         settings,
@@ -100,6 +102,7 @@ def create_app(
     mine = fleet is None
     fleet = build_fleet(settings) if fleet is None else fleet
     keys = inbound_keys(settings)
+    webhooks = WebhookEndpoint(fleet, make_inbox(settings.webhooks, environ=effective_environ()))
     proxy = Proxy(fleet, access_log=access_log or AccessLog(enabled=settings.logging.access))
     tasks = Tasks("pages")
 
@@ -111,7 +114,7 @@ def create_app(
         await tasks.aclose()
 
     app = Starlette(
-        routes=_routes(fleet),
+        routes=_routes(fleet, webhooks),
         middleware=[Middleware(Front, proxy=proxy, keys=keys, tasks=tasks)],
         exception_handlers={HTTPException: _refuse, Exception: _apologise},
         lifespan=lifespan,
@@ -120,7 +123,7 @@ def create_app(
     return app
 
 
-def _routes(fleet: Fleet) -> list[Route]:
+def _routes(fleet: Fleet, webhooks: WebhookEndpoint) -> list[Route]:
     health, models, admin = HealthEndpoints(fleet), ModelsEndpoint(fleet), AdminEndpoints(fleet)
     return [
         Route("/healthz", health.healthz),
@@ -129,6 +132,7 @@ def _routes(fleet: Fleet) -> list[Route]:
         Route("/v1/models", models.list),
         Route("/vastproxy/v1/backends", admin.backends),
         Route("/vastproxy/v1/process", admin.process),
+        Route("/webhooks/vastai", webhooks.receive, methods=["POST"]),
     ]
 
 

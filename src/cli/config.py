@@ -8,8 +8,10 @@ import typer
 from pydantic import SecretStr
 
 from vastproxy.api.app import inbound_keys
+from vastproxy.api.webhooks import make_inbox
 from vastproxy.cli import render
 from vastproxy.cli.options import AsJson, ConfigFile
+from vastproxy.services.cache import make_cache
 from vastproxy.services.tunnels.factory import host_key_rules, key_access
 from vastproxy.services.tunnels.keys import load_client_keys
 from vastproxy.services.tunnels.passphrase import terminal_prompt
@@ -76,7 +78,9 @@ def findings(loaded: Loaded) -> list[tuple[str, str]]:
     settings = loaded.settings
     inbound_keys(settings, environ=loaded.environ)
     resolve_secret(settings.engines.api_key, environ=loaded.environ, name="engines.api_key")
+    inbox = make_inbox(settings.webhooks, environ=loaded.environ)
     vast = VastConfig.from_settings(loaded.settings.vast, loaded.environ)
+    make_cache(vast.cache, settings.cache, vast=vast, environ=loaded.environ)
     access = key_access(settings.tunnels, loaded.environ, prompt=terminal_prompt())
     ssh_keys = load_client_keys(settings.tunnels, home=home(loaded.environ), access=access)
     host_key_rules(settings.tunnels, loaded.environ)
@@ -94,6 +98,8 @@ def findings(loaded: Loaded) -> list[tuple[str, str]]:
         ("SSH key", " or ".join(f"{key} {key.fingerprint}" for key in ssh_keys.keys)),
         ("host keys", _host_keys(settings.tunnels)),
         ("listens on", f"{address}, {_inbound(len(keys))}"),
+        ("webhooks", "taken" if inbox.is_open else "refused; webhooks.secret and webhooks.token are not set"),
+        ("cache", settings.cache.backend if vast.cache.enabled else "none"),
     ]
 
 

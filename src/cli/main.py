@@ -14,6 +14,7 @@ from vastproxy.cli.instances import instances
 from vastproxy.cli.serve import serve
 from vastproxy.cli.status import status
 from vastproxy.cli.trust import trust
+from vastproxy.cli.webhooks import webhooks_app
 from vastproxy.errors import VastproxyError
 
 INTERRUPTED = 130
@@ -36,6 +37,7 @@ EXAMPLES = """Examples:
   vastproxy status                    how a running proxy and its backends are
   vastproxy status http://gpu-gw:8080 --json
   vastproxy trust 1234567             accept the changed host key of an instance
+  vastproxy webhooks create URL       let vast.ai tell a proxy at once what happens
   vastproxy config check              is everything set that is needed?
   vastproxy config show --sources     every setting, and where its value comes from
 """
@@ -69,6 +71,7 @@ def root(
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(config_app)
+app.add_typer(webhooks_app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

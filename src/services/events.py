@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vastproxy.services.backends.state import Event, State
+from vastproxy.vastai.handlers.events import Decision
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,22 @@ class PollFailed:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Somebody told us that something has happened on the account."""
+
+    decision: Decision
+
+
 FleetEvent = (
-    BackendAdded | BackendRemoved | StateChanged | PathChanged | LabelWritten | AccountRead | PollFailed
+    BackendAdded
+    | BackendRemoved
+    | StateChanged
+    | PathChanged
+    | LabelWritten
+    | AccountRead
+    | PollFailed
+    | Heard
 )
 Listener = Callable[[FleetEvent], None]
 

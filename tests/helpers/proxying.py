@@ -19,6 +19,7 @@ from vastproxy.services.events import FleetEvent, StateChanged
 from vastproxy.services.fleet import Fleet
 from vastproxy.settings import Settings
 from vastproxy.settings.model import FleetSettings, ServerSettings, TunnelSettings, UpstreamSettings
+from vastproxy.settings.webhooks import WebhookSettings
 from vastproxy.vastai import VastClient, VastConfig
 
 
@@ -37,12 +38,14 @@ class Proxying:
         upstream: UpstreamSettings | None = None,
         server: ServerSettings | None = None,
         fleet: FleetSettings | None = None,
+        webhooks: WebhookSettings | None = None,
     ) -> None:
         self.engines = list(engines)
         self.settings = Settings(
             upstream=upstream or UpstreamSettings(),
             server=server or ServerSettings(),
             fleet=fleet or FleetSettings(label="none", probe_interval_s=0.2),
+            webhooks=webhooks or WebhookSettings(),
             tunnels=TunnelSettings(backoff_min_s=0.05, backoff_max_s=0.1),
         )
         self.tunnels = PlainEngine()
