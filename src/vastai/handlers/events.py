@@ -55,8 +55,6 @@ INSTANCE_EVENTS: Mapping[str, Verdict] = MappingProxyType(
         "onstart": Verdict.LOOK,
         "up": Verdict.LOOK,
         "ready": Verdict.LOOK,
-        "provisioned": Verdict.LOOK,
-        "provisioning_failed": Verdict.LOOK,
         "down": Verdict.SUSPECT,
         "stopping": Verdict.SUSPECT,
     }

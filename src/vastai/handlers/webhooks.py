@@ -5,8 +5,7 @@ Two kinds come to the same address:
 - vast.ai's webhooks, signed: `X-Vast-Signature-256: sha256=` and the HMAC-SHA256 of `timestamp.rawbody`, where the
   timestamp is that of `X-Vast-Timestamp`. Delivered at least once, so an event may come again (vast.ai API
   documentation, notification webhooks, 2026-08).
-- our own instances' events, with a bearer token: an onstart script says that its container is up, or an image's
-  provisioner that it is done. Their shape is ours; the provisioner's is that of vast.ai's base images, 2026-08.
+- our own instances' events, with a bearer token: an onstart script says that its container is up. Their shape is ours.
 
 Only what is signed is believed: the event's id is read from the body, not from its header.
 """
@@ -186,17 +185,11 @@ def read_notice(body: bytes) -> Notice:
 
 
 def read_report(body: bytes) -> Notice:
-    """What one of our instances says: `event` and `container_id`, or what a provisioner sends.
-
-    Raises WebhookRefused if it is no JSON object.
-    """
+    """What one of our instances says: `event` and `container_id`. Raises WebhookRefused if it is no JSON object."""
     event = _object(body)
     label = _CONTAINER_LABEL.fullmatch(as_text(event.get("label")) or "")
     named = [event.get("container_id"), event.get("instance_id"), label[1] if label else None]
-    slug = _slug(event.get("event"))
-    if not slug and "action" in event:
-        slug = "provisioning_failed" if event.get("error") else "provisioned"
-    return Notice(Origin.INSTANCE, slug, _ids(map(as_int, named)), _event_id(event))
+    return Notice(Origin.INSTANCE, _slug(event.get("event")), _ids(map(as_int, named)), _event_id(event))
 
 
 def _digest(secret: str, timestamp: bytes, body: bytes) -> str:

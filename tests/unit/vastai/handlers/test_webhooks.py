@@ -242,8 +242,6 @@ def test_a_notice_is_read_leniently(event: dict[str, Any], slug: str, ids: tuple
         ({"event": "UP", "container_id": 7}, "up", (7,)),
         ({"event": "up", "label": "C.48001001"}, "up", (48001001,)),
         ({"event": "up", "label": "my label 48001001"}, "up", ()),
-        (data("provisioner_webhook.json"), "provisioning_failed", (48001001,)),
-        ({"action": "continue", "error": None, "container_id": "48001001"}, "provisioned", (48001001,)),
     ],
 )
 def test_a_report_is_read_leniently(event: dict[str, Any], slug: str, ids: tuple[int, ...]) -> None:
