@@ -2,7 +2,7 @@
 
 Of each account (`name` is derived from the API key and the address of the API) there are these keys:
 
-    vastproxy:{name}:value:KEY    the answer: JSON, compressed and sealed; lives as long as it may be of use
+    vastproxy:{name}:value:KEY    the answer: packed and sealed; lives as long as it may be of use
     vastproxy:{name}:lock:KEY     who is fetching it, by a random token; lives a few seconds
     vastproxy:{name}:valid        the KEYs that nobody has invalidated since they were written (a set)
     vastproxy:{name}:generation   a random word that changes with every invalidation
@@ -12,7 +12,6 @@ in one slot of a cluster. Commands: those of Redis 6; Valkey and others that spe
 """
 
 import contextlib
-import json
 import logging
 import secrets
 import threading
@@ -29,6 +28,7 @@ from redis.retry import Retry
 
 from vastproxy.errors import VastproxyError
 from vastproxy.services.breaker import Breaker
+from vastproxy.services.packing import pack, unpack
 from vastproxy.services.sealing import Seal, Unsealable
 from vastproxy.settings import SettingsError
 from vastproxy.vastai.cache import Kept
@@ -183,17 +183,17 @@ class RedisStore:
 
     def _pack(self, key: str, value: Any, keep_ms: int) -> bytes | None:
         try:
-            text = json.dumps({"keep_ms": keep_ms, "value": value}, separators=(",", ":"))
+            packed = pack(keep_ms, value)
         except (TypeError, ValueError, RecursionError):
             return None  # not JSON, so not for another process
-        sealed = self._seal.close(zlib.compress(text.encode(), 1), self._value(key))
+        sealed = self._seal.close(packed, self._value(key))
         return sealed if len(sealed) <= MAX_VALUE_BYTES else None
 
     def _unpack(self, key: str, sealed: bytes, left_ms: int) -> Kept | None:
         try:
-            packed = json.loads(zlib.decompress(self._seal.open(sealed, self._value(key))))
-            return Kept(packed["value"], max(0, packed["keep_ms"] - left_ms) / 1000)
-        except (Unsealable, zlib.error, ValueError, RecursionError, KeyError, TypeError):
+            keep_ms, value = unpack(self._seal.open(sealed, self._value(key)))
+            return Kept(value, max(0, keep_ms - left_ms) / 1000)
+        except (Unsealable, zlib.error, ValueError, RecursionError):
             logger.debug("%s has something at %r that is not of ours", self.where, self._value(key))
             return None
 
