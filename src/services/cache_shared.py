@@ -47,6 +47,7 @@ class SharedCache:
         self._sleep = threading.Event().wait if sleep is None else sleep
         self._unsent: set[str] = set()
         self._lock = threading.Lock()
+        self._sending = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<SharedCache {self._store.where}>"
@@ -77,13 +78,18 @@ class SharedCache:
 
     def _send(self) -> None:
         """Tell the store what was invalidated, also while it was away. Raises StoreUnavailable."""
-        while self._unsent:
+        if not self._unsent and not self._sending.locked():
+            return
+        with self._sending:  # nobody reads while somebody else is still telling
             with self._lock:
-                prefixes = tuple(self._unsent)
-            for prefix in prefixes:
-                self._store.forget(prefix)
-            with self._lock:
-                self._unsent.difference_update(prefixes)
+                prefixes, self._unsent = self._unsent, set()
+            try:
+                for prefix in prefixes:
+                    self._store.forget(prefix)
+            except StoreUnavailable:
+                with self._lock:
+                    self._unsent |= prefixes
+                raise
 
     def _ask(self, key: str, fetch: Callable[[], Any], ttl_s: float) -> Kept:
         try:

@@ -265,6 +265,21 @@ def test_a_redis_that_comes_back_is_used_again_and_knows_what_was_invalidated(
     assert second.get("instances/list", Fetch("d")) == "c1"
 
 
+def test_more_invalidations_than_are_remembered_make_everything_invalid(
+    redis: RedisServer, pair: tuple[Proxy, Proxy]
+) -> None:
+    first, second = pair
+    first.get("user", Fetch("a"))
+    redis.freeze()
+    for number in range(100):
+        first.cache.invalidate(f"instances/{number}")
+    redis.thaw()
+    first.forgive()
+    assert second.get("user", Fetch("b")) == "a1"
+    assert first.get("user", Fetch("c")) == "c1"
+    assert second.get("user", Fetch("b")) == "c1"
+
+
 def test_a_restarted_redis_is_empty_and_used_at_once(redis: RedisServer, pair: tuple[Proxy, Proxy]) -> None:
     first, second = pair
     first.get("list", Fetch("a"))
