@@ -111,7 +111,7 @@ def _fleet(tunnel: FakeTunnel) -> Fleet:
     backend.use((way,))
     backend.step(Event.DIAL, 0.0)
     found = DiscoveredEngine(EngineTarget(EngineKind.VLLM, 18000), ("m",), Origin.PROBING)
-    engine = Engine(found, token="t" * 64)
+    engine = Engine(found, instance_id=1, token="t" * 64)
     engine.observe(Observation.GOOD, 0.0, "", unhealthy_after=3, proof_s=10.0)
     backend.see(Look(Observation.GOOD, "", (engine,)), 0.0)
     return fleet

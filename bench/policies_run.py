@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 
 from bench.figures import percentile
 from bench.policies_engine import Job, Machine, SimulatedEngine
 from bench.policies_workloads import Conversation
-from vastproxy.services.routing.fingerprint import boundaries
+from vastproxy.services.routing.hints import BLOCKS
 from vastproxy.services.routing.policies.make import make_policy
 from vastproxy.services.routing.policy import Hint
 from vastproxy.services.routing.speed import Answer, SpeedBook
@@ -22,8 +23,8 @@ from vastproxy.settings.routing import RoutingSettings
 
 #: How often engines are asked for their queue, as engines.load_interval_s says by default.
 SAMPLE_S = 5.0
-#: Where the policy hashes prompts, in blocks of the cache: each is 256 bytes of text, and 64 KB are looked at.
-_ENDS = boundaries(256)
+#: Where prompts are hashed, in blocks of the cache: each is 256 bytes of text, and 64 KB are looked at.
+_ENDS = [end // BLOCKS[0] for end in accumulate(BLOCKS)]
 
 #: An 8B model in 16 bits. Steps as engines show them: the weights are read once for all, each request adds its own.
 _4090 = Machine("RTX 4090", 0.40, 9_000, 0.020, 0.00045, 48, 60_000)

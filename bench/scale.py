@@ -28,6 +28,7 @@ from bench.scale_ssh import probe_over_ssh
 from vastproxy.jobs.probe import ProbeJob
 from vastproxy.services.backends.backend import Backend
 from vastproxy.services.backends.state import Event
+from vastproxy.services.dispatch.claim import Claim
 from vastproxy.services.fleet import Fleet
 
 SIZES = [3, 100, 1000]
@@ -53,16 +54,25 @@ async def measure_size(count: int, port: int) -> list[Figure]:
     fleet, _, account = plain_fleet(count, port)
     async with fleet:
         await make_healthy(fleet)
-        some = fleet.lease().backend
+        claim = Claim()
+        lease = fleet.dispatcher.ask(claim)
+        assert lease is not None
+        some = lease.backend
         looks = max(3, 3000 // count)
         return [
-            Figure("lease and release", count, best_us(lambda: fleet.lease().release(), times=LEASES), "µs"),
+            Figure("lease and release", count, best_us(lambda: _serve_one(fleet), times=LEASES), "µs"),
             Figure("a good probe reported", count, best_us(lambda: _report(some), times=LEASES), "µs"),
             Figure("/healthz", count, best_us(fleet.summary, times=looks), "µs"),
             Figure("/vastproxy/v1/backends", count, best_us(lambda: _backends(fleet), times=looks), "µs"),
             Figure("/v1/models", count, best_us(fleet.models, times=looks), "µs"),
             *await _measure_sync(fleet, account, count),
         ]
+
+
+def _serve_one(fleet: Fleet) -> None:
+    claim = Claim()
+    fleet.dispatcher.ask(claim)
+    fleet.dispatcher.finish(claim)
 
 
 def _report(backend: Backend) -> None:

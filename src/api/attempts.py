@@ -2,57 +2,42 @@
 
 import asyncio
 import logging
-from typing import Protocol
 
 from vastproxy.api.client import Client
 from vastproxy.api.http.request import Request
+from vastproxy.api.owner import Owner
 from vastproxy.api.tools import ProxyTools
 from vastproxy.api.upload import Upload
-from vastproxy.services.backends.backend import Lease
+from vastproxy.services.dispatch.claim import Claim, Lease
 from vastproxy.services.errors import (
     BackendConnectError,
     BackendError,
     NoStreamLeft,
     ResponseInterrupted,
     ServiceError,
+    TokenNotAccepted,
 )
-from vastproxy.services.routing.retry import Retry, decide, is_repeatable
+from vastproxy.services.routing.retry import Retry, costs, decide, decide_answer, is_repeatable, retry_after_s
+from vastproxy.services.routing.speed import MIN_SECONDS
 from vastproxy.services.upstream.connection import UpstreamConnection
-from vastproxy.services.upstream.sink import Sink
+from vastproxy.services.upstream.response import ResponseHead
 
 logger = logging.getLogger(__name__)
 
-
-class Owner(Sink, Protocol):
-    """Whose attempts they are: the sink of the answers, and these."""
-
-    def attempt_begun(self) -> None:
-        """A backend is being asked, once more perhaps."""
-
-    def attempt_sent(self) -> None:
-        """The request, or its beginning, was written."""
-
-    def given_up(self, error: ServiceError) -> None:
-        """Nothing more will be tried. Nothing is leased."""
+_NOT_BEGUN = frozenset({401, 429, 503})
 
 
-class Attempts:
+class Attempts(Claim):
     """One request on the engines' side. At most one attempt is under way."""
 
     __slots__ = (
         "_client",
         "_opening",
         "_owner",
-        "_pin",
         "_request",
-        "_request_id",
         "_tools",
-        "_tried",
         "_upload",
         "connection",
-        "count",
-        "instance_id",
-        "lease",
     )
 
     def __init__(
@@ -63,97 +48,182 @@ class Attempts:
         upload: Upload,
         client: Client,
         request_id: bytes,
-        pin: int | None,
     ) -> None:
+        super().__init__(tools.now(), request_id, request.method, request.target)
         self._tools = tools
         self._owner = owner
         self._request = request
         self._upload = upload
         self._client = client
-        self._request_id = request_id
-        self._pin = pin
-        self._tried: set[int] = set()
         self._opening: asyncio.Task[None] | None = None
-        self.lease: Lease | None = None
         self.connection: UpstreamConnection | None = None
         """The connection on which the request was sent, until it is answered or dropped."""
-        self.instance_id: int | None = None
+
+    @property
+    def instance_id(self) -> int | None:
         """Who was asked last."""
-        self.count = 0
+        return self.lease.backend.id if self.lease is not None else None
 
     def lines(self) -> bytes:
         """What the client is told about its request, on answers and on errors alike, as header lines."""
-        if self.instance_id is None:
-            return b"x-request-id: %b\r\n" % self._request_id
-        return b"x-request-id: %b\r\nx-vastproxy-instance: %d\r\n" % (self._request_id, self.instance_id)
+        if (lease := self.lease) is None:
+            return b"x-request-id: %b\r\n" % self.request_id
+        return b"x-request-id: %b\r\nx-vastproxy-instance: %d\r\n" % (self.request_id, lease.backend.id)
+
+    # ── a place ────────────────────────────────────────────────────────────────────────────────
 
     def dispatch(self) -> None:
-        """Ask a backend that has not been asked."""
-        self._owner.attempt_begun()
+        """Ask for a place, at whoever is the best for it."""
         try:
-            self.lease = lease = self._tools.lease(self._pin, self._tried)
+            lease = self._tools.dispatcher.ask(self)
         except ServiceError as error:
             self._owner.given_up(error)
             return
-        self.instance_id = lease.backend.id
+        if lease is None:
+            self._owner.attempt_waits()
+        else:
+            self._owner.attempt_begun()
+            self._connect(lease, fresh=False)
+
+    def _dispatch_elsewhere(self, *, costly: bool) -> None:
+        try:
+            lease = self._tools.dispatcher.try_elsewhere(self, costly=costly)
+        except ServiceError as error:
+            self._owner.given_up(error)
+            return
+        if lease is None:
+            self._owner.attempt_waits()
+        else:
+            self.granted(lease)
+
+    def granted(self, lease: Lease) -> None:
+        """See `Claim.granted`."""
+        self._owner.attempt_begun()
         self._connect(lease, fresh=False)
+
+    def refused(self, error: ServiceError) -> None:
+        """See `Claim.refused`."""
+        self._owner.given_up(error)
+
+    # ── what becomes of an attempt ─────────────────────────────────────────────────────────────
+
+    def answered(self, head: ResponseHead) -> bool:
+        """The head of an answer has come. Is it for the client? If not, another backend is being asked."""
+        status, lease = head.status, self.lease
+        assert lease is not None
+        if status < 400 and not self.budgeted and lease.engine.key not in self._tools.noted:
+            lease.heard = True  # as nearly always
+            return True
+        if status in _NOT_BEGUN and self._not_begun(head):
+            return False
+        self._tools.dispatcher.answered(self, status)
+        return True
+
+    def _not_begun(self, head: ResponseHead) -> bool:
+        """It says that it has not begun: has somebody else been asked, or the request been given up?"""
+        tools, request, status = self._tools, self._request, head.status
+        dispatcher = tools.dispatcher
+        verdict = decide_answer(
+            status,
+            replayable=self._upload.replayable,
+            repeatable=is_repeatable(request.method, request.path),
+            others=dispatcher.others(self),
+            attempts_left=tools.limits.max_attempts - self.attempts,
+            budget_left=dispatcher.may_retry,
+        )
+        if verdict is not Retry.ELSEWHERE and status != 401:
+            return False
+        asked_s = retry_after_s(dict(head.headers).get(b"retry-after"), tools.wall_clock())
+        dispatcher.answered(self, status, asked_s)
+        assert self.lease is not None
+        error = TokenNotAccepted(
+            f"the engine of instance {self.lease.backend.id} does not accept the proxy's token (HTTP {status}); "
+            "its operator can set engines.api_key"
+        )
+        self.lease.end("refused", tools.now(), str(error) if status == 401 else f"HTTP {status}")
+        self._drop_connection(is_dead=True)
+        if verdict is Retry.ELSEWHERE:
+            self.tried = {*self.tried, self.lease.engine.key}
+            self._dispatch_elsewhere(costly=True)
+        else:
+            self._owner.given_up(error)
+        return True
 
     def failed(self, error: BackendError, *, answered: bool) -> None:
         """The attempt under way came to nothing. `answered`: the client has been sent something."""
         lease, connection = self.lease, self.connection
         assert lease is not None
-        request = self._request
+        request, dispatcher = self._request, self._tools.dispatcher
+        way_left = lease.backend.available
         verdict = decide(
             error,
             reused=connection is not None and connection.requests > 1,
             replayable=self._upload.replayable,
             repeatable=is_repeatable(request.method, request.path),
-            way_left=lease.backend.available,
+            way_left=way_left,
             response_started=answered,
-            attempts_left=self._tools.limits.max_attempts - self.count,
+            attempts_left=self._tools.limits.max_attempts - self.attempts,
+            budget_left=dispatcher.may_retry,
         )
-        gone = isinstance(error, ResponseInterrupted) and not (error.way_lost and lease.backend.available)
+        lease.end("failed", self._tools.now(), str(error))
+        gone = isinstance(error, ResponseInterrupted) and not (error.way_lost and way_left)
         self._drop_connection(is_dead=gone)
         if verdict is Retry.SAME_BACKEND:
             self._owner.attempt_begun()
+            self.lease = lease = lease.again(self._tools.now())
+            self.leases.append(lease)
             self._connect(lease, fresh=True)
             return
         if not isinstance(error, NoStreamLeft):
-            lease.failed()
-        lease.release()
+            dispatcher.failed(self, error, reached=answered)
         if verdict is Retry.ELSEWHERE:
-            self._tried.add(lease.backend.id)
-            self.dispatch()
+            self._dispatch_elsewhere(costly=costs(verdict, error))
         else:
             self._owner.given_up(error)
 
-    def finish(self, *, reusable: bool) -> None:
-        """The answer has come whole. The connection may serve others if `reusable`."""
+    def finish(self, head: ResponseHead | None, *, reusable: bool) -> None:
+        """The answer has come whole; `end` follows. `head`: of one that says how fast its engine is. The connection
+        may serve others if `reusable`."""
         connection, self.connection = self.connection, None
+        lease = self.lease
         assert connection is not None
         assert connection.home is not None
-        assert self.lease is not None
+        assert lease is not None
+        now = self._tools.now()
+        lease.end("answered", now)
+        if (
+            now - lease.at >= MIN_SECONDS
+            and head is not None
+            and head.status == 200
+            and self.method == b"POST"
+        ):
+            streamed = head.length is None
+            since = self.first_byte_at if streamed else lease.at
+            self._tools.dispatcher.targets.measured(lease, now - since, self.sent_bytes, streamed=streamed)
         if reusable:
             connection.home.release(connection)
         else:
             connection.abort()
-        self.lease.release()
 
     def end(self) -> None:
-        """Nothing more will be tried. Owner and attempts refer to each other, which only the garbage collector would
-        find out, and late."""
-        del self._owner
+        """Nothing more will be tried: the place is given back. Owner and attempts refer to each other, which only the
+        garbage collector would find out, and late."""
+        self._tools.dispatcher.finish(self)
+        # What is left is kept for a while, as the story of the request.
+        del self._owner, self._client, self._upload
 
     def drop(self) -> None:
-        """Nobody wants the answer any more: the engine is told, the lease given back, and nobody blamed."""
-        self._drop_connection(is_dead=False)
+        """Nobody wants the answer any more: the engine is told, and nobody blamed. `end` follows."""
         if self.lease is not None:
-            self.lease.release()
+            self.lease.end("left", self._tools.now())
+        self._drop_connection(is_dead=False)
+
+    # ── a connection ───────────────────────────────────────────────────────────────────────────
 
     def _connect(self, lease: Lease, *, fresh: bool) -> None:
-        self.count += 1
         connection = None if fresh else lease.backend.take(lease.engine.port)
         if connection is not None:
+            lease.reused = True
             self._send(lease, connection)
         else:
             opening = self._tools.spawn(self._open(lease), name="open")
@@ -171,6 +241,7 @@ class Attempts:
             self.failed(error, answered=False)
             return
         self._opening = None
+        lease.connected_at = self._tools.now()
         self._send(lease, connection)
 
     def _send(self, lease: Lease, connection: UpstreamConnection) -> None:
@@ -181,8 +252,9 @@ class Attempts:
             upload,
             lease.engine,
             self._client,
-            self._request_id,
+            self.request_id,
             expect=request.expects_continue and not upload.total_bytes,
+            model=lease.wire_name(self.model) if lease.need.renames else None,
         )
         self._owner.attempt_sent()
         connection.send(

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from vastproxy.errors import VastproxyError
-from vastproxy.services.errors import BackendError, NoBackendAvailable, NoStreamLeft
+from vastproxy.services.errors import (
+    BackendError,
+    ModelNotFound,
+    NoBackendAvailable,
+    NoStreamLeft,
+    OverLimit,
+)
 from vastproxy.services.http1.headers import lines_of
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -122,6 +128,11 @@ def from_exception(error: VastproxyError) -> ApiError:
         return ApiError(
             503, f"{_sentence(error)}", "server_error", "no_backend_available", None, error.retry_after_s
         )
+    if isinstance(error, OverLimit):
+        text = _sentence(error)
+        return ApiError(429, text, "rate_limit_error", "rate_limit_exceeded", None, error.retry_after_s)
+    if isinstance(error, ModelNotFound):
+        return ApiError(404, str(error), "invalid_request_error", "model_not_found", "model")
     code = error.code if isinstance(error, BackendError) else "proxy_error"
     return ApiError(error.status, _sentence(error), "server_error", code)
 

@@ -1,31 +1,29 @@
 """One request on its way through the proxy, driven by calls from both its sides.
 
 1. refuse what is not proxied (engine paths that leak or change state, a body announced too large);
-2. gather the body for a moment, so that what is small leaves in one piece;
-3. lease a backend and write head and body to a connection of its (`attempts.py`); the rest of a long body follows
-   as it comes;
+2. gather the body, for a moment, so that what is small leaves in one piece, or until the model is known that it asks
+   for (`wishes.py`);
+3. lease a place at an engine, or wait for one; write head and body to a connection of its (`attempts.py`); the rest of
+   a long body follows as it comes;
 4. pass the answer's head on, then each piece in the call in which it arrived. Who reads slowly pauses his engine.
 
 When the client leaves, the engine is told at once, the lease is given back, and nothing counts as a failure.
 """
 
 import asyncio
-import time
 
 from vastproxy.api import stages
 from vastproxy.api.attempts import Attempts
 from vastproxy.api.client import Client
 from vastproxy.api.errors import ApiError, from_exception, last_event, too_large
+from vastproxy.api.gathering import Gathering
 from vastproxy.api.http.request import Request
 from vastproxy.api.tools import ProxyTools
 from vastproxy.api.upload import REPLAY_LIMIT_BYTES, Upload
+from vastproxy.api.wishes import HeadWish
 from vastproxy.services.errors import BackendError, BackendTimeout, ServiceError
 from vastproxy.services.http1.headers import returned_trailers
 from vastproxy.services.upstream.response import ResponseHead
-
-#: A body is gathered until it is complete, this long, or this many bytes. Most are complete at once.
-GATHER_S = 0.05
-GATHER_BYTES = 64 * 1024
 
 #: Status in the log of a request whose client left. Nobody is sent it (nginx's number).
 LEFT = 499
@@ -36,41 +34,32 @@ class Exchange:
 
     __slots__ = (
         "_attempts",
-        "_began",
         "_client",
         "_continued",
-        "_first_byte_at",
+        "_gathering",
         "_head",
         "_last",
         "_request",
-        "_request_id",
-        "_sent_bytes",
         "_stage",
-        "_status",
-        "_timer",
         "_tools",
         "_total_timer",
         "_upload",
+        "_wish",
         "refusal",
     )
 
-    def __init__(
-        self, tools: ProxyTools, request: Request, client: Client, request_id: bytes, pin: int | None
-    ) -> None:
+    def __init__(self, tools: ProxyTools, request: Request, client: Client, request_id: bytes) -> None:
         self._tools = tools
         self._request = request
         self._client = client
-        self._request_id = request_id
         self._stage = stages.GATHER
         self._upload = Upload(request.framing.length)
-        self._attempts = Attempts(tools, self, request, self._upload, client, request_id, pin)
-        self._timer: asyncio.TimerHandle | None = None
+        self._attempts = Attempts(tools, self, request, self._upload, client, request_id)
+        tools.traces.keep(self._attempts)
+        self._wish: HeadWish | None = None
+        self._gathering: Gathering | None = None
         self._total_timer: asyncio.TimerHandle | None = None
         self._continued = False
-        self._status = 0
-        self._sent_bytes = 0
-        self._began = time.perf_counter()
-        self._first_byte_at: float | None = None
         self._head: ResponseHead | None = None
         self._last = b""
         self.refusal: ApiError | None = None
@@ -84,14 +73,31 @@ class Exchange:
         if refusal is not None:
             self._refuse(refusal)
             return
-        upload = self._upload
+        tools, attempts, upload = self._tools, self._attempts, self._upload
+        self._wish = wish = tools.wishes.read_head(attempts, self._request)
         upload.add(data, complete=complete, on_its_way=False)
-        if upload.total_bytes > self._tools.max_body_bytes:
-            self._refuse(too_large(self._tools.max_body_bytes))
-        elif complete or self._request.expects_continue or upload.total_bytes >= GATHER_BYTES:
-            self._attempts.dispatch()
+        if upload.total_bytes > tools.max_body_bytes:
+            self._refuse(too_large(tools.max_body_bytes))
+        elif complete:
+            self._ask()
         else:
-            self._timer = self._tools.call_later(GATHER_S, self._attempts.dispatch)
+            self._gathering = Gathering(tools, self._request, wish, upload, self._client, self._ask)
+            self._gathering.feed(data)
+
+    def _ask(self) -> None:
+        """Enough is known of the request to ask for a place."""
+        attempts, upload, wish, gathering = self._attempts, self._upload, self._wish, self._gathering
+        assert wish is not None
+        if gathering is not None:
+            self._continued = gathering.continued
+            gathering.end()
+        if upload.complete and upload.total_bytes:
+            self._tools.wishes.read_body(attempts, wish, upload.gathered)
+        elif gathering is not None:
+            gathering.read(attempts)
+        if (limit_s := self._tools.limits.total_timeout_s) is not None:
+            self._total_timer = self._tools.call_later(limit_s, self._on_total_timeout)
+        attempts.dispatch()
 
     def client_data(self, data: bytes, *, complete: bool) -> None:
         """See `Handler.client_data`."""
@@ -106,9 +112,11 @@ class Exchange:
         if upload.total_bytes > self._tools.max_body_bytes:
             self.client_failed(too_large(self._tools.max_body_bytes))
         elif stage is stages.GATHER:
-            if complete or upload.total_bytes >= GATHER_BYTES:
-                self._attempts.dispatch()
-        elif stage is stages.CONNECT:
+            if complete or self._gathering is None:
+                self._ask()
+            else:
+                self._gathering.feed(data)
+        elif stage is stages.CONNECT or stage is stages.QUEUE:
             if upload.total_bytes >= REPLAY_LIMIT_BYTES and not complete:
                 self._client.pause_reading()
         elif self._attempts.connection is not None:
@@ -124,7 +132,7 @@ class Exchange:
     def client_left(self) -> None:
         """See `Handler.client_left`."""
         if self._stage is not stages.OVER:
-            self._status = self._status if self._stage is stages.PIPE else LEFT
+            self._attempts.status = self._attempts.status if self._stage is stages.PIPE else LEFT
             self._attempts.drop()
             self._over()
 
@@ -152,15 +160,13 @@ class Exchange:
 
     # ── the attempts (Owner) ───────────────────────────────────────────────────────────────────
 
+    def attempt_waits(self) -> None:
+        """See `Owner.attempt_waits`."""
+        self._stage = stages.advance(self._stage, stages.HOLD)
+
     def attempt_begun(self) -> None:
         """See `Owner.attempt_begun`."""
         self._stage = stages.advance(self._stage, stages.DISPATCH)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        limit_s = self._tools.limits.total_timeout_s
-        if limit_s is not None and self._total_timer is None:
-            self._total_timer = self._tools.call_later(limit_s, self._on_total_timeout)
 
     def attempt_sent(self) -> None:
         """See `Owner.attempt_sent`."""
@@ -172,7 +178,7 @@ class Exchange:
         if not self._is_answered:
             self._refuse(answer)
             return
-        self._tools.log_broken(self._request_id, self._attempts.instance_id, error)
+        self._tools.log_broken(self._attempts, error)
         headers = self._head.headers if self._head is not None else ()
         self._client.break_off(last_event(answer, headers, self._last))
         self._over()
@@ -197,13 +203,15 @@ class Exchange:
         """See `Sink.engine_answered`."""
         attempts = self._attempts
         assert attempts.lease is not None
+        if not attempts.answered(head):
+            return
         self._stage = stages.advance(self._stage, stages.ANSWERED)
-        self._status = head.status
-        self._first_byte_at = time.perf_counter()
+        attempts.status = head.status
+        attempts.first_byte_at = attempts.lease.first_byte_at = self._tools.now()
         self._upload.release()
         attempts.lease.engine.has_answered = True
         self._head = head
-        self._sent_bytes = len(data)
+        attempts.sent_bytes = len(data)
         self._last = data
         self._client.respond(
             head.status,
@@ -224,7 +232,7 @@ class Exchange:
         if connection is None or lease is None:
             return
         lease.engine.has_answered = True
-        self._sent_bytes += len(data)
+        self._attempts.sent_bytes += len(data)
         self._last = data
         if not done:
             client.send(data)
@@ -237,8 +245,9 @@ class Exchange:
     def engine_switched(self, head: ResponseHead, data: bytes) -> None:
         """See `Sink.engine_switched`."""
         self._stage = stages.advance(self._stage, stages.SWITCHED)
-        self._status = head.status
-        self._first_byte_at = time.perf_counter()
+        self._attempts.answered(head)
+        self._attempts.status = head.status
+        self._attempts.first_byte_at = self._tools.now()
         self._client.switch(head.lines + self._attempts.lines())
         if data:
             self.engine_data(data, False)
@@ -260,41 +269,23 @@ class Exchange:
         return self._stage is stages.RELAY or self._stage is stages.PIPE
 
     def _done(self) -> None:
-        """The whole answer has been passed on. An engine that answered early may still wait for the rest."""
-        self._attempts.finish(reusable=self._upload.sent and self._stage is not stages.PIPE)
+        """All has been passed on. An engine that answered early may still wait for the rest of the request."""
+        self._attempts.finish(self._head, reusable=self._upload.sent and self._stage is not stages.PIPE)
         self._over()
 
     def _refuse(self, error: ApiError) -> None:
         """An answer of our own."""
-        self._status = error.status
-        body = error.body()
-        head_only = self._request.method == b"HEAD"
-        data = b"" if head_only else body
-        self._sent_bytes = len(data)
-        lines = error.lines(len(body)) + self._attempts.lines()
-        self._client.respond(
-            error.status, lines, length=len(body), has_body=not head_only, data=data, last=True
+        self._attempts.status = error.status
+        self._attempts.sent_bytes = self._tools.refuse(
+            self._client, error, self._attempts.lines(), has_body=self._request.method != b"HEAD"
         )
         self._over()
 
     def _over(self) -> None:
         self._stage = stages.advance(self._stage, stages.END)
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._gathering is not None:
+            self._gathering.end()
         if self._total_timer is not None:
             self._total_timer.cancel()
-        now, first = time.perf_counter(), self._first_byte_at
-        self._tools.access_log.log(
-            self._request_id,
-            self._request.method,
-            self._request.target,
-            self._attempts.instance_id,
-            self._status,
-            self._sent_bytes,
-            self._upload.total_bytes,
-            self._attempts.count,
-            now - self._began,
-            first - self._began if first is not None else None,
-            self._client.peer,
-        )
+        self._tools.log(self._attempts, self._request.target, self._upload.total_bytes, self._client.peer)
         self._attempts.end()

@@ -15,7 +15,15 @@ class ModelsEndpoint:
     async def list(self, request: Request) -> Response:
         """Every model once, with the instances that serve it."""
         data = [
-            {"id": model, "object": "model", "created": 0, "owned_by": "vastproxy", "instances": list(ids)}
-            for model, ids in self._fleet.models().items()
+            {
+                "id": model.id,
+                "object": "model",
+                "created": 0,
+                "owned_by": "vastproxy",
+                "instances": list(model.instances),
+                "backends": len(model.instances),
+                **({"alias_of": list(model.alias_of)} if model.alias_of else {}),
+            }
+            for model in self._fleet.models()
         ]
         return JSONResponse({"object": "list", "data": data})

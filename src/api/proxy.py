@@ -13,7 +13,6 @@ from vastproxy.services.fleet import Fleet
 
 #: A request id of the client's is kept when it is one: short, printable, no surprises in a log line.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
-_MAX_PIN_DIGITS = 18
 
 
 class Proxy:
@@ -35,14 +34,8 @@ class Proxy:
             request_id = known[b"x-request-id"][-1]
         else:
             request_id = next(self._request_ids)
-        pin = _pin(known[b"x-vastproxy-instance"][-1]) if b"x-vastproxy-instance" in known else None
-        return Exchange(self._tools, request, client, request_id, pin)
+        return Exchange(self._tools, request, client, request_id)
 
     def log_refused(self, status: int, client: Client) -> None:
         """A connection was refused before there was a request to name."""
         self._tools.access_log.log(b"-", b"-", b"-", None, status, 0, 0, 0, 0.0, None, client.peer)
-
-
-def _pin(value: bytes) -> int | None:
-    """A pin that is no id is no pin."""
-    return int(value) if value.isdigit() and len(value) <= _MAX_PIN_DIGITS else None

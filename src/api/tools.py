@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,13 +11,14 @@ from vastproxy.api.client import Client
 from vastproxy.api.errors import ApiError, denied_path, too_large
 from vastproxy.api.forwarded import Forwarding
 from vastproxy.api.http.request import Request
-from vastproxy.api.upload import Upload
+from vastproxy.api.upload import Rename, Upload
+from vastproxy.api.wishes import Wishes, content_type
 from vastproxy.services.backends.abort import Aborter
-from vastproxy.services.backends.backend import Lease
 from vastproxy.services.backends.engine import Engine
 from vastproxy.services.backends.engines import EngineKind
 from vastproxy.services.backends.rids import may_carry
 from vastproxy.services.backends.tunnel_fetch import TunnelFetch
+from vastproxy.services.dispatch.claim import NEVER, Claim, Lease
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.http1.headers import request_head, sent_lines
 from vastproxy.services.routing.paths import is_denied
@@ -30,14 +32,18 @@ class ProxyTools:
 
     def __init__(self, fleet: Fleet, *, access_log: AccessLog) -> None:
         server = fleet.settings.server
-        self.lease = fleet.lease
+        self.dispatcher = fleet.dispatcher
+        self.noted = fleet.dispatcher.targets.passive.noted
+        self.traces = fleet.traces
+        self.wishes = Wishes(fleet.settings.routing)
         self._allow_paths = frozenset(server.allow_paths)
         self._forwarding = Forwarding(server.forwarded)
         self._tasks = Tasks("proxy")
         self._aborter = Aborter()
         self.limits = fleet.settings.upstream
         self.max_body_bytes = server.max_body_bytes
-        self.clock = fleet.clock
+        self.now = fleet.clock
+        self.wall_clock = time.time
         self.access_log = access_log
 
     async def aclose(self) -> None:
@@ -65,12 +71,15 @@ class ProxyTools:
         request_id: bytes,
         *,
         expect: bool,
+        model: str | None = None,
     ) -> bytes:
-        """The request as it is written to this engine: the head, and what has come of the body."""
+        """The request as it is written to this engine: the head, and what has come of the body. `model`: what it shall
+        ask for instead of what it does."""
         carrying = engine.kind is EngineKind.SGLANG and may_carry(
             request.method.decode("latin-1"), request.target, request.headers
         )
-        length, body = upload.begin(request.target if carrying else None)
+        renaming = None if model is None else Rename(model, content_type(request))
+        length, body = upload.begin(request.target if carrying else None, renaming)
         sent = request.facts.sent_lines
         if sent is None:
             sent = request.facts.sent_lines = self._sent_lines(request, client)
@@ -105,8 +114,37 @@ class ProxyTools:
         return asyncio.get_running_loop().call_later(delay_s, work)
 
     @staticmethod
-    def log_broken(request_id: bytes, instance_id: int | None, error: Exception) -> None:
+    def refuse(client: Client, error: ApiError, lines: bytes, *, has_body: bool) -> int:
+        """Answer with `error`, whole. Returns the bytes of the body that were sent."""
+        body = error.body()
+        data = body if has_body else b""
+        head = error.lines(len(body)) + lines
+        client.respond(error.status, head, length=len(body), has_body=has_body, data=data, last=True)
+        return len(data)
+
+    def log(self, claim: Claim, target: bytes, received_bytes: int, client: str) -> None:
+        """A request has ended: one line in the access log, and the end of its story."""
+        now = claim.ended_at = self.now()
+        claim.received_bytes = received_bytes
+        lease, first = claim.lease, claim.first_byte_at
+        self.access_log.log(
+            claim.request_id,
+            claim.method,
+            target,
+            lease.backend.id if lease is not None else None,
+            claim.status,
+            claim.sent_bytes,
+            received_bytes,
+            len(claim.leases) + claim.left_out,
+            now - claim.began_at,
+            first - claim.began_at if first != NEVER else None,
+            client,
+        )
+
+    @staticmethod
+    def log_broken(claim: Claim, error: Exception) -> None:
         """An answer that had begun did not come to its end."""
+        instance_id = claim.lease.backend.id if claim.lease is not None else None
         logger.warning(
-            "%s instance=%s the answer broke off: %s", request_id.decode("latin-1"), instance_id, error
+            "%s instance=%s the answer broke off: %s", claim.request_id.decode("latin-1"), instance_id, error
         )

@@ -1,10 +1,20 @@
 """The body of one request on its way up: what has come, what is held so that it can be sent again, in which frame."""
 
+from typing import NamedTuple
+
 from vastproxy.services.backends.rids import RidUpload, carry, new_rid
 from vastproxy.services.http1.headers import LAST_CHUNK, chunk
+from vastproxy.services.routing.rename import rename
 
 #: Bytes of a body that are held so that the request can be sent again, elsewhere. Most prompts are smaller.
 REPLAY_LIMIT_BYTES = 1 << 20
+
+
+class Rename(NamedTuple):
+    """Another name for the model, for an engine that knows it by that one."""
+
+    model: str
+    content_type: bytes
 
 
 class Upload:
@@ -34,6 +44,15 @@ class Upload:
         """Could everything that has come be sent once more?"""
         return self._held is not None
 
+    @property
+    def gathered(self) -> bytes:
+        """All that has come. Only while `replayable`."""
+        held = self._held
+        assert held is not None
+        if len(held) > 1:
+            held[:] = [b"".join(held)]
+        return held[0] if held else b""
+
     def add(self, data: bytes, *, complete: bool, on_its_way: bool) -> None:
         """More has come. `on_its_way`: an attempt is being made, so this piece need not be held to be sent at all."""
         self.complete = complete
@@ -50,23 +69,24 @@ class Upload:
         """An answer has begun: nothing will be sent a second time, so nothing is held for it any more."""
         self._held = None
 
-    def begin(self, carrying: bytes | None) -> tuple[int | None, bytes]:
+    def begin(self, carrying: bytes | None, renaming: Rename | None = None) -> tuple[int | None, bytes]:
         """An attempt begins: the length to announce (None: chunks), and what is written right behind the head.
 
         `carrying`: the target of a request whose body shall carry an id by which it can be aborted, a fresh one
-        each time. Only while `replayable`.
+        each time. `renaming`: the model that it shall ask for. Only while `replayable`.
         """
         held = self._held
-        assert held is not None
-        if len(held) > 1:
-            held[:] = [b"".join(held)]
-        data = held[0] if held else b""
+        data = held[0] if held is not None and len(held) == 1 else self.gathered
         self.sent = self.complete
         self._rid = self._carried = None
         length = len(data) if self.complete else self._length
+        if renaming is not None:
+            length, data = self._rename(renaming, length, data)
         if carrying is not None:
             length, data = self._carry(carrying, length, data)
         self._chunked = length is None
+        if self.total_bytes > REPLAY_LIMIT_BYTES:
+            self._held = None  # held for its model's sake; it is not sent a second time
         return length, chunk(data) if self._chunked else data
 
     def more(self, data: bytes) -> bytes:
@@ -77,6 +97,12 @@ class Upload:
         if not self._chunked:
             return data
         return chunk(data) + LAST_CHUNK if self.complete else chunk(data)
+
+    def _rename(self, to: Rename, length: int | None, data: bytes) -> tuple[int | None, bytes]:
+        edit = rename(data, to.model, to.content_type, complete=self.complete)
+        if edit is None:  # what the engine makes of it, it will say
+            return length, data
+        return (None if length is None else length + edit.growth), edit.apply(data)
 
     def _carry(self, target: bytes, length: int | None, data: bytes) -> tuple[int | None, bytes]:
         if self.complete:

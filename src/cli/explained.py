@@ -36,8 +36,8 @@ def request(console: Console, trace: Mapping[str, Any]) -> None:
 
 
 def _verdict(state: object, status: object) -> Text:
-    if state == "running":
-        return Text("running", style="yellow")
+    if state in ("running", "waiting"):
+        return Text(str(state), style="yellow")
     if status == _LEFT:
         return Text("the client left", style="yellow")
     is_fine = isinstance(status, int) and status < 400

@@ -2,9 +2,12 @@
 
 ServiceError
   NoBackendAvailable     nobody can serve now                       503, with Retry-After
+  OverLimit              this asker is over a limit of his own      429, with Retry-After
+  ModelNotFound          nobody serves such a model                 404
   BackendError           one backend failed
     BackendConnectError  no byte of the request was sent            any request may go elsewhere
       NoStreamLeft       this process is full                       503: elsewhere is no better
+    TokenNotAccepted     it wants another key than ours             502
     BackendTimeout       too slow: connect, headers or idle         504
     BackendProtocolError what it sent is not HTTP                   502
     ResponseInterrupted  it broke off                               502, or a broken stream
@@ -37,6 +40,23 @@ class NoBackendAvailable(ServiceError):
         self.retry_after_s = retry_after_s
 
 
+class OverLimit(ServiceError):
+    """Whoever asks has more under way than he may."""
+
+    transient = True
+    status = 429
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ModelNotFound(ServiceError):
+    """Nobody serves a model of this name. The message names some that are served."""
+
+    status = 404
+
+
 class BackendError(ServiceError):
     """A backend did not answer as it should."""
 
@@ -59,6 +79,13 @@ class NoStreamLeft(BackendConnectError):
     status = 503
     code = "no_backend_available"
     retry_after_s = 1
+
+
+class TokenNotAccepted(BackendError):
+    """The engine wants another key than the one that it is sent. The client's own key was fine."""
+
+    transient = False
+    code = "backend_unauthorized"
 
 
 class BackendTimeout(BackendError):

@@ -44,6 +44,34 @@ class PathChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineEjected:
+    """Requests that an engine was given went wrong one after the other: it gets none for `for_s` seconds, unless nobody
+    else is left. `detail`: how the last one ended."""
+
+    instance_id: int
+    port: int
+    for_s: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReturned:
+    """One that was ejected, or did not accept our token, has answered."""
+
+    instance_id: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRefused:
+    """An engine does not accept the token that we send it. Somebody has to change something."""
+
+    instance_id: int
+    port: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class LabelWritten:
     instance_id: int
     label: str
@@ -74,6 +102,9 @@ FleetEvent = (
     | BackendRemoved
     | StateChanged
     | PathChanged
+    | EngineEjected
+    | EngineReturned
+    | TokenRefused
     | LabelWritten
     | AccountRead
     | PollFailed
@@ -118,6 +149,19 @@ def log_event(event: FleetEvent) -> None:
             logger.log(level, "[backend=%d] %s → %s%s", instance_id, before, after, _because(detail))
         case PathChanged(instance_id, path, detail):
             logger.info("[backend=%d] path: %s%s", instance_id, path or "none", _because(detail))
+        case EngineEjected(instance_id, port, for_s, detail):
+            text = "[backend=%d] the engine on port %d gets no requests for %g s%s"
+            logger.warning(text, instance_id, port, for_s, _because(detail))
+        case EngineReturned(instance_id, port):
+            logger.info("[backend=%d] the engine on port %d answers again", instance_id, port)
+        case TokenRefused(instance_id, port, detail):
+            logger.error(
+                "[backend=%d] the engine on port %d does not accept our token (%s): it wants another key than the "
+                "instance's own; set engines.api_key. It gets no requests meanwhile, unless nobody else is left",
+                instance_id,
+                port,
+                detail,
+            )
         case LabelWritten(instance_id, label):
             logger.info("[backend=%d] label %s", instance_id, f"set to {label!r}" if label else "cleared")
         case AccountRead(instances, backends):

@@ -4,21 +4,21 @@ It owns all state below it, and it has three entrances:
 
 - `sync()` takes the account's instance list and makes the backends match it (called by jobs.sync);
 - `tend(id)` lets one backend look after itself for a round (called by jobs.probe);
-- `lease()` gives a request its backend (called by api.proxy).
+- `dispatcher` gives a request its place at an engine (asked by api.proxy).
 """
 
 import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 
-from vastproxy.services.backends.backend import Backend, Lease
+from vastproxy.services.backends.backend import Backend
 from vastproxy.services.backends.keeping import KeeperTools
 from vastproxy.services.backends.state import Event, State
-from vastproxy.services.errors import NoBackendAvailable
+from vastproxy.services.dispatch.dispatcher import Dispatcher
 from vastproxy.services.events import (
     EventBus,
     Heard,
@@ -28,7 +28,7 @@ from vastproxy.services.events import (
 )
 from vastproxy.services.labels import Labels
 from vastproxy.services.roster import Roster
-from vastproxy.services.routing.balancer import RoundRobin
+from vastproxy.services.routing.models import Listed
 from vastproxy.services.snapshot import (
     FleetSnapshot,
     FleetSummary,
@@ -41,12 +41,18 @@ from vastproxy.services.snapshot import (
 from vastproxy.services.sync import SetLabel
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.threads import in_thread
+from vastproxy.services.traces import Traces
 from vastproxy.services.tunnels.base import Path, TunnelEngine
 from vastproxy.settings import Settings
 from vastproxy.vastai import Instance, VastClient, VastError
 from vastproxy.vastai.handlers.events import Decision, Verdict
 
 logger = logging.getLogger(__name__)
+
+#: After the last instance has gone another one is expected for so long: a host that is replaced takes minutes.
+REPLACED_S = 600.0
+#: What is reported of a backend when its engines were just looked at.
+_PROBED = frozenset({Event.SERVING, Event.FAILING})
 
 
 class Fleet:
@@ -68,13 +74,27 @@ class Fleet:
         self._client = client
         self._tunnels = tunnels
         self.clock = clock
+        self.traces = Traces(settings.routing.remembered_requests)
+        """What became of the last requests."""
         self._tasks = Tasks("fleet")
-        self._balancer = RoundRobin()
+        self._serving: set[int] = set()
+        """Ids of the backends that may be given requests."""
+        self._had_any_at = float("-inf")
         self._listed_at: float | None = None
         self._vast_api = VastApiSnapshot("unknown", None, None)
         self._started_at = clock()
         self._stopping = False
-        tools = KeeperTools(tunnels, settings, self._tasks, clock, rng or random.Random(), self._path_changed)
+        rng = rng or random.Random()
+        tools = KeeperTools(tunnels, settings, self._tasks, clock, rng, self._path_changed)
+        self.dispatcher = Dispatcher(
+            settings,
+            clock=clock,
+            rng=rng,
+            publish=self.events.publish,
+            expects=self._expects_somebody,
+            why_nobody=lambda: self.summary().reason or "the proxy is stopping",
+            doubt=self._probe_at_once,
+        )
         self._roster = Roster(
             tools, engine_token=engine_token, watch=self._backend_event, publish=self.events.publish
         )
@@ -102,7 +122,8 @@ class Fleet:
     async def aclose(self, *, clear_labels: bool = True) -> None:
         """End: nobody is available from now on, labels of ours are cleared, tunnels are closed. Bounded in time."""
         self._stopping = True
-        self._balancer.set_available(())
+        self._serving.clear()
+        self.dispatcher.aclose()
         if clear_labels:
             await self._labels.finish()
         for keeper in self._roster:
@@ -118,29 +139,15 @@ class Fleet:
 
     # ── requests ───────────────────────────────────────────────────────────────────────────────
 
-    def lease(self, pin: int | None = None, exclude: Collection[int] = ()) -> Lease:
-        """The right to send one request to the backend whose turn it is; `release` it whatever happens.
-
-        `pin` names the instance that should serve, if it can. Raises NoBackendAvailable.
-        """
-        chosen = self._balancer.pick(pin=pin, exclude=exclude)
-        if chosen is None:
-            raise NoBackendAvailable(self._why_nobody(exclude))
-        return Lease(self._backends[chosen])
-
     @property
     def in_flight(self) -> int:
         """Leases that have not been given back."""
         return self._roster.in_flight
 
-    def models(self) -> dict[str, tuple[int, ...]]:
-        """The models that can be asked for now, each with the instances that serve it."""
-        serving: dict[str, list[int]] = {}
-        for keeper in self._roster:
-            if keeper.backend.available:
-                for model in keeper.backend.models:
-                    serving.setdefault(model, []).append(keeper.backend.id)
-        return {model: tuple(sorted(ids)) for model, ids in sorted(serving.items())}
+    def models(self) -> list[Listed]:
+        """The models that can be asked for now, and the aliases of them, each with the instances that serve it."""
+        needs = self.dispatcher.targets.needs
+        return needs.models.listing(needs.offered)
 
     # ── the account ────────────────────────────────────────────────────────────────────────────
 
@@ -168,7 +175,10 @@ class Fleet:
     def apply(self, instances: tuple[Instance, ...], *, complete: bool = True) -> None:
         """Make the backends match a list. In one that is not `complete`, absence says nothing."""
         if not self._stopping:
+            had_any = len(self._roster) > 0
             self._roster.apply(instances, complete=complete)
+            if had_any or len(self._roster):
+                self._had_any_at = self.clock()
             self._labels.poke()
 
     def hear(self, decision: Decision) -> None:
@@ -222,7 +232,7 @@ class Fleet:
         now = self.clock()
         heard_at = self._started_at if self._listed_at is None else self._listed_at
         api = api_news(self._vast_api, silent_s=now - heard_at)
-        status, reason = verdict(len(self._roster), len(self._balancer), api, self._listed_at is not None)
+        status, reason = verdict(len(self._roster), len(self._serving), api, self._listed_at is not None)
         counts = count_states(keeper.backend.state for keeper in self._roster)
         return FleetSummary(status, reason, round(now - self._started_at, 1), api, counts)
 
@@ -236,35 +246,42 @@ class Fleet:
     @property
     def can_serve(self) -> bool:
         """Would a request find a backend now?"""
-        return len(self._balancer) > 0
-
-    def _why_nobody(self, exclude: Collection[int]) -> str:
-        if exclude and self.can_serve:
-            return f"{len(exclude)} backends were tried and none could be reached; nobody else is left"
-        return f"no backend can serve now: {self.summary().reason or 'the proxy is stopping'}"
+        return bool(self._serving)
 
     # ── reactions ──────────────────────────────────────────────────────────────────────────────
 
     def _backend_event(self, backend: Backend, before: State, cause: Event, detail: str) -> None:
-        self._rebalance(backend)
+        self._look_at(backend, probed=cause in _PROBED)
         if backend.state is not before:
             self.events.publish(StateChanged(backend.id, before, backend.state, cause, detail))
             self._labels.poke()
 
     def _path_changed(self, backend: Backend, path: Path | None, detail: str) -> None:
-        self._rebalance(backend)
+        self._look_at(backend)
         self.events.publish(PathChanged(backend.id, path.value if path else None, detail))
 
-    def _rebalance(self, backend: Backend) -> None:
-        """Something happened to one backend. What it says of itself alone decides whether it takes turns."""
+    def _look_at(self, backend: Backend, *, probed: bool = False) -> None:
+        """Something happened to one backend. What it says of itself alone decides whether it may be given requests."""
         if self._backends.get(backend.id) is not backend:
+            self.dispatcher.targets.forget(backend)
             if backend.id not in self._backends:
-                self._balancer.discard(backend.id)
+                self._serving.discard(backend.id)
             return  # on its way out; the id may be another one's by now
-        if backend.available and not self._stopping:
-            self._balancer.add(backend.id)
-        else:
-            self._balancer.discard(backend.id)
+        serving = backend.available and not self._stopping
+        (self._serving.add if serving else self._serving.discard)(backend.id)
+        self.dispatcher.targets.refresh(backend, serving=serving, probed=probed)
+
+    def _probe_at_once(self, instance_id: int) -> None:
+        if (keeper := self._roster.get(instance_id)) is not None:
+            keeper.wake.set()
+
+    def _expects_somebody(self) -> bool:
+        """May somebody who could serve come back, or come at all?"""
+        if self._stopping:
+            return False
+        if self._listed_at is None and not len(self._roster):
+            return self._vast_api.status != "unhealthy"
+        return len(self._roster) > 0 or self.clock() - self._had_any_at <= REPLACED_S
 
     def _wanted_labels(self) -> list[SetLabel]:
         return self._roster.no_labels() if self._stopping else self._roster.wanted_labels()

@@ -1,223 +1,122 @@
 """What became of the last requests: who could have served each, who was chosen and why, every attempt and its times.
 
-A trace is written while its request runs, some slots and one short list per attempt, and put into words only when
-somebody asks. It holds no prompt, no key and no query. Measured: less than 2 µs for a request with one attempt and 8
-candidates, 27 µs to put it into words.
-
-Times are seconds of one clock that only goes forward (`time.perf_counter`); -1.0 stands for what has not happened.
+A request writes its story while it runs, into its claim; it is put into words only when somebody asks. It holds no
+prompt, no key and no query.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
-#: Requests remembered. With 8 candidates each this takes 2 MB.
+from vastproxy.services.dispatch.claim import MAX_CHARS, NEVER, Claim, Lease
+from vastproxy.services.dispatch.need import ANY_MODEL
+
+#: Requests remembered.
 KEPT = 1_000
-#: Attempts, candidates and characters kept for one request; more candidates are counted only.
-MAX_ATTEMPTS = 16
+#: Candidates told of one attempt; more are counted only.
 MAX_CANDIDATES = 32
-MAX_CHARS = 300
 _PORTS = 65_536
-NEVER = -1.0
-
-
-class Attempt:
-    """One attempt to have a request answered. Whoever makes it sets what happens to it."""
-
-    __slots__ = (
-        "candidates",
-        "connected_at",
-        "ended_at",
-        "error",
-        "first_byte_at",
-        "key",
-        "outcome",
-        "path",
-        "reason",
-        "reused",
-        "started_at",
-        "total",
-    )
-
-    def __init__(self, key: int, reason: str, candidates: Sequence[tuple[int, float]], at: float) -> None:
-        self.key = key
-        """Instance id and engine port, as everywhere in routing."""
-        self.reason = reason
-        self.candidates = candidates if len(candidates) <= MAX_CANDIDATES else candidates[:MAX_CANDIDATES]
-        self.total = len(candidates)
-        self.started_at = at
-        self.connected_at = NEVER
-        self.first_byte_at = NEVER
-        self.ended_at = NEVER
-        self.path = ""
-        """`direct` or `relay`."""
-        self.reused = False
-        """Had the connection served before?"""
-        self.outcome = ""
-        """One word: `answered`, `failed`, `left` (the client), `refused`, …; "" while it runs."""
-        self.error = ""
-
-    def end(self, outcome: str, at: float, error: str = "") -> None:
-        """It is over. `error`: one line for a person."""
-        self.outcome, self.ended_at, self.error = outcome, at, error[:MAX_CHARS]
-
-
-class Trace:
-    """One request. Whoever serves it sets what happens to it."""
-
-    __slots__ = (
-        "attempts",
-        "began_at",
-        "began_unix",
-        "ended_at",
-        "first_byte_at",
-        "key_name",
-        "left_out",
-        "method",
-        "model",
-        "path",
-        "pin",
-        "priority",
-        "queued_s",
-        "received_bytes",
-        "request_id",
-        "sent_bytes",
-        "status",
-        "stream",
-    )
-
-    def __init__(
-        self, request_id: bytes, method: bytes, path: bytes, began_at: float, began_unix: float
-    ) -> None:
-        self.request_id = request_id
-        self.method = method
-        self.path = path.partition(b"?")[0][:MAX_CHARS]
-        self.began_at = began_at
-        self.began_unix = began_unix
-        self.model: str | None = None
-        self.stream: bool | None = None
-        self.key_name = ""
-        """Which inbound key it came with: its name or number, never the key."""
-        self.priority = ""
-        self.pin = ""
-        """What tied it to an instance or a home: `header`, `session`, …"""
-        self.queued_s = 0.0
-        """How long it waited for a place."""
-        self.attempts: list[Attempt] = []
-        self.left_out = 0
-        """Attempts in the middle that are not kept."""
-        self.first_byte_at = NEVER
-        self.ended_at = NEVER
-        self.status = 0
-        """What the client was answered; 499: it left. 0 while it runs."""
-        self.received_bytes = 0
-        self.sent_bytes = 0
-
-    def asked(self, model: str | None, stream: bool | None) -> None:
-        """What it asks for, once that is known."""
-        self.model = None if model is None else model[:MAX_CHARS]
-        self.stream = stream
-
-    def attempt(
-        self, key: int, at: float, reason: str = "", candidates: Sequence[tuple[int, float]] = ()
-    ) -> Attempt:
-        """One more begins. `candidates`: key and score of each that could have been chosen, as the policy saw them; not
-        copied, so not to be changed. `reason`: why this one, in words that a person understands."""
-        begun = Attempt(key, reason, candidates, at)
-        if len(self.attempts) >= MAX_ATTEMPTS:
-            del self.attempts[MAX_ATTEMPTS // 2]
-            self.left_out += 1
-        self.attempts.append(begun)
-        return begun
-
-    def end(self, status: int, at: float, *, received_bytes: int = 0, sent_bytes: int = 0) -> None:
-        """The request is over."""
-        self.status, self.ended_at = status, at
-        self.received_bytes, self.sent_bytes = received_bytes, sent_bytes
-
-    def to_json(self, now: float) -> dict[str, Any]:
-        """All of it, times in milliseconds since the request began. `now`: of the same clock, for one that runs."""
-        over = self.ended_at != NEVER
-        return {
-            "id": self.request_id.decode("latin-1"),
-            "state": "done" if over else "running",
-            "began_unix": round(self.began_unix, 3),
-            "method": self.method.decode("latin-1"),
-            "path": self.path.decode("latin-1"),
-            "model": self.model,
-            "stream": self.stream,
-            "key": self.key_name or None,
-            "priority": self.priority or None,
-            "pin": self.pin or None,
-            "status": self.status or None,
-            "queue_ms": _ms(self.queued_s),
-            "first_byte_ms": self._since(self.first_byte_at),
-            "total_ms": self._since(self.ended_at if over else now),
-            "received_bytes": self.received_bytes,
-            "sent_bytes": self.sent_bytes,
-            "attempts": [self._attempt_json(attempt) for attempt in self.attempts],
-            "attempts_left_out": self.left_out,
-        }
-
-    def _attempt_json(self, attempt: Attempt) -> dict[str, Any]:
-        return {
-            **_where(attempt.key),
-            "path": attempt.path or None,
-            "reused": attempt.reused,
-            "reason": attempt.reason[:MAX_CHARS] or None,
-            "candidates": [{**_where(key), "score": score} for key, score in attempt.candidates],
-            "candidates_total": attempt.total,
-            "started_ms": self._since(attempt.started_at),
-            "connected_ms": self._since(attempt.connected_at),
-            "first_byte_ms": self._since(attempt.first_byte_at),
-            "ended_ms": self._since(attempt.ended_at),
-            "outcome": attempt.outcome or None,
-            "error": attempt.error or None,
-        }
-
-    def _since(self, at: float) -> float | None:
-        return None if at == NEVER else _ms(at - self.began_at)
 
 
 class Traces:
     """The last `kept` requests, found by their ids, which clients may choose; of several with one id it is the last."""
 
-    __slots__ = ("_by_id", "_next", "_ring")
+    __slots__ = ("_by_id", "_clock", "_next", "_ring", "_wall_clock")
 
-    def __init__(self, kept: int = KEPT) -> None:
-        self._ring: list[Trace | None] = [None] * kept
+    def __init__(
+        self,
+        kept: int = KEPT,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`clock`: the one that claims are written with."""
+        self._ring: list[Claim | None] = [None] * kept
         self._next = 0
-        self._by_id: dict[bytes, Trace] = {}
+        self._by_id: dict[bytes, Claim] = {}
+        self._clock = clock
+        self._wall_clock = wall_clock
 
     def __len__(self) -> int:
-        return sum(trace is not None for trace in self._ring)
+        return sum(claim is not None for claim in self._ring)
 
-    def begin(self, request_id: bytes, method: bytes, path: bytes, at: float, unix: float) -> Trace:
-        """A request has come. `path` is kept without its query. `unix`: what the clock on the wall says. The oldest
-        one is forgotten, even if it still runs; with 0 kept nothing is ever found."""
-        trace = Trace(request_id, method, path, at, unix)
-        ring = self._ring
+    def keep(self, claim: Claim) -> None:
+        """A request has come. The oldest one is forgotten, even if it still runs; with 0 kept nothing is ever found."""
+        ring, place = self._ring, self._next
         if not ring:
-            return trace
-        place = self._next
+            return
         self._next = place + 1 if place + 1 < len(ring) else 0
         old = ring[place]
         if old is not None and self._by_id.get(old.request_id) is old:
             del self._by_id[old.request_id]
-        ring[place] = self._by_id[request_id] = trace
-        return trace
+        ring[place] = self._by_id[claim.request_id] = claim
 
-    def find(self, request_id: bytes) -> Trace | None:
+    def find(self, request_id: bytes) -> Claim | None:
         """The last one with this id, if it is remembered."""
         return self._by_id.get(request_id)
 
-    def latest(self, count: int) -> list[Trace]:
+    def latest(self, count: int) -> list[Claim]:
         """The last ones, the newest first."""
         turned = [*self._ring[self._next :], *self._ring[: self._next]]
-        return [trace for trace in reversed(turned) if trace is not None][: max(count, 0)]
+        return [claim for claim in reversed(turned) if claim is not None][: max(count, 0)]
+
+    def tell(self, claim: Claim) -> dict[str, Any]:
+        """The story of a request, times in milliseconds since it began."""
+        now, began = self._clock(), claim.began_at
+        over = claim.ended_at != NEVER
+        return {
+            "id": claim.request_id.decode("latin-1"),
+            "state": "done" if over else "running" if claim.lease is not None else "waiting",
+            "began_unix": round(self._wall_clock() - (now - began), 3),
+            "method": claim.method.decode("latin-1"),
+            "path": claim.target.partition(b"?")[0].decode("latin-1"),
+            "model": None if claim.model is None or claim.model == ANY_MODEL else claim.model[:MAX_CHARS],
+            "stream": claim.stream,
+            "key": claim.asker if isinstance(claim.asker, str) else None,
+            "priority": claim.priority.name.lower(),
+            "pin": _pin(claim),
+            "status": claim.status or None,
+            "queue_ms": _ms(claim.queued_s),
+            "first_byte_ms": _since(began, claim.first_byte_at),
+            "total_ms": _since(began, claim.ended_at if over else now),
+            "received_bytes": claim.received_bytes,
+            "sent_bytes": claim.sent_bytes,
+            "attempts": [_attempt(lease, began) for lease in claim.leases],
+            "attempts_left_out": claim.left_out,
+        }
+
+
+def _attempt(lease: Lease, began: float) -> dict[str, Any]:
+    choice = lease.choice
+    return {
+        **_where(lease.engine.key),
+        "path": lease.path or None,
+        "reused": lease.reused,
+        "reason": choice.why,
+        "candidates": [{**_where(key), "score": score} for key, score in choice.scores[:MAX_CANDIDATES]],
+        "candidates_total": max(choice.among, len(choice.scores)),
+        "started_ms": _since(began, lease.at),
+        "connected_ms": _since(began, lease.connected_at),
+        "first_byte_ms": _since(began, lease.first_byte_at),
+        "ended_ms": _since(began, lease.ended_at),
+        "outcome": lease.outcome or None,
+        "error": lease.error or None,
+    }
+
+
+def _pin(claim: Claim) -> str | None:
+    """What tied it to a place."""
+    if claim.hint.pin is not None:
+        return "header"
+    return "session" if claim.hint.session is not None else None
 
 
 def _where(key: int) -> Mapping[str, int]:
     return {"instance": key // _PORTS, "port": key % _PORTS}
+
+
+def _since(began: float, at: float) -> float | None:
+    return None if at == NEVER else _ms(at - began)
 
 
 def _ms(seconds: float) -> float:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from vastproxy.settings.admission import AdmissionSettings, PassiveHealthSettings, QueueSettings
 from vastproxy.settings.cache import CacheSettings
 from vastproxy.settings.expected import Expected
 from vastproxy.settings.listen import checked_listen
@@ -274,6 +275,9 @@ class Settings(Section):
     tunnels: TunnelSettings = TunnelSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     routing: RoutingSettings = RoutingSettings()
+    admission: AdmissionSettings = AdmissionSettings()
+    queue: QueueSettings = QueueSettings()
+    passive_health: PassiveHealthSettings = PassiveHealthSettings()
     cache: CacheSettings = CacheSettings()
     webhooks: WebhookSettings = WebhookSettings()
     logging: LoggingSettings = LoggingSettings()

@@ -1,8 +1,8 @@
 """The settings of who serves a request."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from vastproxy.settings.expected import Expected
 from vastproxy.settings.section import Seconds, Section
@@ -14,6 +14,12 @@ HeaderName = Annotated[
 ]
 CookieName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"), Expected("the name of a cookie, such as session")
+]
+
+
+ModelName = Annotated[str, Field(min_length=1, max_length=1024)]
+EngineName = Annotated[
+    str, Field(pattern=r"^[0-9]{1,18}(:[0-9]{1,5})?$"), Expected("an instance id, or id:port")
 ]
 
 
@@ -33,10 +39,6 @@ class RoutingSettings(Section):
     """How long a session without a request is remembered."""
     max_sessions: Annotated[int, Field(ge=1, le=10_000_000)] = 65_536
     """Most sessions remembered; those idle for longest are forgotten first."""
-    affinity_block_bytes: Annotated[int, Field(ge=64, le=1 << 20)] = 256
-    """Bytes after which the beginnings of two prompts can be told apart; coarser further on."""
-    affinity_max_bytes: Annotated[int, Field(ge=64, le=1 << 24)] = 65_536
-    """Bytes of a prompt that are looked at, from its beginning. Costs about 1 µs of CPU for each KB."""
     affinity_load_factor: Annotated[float, Field(ge=1, le=100)] = 1.25
     """Times its share of all requests in flight that a backend may have and still be sent prompts for their
     beginning."""
@@ -44,14 +46,19 @@ class RoutingSettings(Section):
     """Times as busy as the least busy, for its speed, that it may be."""
     affinity_max_prefixes: Annotated[int, Field(ge=1, le=10_000_000)] = 65_536
     """Most beginnings remembered; those not seen for longest are forgotten first."""
+    aliases: dict[ModelName, tuple[ModelName, ...]] = Field(default_factory=dict)
+    """Names that stand for a model or several, such as {"fast": ["qwen3-8b", "llama-3.1-8b"]}."""
+    default_model: ModelName | None = None
+    """The model, or alias, of a request that names none. Without it the engine decides."""
+    models: dict[EngineName, tuple[ModelName, ...]] = Field(default_factory=dict)
+    """What engines serve that list no models or the wrong ones: instance id, or id:port, to names. One that lists none
+    is taken to serve any."""
+    retry_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Share of the requests in flight that may be second attempts, so that a failing fleet is not asked twice as
+    much."""
+    retry_least: Annotated[int, Field(ge=0, le=10_000)] = 3
+    """So many may be, however few are in flight."""
+    remembered_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 1_000
+    """Last requests that `vastproxy explain` knows; 2 KB each."""
     cheapest_knee: Annotated[float, Field(gt=0, le=1)] = 0.75
     """Share of the requests that a backend takes at a time up to which cheapest_first fills it."""
-
-    @model_validator(mode="after")
-    def _a_block_is_looked_at(self) -> Self:
-        if self.affinity_max_bytes < self.affinity_block_bytes:
-            raise ValueError(
-                f"expected affinity_max_bytes ({self.affinity_max_bytes}) "
-                f"to be at least affinity_block_bytes ({self.affinity_block_bytes})"
-            )
-        return self

@@ -56,8 +56,10 @@ def make_engine(
     port: int = 18000,
     models: tuple[str, ...] = ("m",),
     token: str | None = None,
+    instance_id: int = 0,
 ) -> Engine:
     """One healthy engine, as a search has found it."""
-    engine = Engine(DiscoveredEngine(EngineTarget(kind, port), models, Origin.PROBING), token=token)
+    found = DiscoveredEngine(EngineTarget(kind, port), models, Origin.PROBING)
+    engine = Engine(found, instance_id=instance_id, token=token)
     engine.observe(Observation.GOOD, 0.0, "", unhealthy_after=3, proof_s=10.0)
     return engine

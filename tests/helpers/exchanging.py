@@ -7,26 +7,33 @@ assert asked.client.status == 204
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+import random
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from tests.helpers.builders import make_engine, make_instance
 from tests.helpers.recording_client import RecordingClient, make_request
 from tests.helpers.streams import MemoryStream
 from vastproxy.api.access import AccessLog
-from vastproxy.api.exchange import GATHER_S, Exchange
+from vastproxy.api.exchange import Exchange
+from vastproxy.api.gathering import GATHER_S
 from vastproxy.api.http.request import Request
 from vastproxy.api.tools import ProxyTools
-from vastproxy.services.backends.backend import Backend, Lease
+from vastproxy.services.backends.backend import Backend
 from vastproxy.services.backends.carrier import Carrier
 from vastproxy.services.backends.engine_kinds import EngineKind
-from vastproxy.services.errors import ChannelRefused, NoBackendAvailable, TunnelError
+from vastproxy.services.dispatch.dispatcher import Dispatcher
+from vastproxy.services.errors import ChannelRefused, TunnelError
+from vastproxy.services.events import FleetEvent
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.http1.framing import EMPTY, Framing
 from vastproxy.services.http1.grammar import Header
+from vastproxy.services.traces import Traces
 from vastproxy.services.tunnels.base import Path, SshAddress, StreamProtocol, StreamProtocolT, Tunnel
 from vastproxy.settings import Settings
+from vastproxy.settings.admission import AdmissionSettings, QueueSettings
 from vastproxy.settings.model import ServerSettings, UpstreamSettings
+from vastproxy.settings.routing import RoutingSettings
 
 PORT = 18000
 
@@ -119,18 +126,26 @@ class RecordingAccessLog(AccessLog):
 
 
 class _Fleet:
-    """The part of a fleet that requests ask for: who serves next, in the order of ids."""
+    """The part of a fleet that requests ask for. Who serves next is the first by id that has failed nobody."""
 
     def __init__(self, settings: Settings, backends: Sequence[Backend]) -> None:
         self.settings = settings
         self.clock = asyncio.get_running_loop().time
-        self._backends = backends
-
-    def lease(self, pin: int | None = None, exclude: Collection[int] = ()) -> Lease:
-        left = [backend for backend in self._backends if backend.id not in exclude]
-        if not left:
-            raise NoBackendAvailable("no backend can serve now")
-        return Lease(next((backend for backend in left if backend.id == pin), left[0]))
+        self.traces = Traces()
+        self.events: list[FleetEvent] = []
+        self.doubted: list[int] = []
+        self.expecting = False
+        self.dispatcher = Dispatcher(
+            settings,
+            clock=self.clock,
+            rng=random.Random(1),
+            publish=self.events.append,
+            expects=lambda: self.expecting,
+            why_nobody=lambda: "nobody is there",
+            doubt=self.doubted.append,
+        )
+        for backend in backends:
+            self.dispatcher.targets.refresh(backend, serving=True)
 
 
 class Asked:
@@ -163,17 +178,27 @@ class Scene:
         kind: EngineKind = EngineKind.VLLM,
         upstream: UpstreamSettings | None = None,
         server: ServerSettings | None = None,
+        routing: RoutingSettings | None = None,
+        admission: AdmissionSettings | None = None,
+        queue: QueueSettings | None = None,
     ) -> None:
-        self.settings = Settings(upstream=upstream or UpstreamSettings(), server=server or ServerSettings())
+        """Without `queue` nobody waits."""
+        self.settings = Settings(
+            upstream=upstream or UpstreamSettings(),
+            server=server or ServerSettings(),
+            routing=routing or RoutingSettings(policy="cheapest_first"),
+            admission=admission or AdmissionSettings(),
+            queue=queue or QueueSettings(max_waiting=0),
+        )
         self.tunnels = [WireTunnel() for _ in range(backends)]
         self.backends = [self._backend(number, kind) for number in range(1, backends + 1)]
         self.access = RecordingAccessLog()
-        self.fleet = cast(Fleet, _Fleet(self.settings, self.backends))
-        self.tools = ProxyTools(self.fleet, access_log=self.access)
+        self.fleet = _Fleet(self.settings, self.backends)
+        self.tools = ProxyTools(cast(Fleet, self.fleet), access_log=self.access)
 
     def _backend(self, number: int, kind: EngineKind) -> Backend:
         backend = Backend(
-            make_instance(id=number),
+            make_instance(id=number, dph_total=float(number)),
             token=f"token-{number}",
             now=0.0,
             last_seen=0,
@@ -181,11 +206,13 @@ class Scene:
         )
         way = Carrier(cast(Tunnel, self.tunnels[number - 1]), self.settings.upstream, end=lambda _: None)
         backend.use((way,))
-        backend.engine = make_engine(kind, PORT, token=f"token-{number}")
+        backend.engine = make_engine(kind, PORT, token=f"token-{number}", instance_id=number)
+        backend.engines = (backend.engine,)
         return backend
 
     async def aclose(self) -> None:
         await self.tools.aclose()
+        self.fleet.dispatcher.aclose()
         for backend in self.backends:
             for way in backend.ways:
                 way.retire()
@@ -196,12 +223,10 @@ class Scene:
         """Of all tunnels; in the order of opening within each."""
         return [stream for tunnel in self.tunnels for stream in tunnel.streams]
 
-    def start(
-        self, request: Request, data: bytes = b"", *, complete: bool = True, pin: int | None = None
-    ) -> Asked:
+    def start(self, request: Request, data: bytes = b"", *, complete: bool = True) -> Asked:
         """A request begins, with so much of its body."""
         client = RecordingClient()
-        exchange = Exchange(self.tools, request, client, request_id=b"r1", pin=pin)
+        exchange = Exchange(self.tools, request, client, request_id=b"r1")
         asked = Asked(self, client, exchange)
         exchange.begin(data, complete=complete)
         return asked
@@ -223,16 +248,17 @@ class Scene:
         """As `start`, and until everything that can happen by itself has happened."""
         if framing is None:
             framing = Framing(chunked=False, length=len(body)) if body else EMPTY
+        pinned = [] if pin is None else [(b"x-vastproxy-instance", b"%d" % pin)]
         request = make_request(
             method,
             target,
-            headers=headers,
+            headers=[*headers, *pinned],
             framing=framing,
             expects_continue=expects_continue,
             takes_trailers=takes_trailers,
             upgrade=upgrade,
         )
-        asked = self.start(request, body, complete=complete, pin=pin)
+        asked = self.start(request, body, complete=complete)
         await settle()
         return asked
 
@@ -241,6 +267,7 @@ class Scene:
         assert [backend.in_flight for backend in self.backends] == [0] * len(self.backends)
         assert sum(backend.failures for backend in self.backends) == failures
         assert sum(tunnel.waiting for tunnel in self.tunnels) == 0
+        assert (self.fleet.dispatcher.in_flight, self.fleet.dispatcher.waiting) == (0, 0)
 
 
 async def settle() -> None:

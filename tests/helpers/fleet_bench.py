@@ -6,10 +6,15 @@ from typing import Any, cast
 
 from tests.helpers.builders import make_instance
 from tests.helpers.memory import MemoryEngine
+from vastproxy.services.backends.backend import Backend
+from vastproxy.services.dispatch.claim import Claim
 from vastproxy.services.events import FleetEvent
 from vastproxy.services.fleet import Fleet
+from vastproxy.services.routing.policy import Hint
 from vastproxy.settings import Settings
+from vastproxy.settings.admission import QueueSettings
 from vastproxy.settings.model import FleetSettings, TunnelSettings
+from vastproxy.settings.routing import RoutingSettings
 from vastproxy.vastai import Instance, InstanceList, VastClient, VastRejected
 
 
@@ -52,11 +57,25 @@ class Account:
         self.closed = True
 
 
+class Taken(Claim):
+    """A request that has its place at once."""
+
+    @property
+    def backend(self) -> Backend:
+        assert self.lease is not None
+        return self.lease.backend
+
+
 class FleetBench:
     def __init__(self, **fleet: Any) -> None:
         self.account = Account()
         self.engine = MemoryEngine()
-        settings = Settings(fleet=FleetSettings(**fleet), tunnels=TunnelSettings(paths="one"))
+        settings = Settings(
+            fleet=FleetSettings(**fleet),
+            tunnels=TunnelSettings(paths="one"),
+            routing=RoutingSettings(policy="round_robin"),
+            queue=QueueSettings(max_waiting=0),
+        )
         self.fleet = Fleet(settings, cast(VastClient, self.account), self.engine)
         self.events: list[FleetEvent] = []
         self.happened = asyncio.Event()
@@ -78,6 +97,16 @@ class FleetBench:
         await self.fleet.sync()
         for id in ids:
             await self.fleet.tend(id)
+
+    def lease(self, *, pin: int | None = None) -> Taken:
+        """A place for a request, at once. Raises what the dispatcher raises."""
+        claim = Taken()
+        claim.hint = Hint(pin=pin)
+        assert self.fleet.dispatcher.ask(claim) is not None
+        return claim
+
+    def release(self, claim: Taken) -> None:
+        self.fleet.dispatcher.finish(claim)
 
     def states(self) -> dict[int, str]:
         return {backend.id: backend.state for backend in self.fleet.snapshot().backends}

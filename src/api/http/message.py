@@ -20,7 +20,7 @@ class BadRequest(Exception):
 class HeadFacts:
     """What others have found out from a head alone. Shared by all requests with the same one on a connection."""
 
-    __slots__ = ("admitted_by", "is_own", "is_proxied", "sent_lines")
+    __slots__ = ("admitted_by", "is_own", "is_proxied", "sent_lines", "wish")
 
     def __init__(self) -> None:
         self.is_own: bool | None = None
@@ -31,6 +31,8 @@ class HeadFacts:
         """May its path be asked of an engine?"""
         self.sent_lines: bytes | None = None
         """The header lines that every engine gets: what travels of its own, and what is told of the client."""
+        self.wish: object = None
+        """What it asks for, as far as the head tells."""
 
 
 @dataclass(slots=True)  # not frozen, which would double what making one costs

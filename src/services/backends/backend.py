@@ -1,10 +1,11 @@
-"""One instance being served: what we know of it, what it is doing, and the lease that says so.
+"""One instance being served: what we know of it, and what it is doing.
 
-A backend decides nothing and does nothing by itself. `keeper.py` reaches out to the instance and reports here; the
-fleet asks `available`, which is the only question that choosing a backend needs.
+A backend decides nothing and does nothing by itself. `keeper.py` reaches out to the instance and reports here; who
+chooses asks `available`, and of its engines `is_healthy`.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from operator import attrgetter
 
 from vastproxy.services.backends.carrier import Carrier
@@ -52,7 +53,7 @@ class Backend:
         self.engines: tuple[Engine, ...] = ()
         """What is known to run inside, the unhealthy ones too."""
         self.engine: Engine | None = None
-        """The one that new requests go to; None when none is healthy."""
+        """The first that is healthy; None when none is. It stands for the instance where one is to be shown."""
         self.gpus: GpuReading | None = None
         self.gpu_signs: tuple[Sign, ...] = ()
         self.in_flight = 0
@@ -71,7 +72,8 @@ class Backend:
     @property
     def models(self) -> tuple[str, ...]:
         """What can be asked of it now."""
-        return self.engine.models if self.engine is not None else ()
+        healthy = [engine.models for engine in self.engines if engine.is_healthy]
+        return healthy[0] if len(healthy) == 1 else tuple(dict.fromkeys(chain(*healthy)))
 
     @property
     def leaving(self) -> bool:
@@ -135,31 +137,3 @@ class Backend:
 
 
 _load = attrgetter("load")
-
-
-class Lease:
-    """The right to send one request to one engine, counted from before the request is sent until `release`."""
-
-    __slots__ = ("backend", "engine", "released")
-
-    def __init__(self, backend: Backend) -> None:
-        assert backend.engine is not None
-        self.backend = backend
-        self.engine = backend.engine
-        self.released = False
-        backend.in_flight += 1
-        backend.requests += 1
-        self.engine.in_flight += 1
-        self.engine.requests += 1
-
-    def failed(self) -> None:
-        """The backend, not the client, is to blame for how this request ended."""
-        self.backend.failures += 1
-        self.engine.failures += 1
-
-    def release(self) -> None:
-        """Give the place back; more than once does nothing."""
-        if not self.released:
-            self.released = True
-            self.backend.in_flight -= 1
-            self.engine.in_flight -= 1

@@ -7,6 +7,7 @@ from vastproxy.services.backends.discovery_plan import DiscoveredEngine
 from vastproxy.services.backends.engine_kinds import EngineKind
 from vastproxy.services.backends.health import Observation, Record, judge
 from vastproxy.services.backends.load import Load, LoadMonitor
+from vastproxy.services.routing.candidate import candidate_key
 
 #: How long an engine whose port is closed is waited for. Loading a large model takes many minutes.
 CLOSED_KEPT_S = 1_800.0
@@ -18,7 +19,8 @@ class Engine:
     """State of one engine. It is the same object for as long as this kind of engine is on this port.
 
     All of it belongs to the event loop's thread. Whoever sends it requests counts them (`in_flight`, `requests`,
-    `failures`) and sets `has_answered`; everything else is written by the probes.
+    `failures`), sets `has_answered`, and keeps what choosing it depends on (`limit`, `speed`, `weight`, `waiting`,
+    `hourly_cost`); everything else is written by the probes.
     """
 
     __slots__ = (
@@ -31,7 +33,11 @@ class Engine:
         "failures",
         "found",
         "has_answered",
+        "hourly_cost",
         "in_flight",
+        "instance_id",
+        "key",
+        "limit",
         "load",
         "load_at",
         "models",
@@ -39,13 +45,18 @@ class Engine:
         "request_lines",
         "requests",
         "service",
+        "speed",
         "target",
+        "waiting",
+        "waiting_at",
+        "weight",
     )
 
     def __init__(
         self,
         found: DiscoveredEngine,
         *,
+        instance_id: int = 0,
         token: str | None = None,
         configured: int | None = None,
         clock: Callable[[], float] | None = None,
@@ -62,6 +73,20 @@ class Engine:
         """How busy it was when it was asked last; None when it does not tell."""
         self.load_at = float("-inf")
         """When it was asked last for its load."""
+        self.instance_id = instance_id
+        self.key = candidate_key(instance_id, found.target.port)
+        """By which routing knows it: instance and port in one number."""
+        self.limit: int | None = None
+        """Requests of ours that it is given at a time; None: as many as come."""
+        self.speed = 1.0
+        """Tokens per second in all, as measured; 1 while nothing is known of anybody."""
+        self.weight = 1.0
+        """The share of its speed that it is trusted with (slow start)."""
+        self.waiting: int | None = None
+        """Requests in its own queue, as it said at `waiting_at`; None where it does not tell."""
+        self.waiting_at = float("-inf")
+        self.hourly_cost: float | None = None
+        """Dollars, its share of what the instance costs."""
         self.in_flight = 0
         self.requests = 0
         self.failures = 0

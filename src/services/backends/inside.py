@@ -146,7 +146,13 @@ class Inside:
         target = found.target
         logger.info("[backend=%d] engine: %s on port %d", self._instance.id, target.kind, target.port)
         configured = configured_capacity(target.kind, self._instance)
-        return Engine(found, token=self._token, configured=configured, clock=self._clock)
+        return Engine(
+            found,
+            instance_id=self._instance.id,
+            token=self._token,
+            configured=configured,
+            clock=self._clock,
+        )
 
     # ── probing ────────────────────────────────────────────────────────────────────────────────
 

@@ -39,6 +39,7 @@ REQUEST_OURS = frozenset(
         b"x-forwarded-proto",
         b"x-request-id",
         b"x-vastproxy-instance",
+        b"x-vastproxy-priority",
     }
 )
 #: Ours to write on answers, whatever the engine sent.
@@ -61,7 +62,9 @@ _CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive", b"upgrade", b"te", b"c
 
 
 #: Request headers that are read on our side, besides those that decide about the connection.
-_REQUEST_READ = frozenset({b"connection", b"te", b"transfer-encoding", b"upgrade"}) | REQUEST_OURS
+_REQUEST_READ = (
+    frozenset({b"connection", b"content-type", b"te", b"transfer-encoding", b"upgrade"}) | REQUEST_OURS
+)
 
 
 def request_fields() -> FieldTable:

@@ -74,6 +74,8 @@ class Admission(Generic[T]):
         self._limits = limits
         classes = {Priority.INTERACTIVE: limits.interactive, Priority.BATCH: limits.batch}
         self._queue: WaitingQueue[T] = WaitingQueue(classes, batch_after=limits.batch_after)
+        self.waiting_tickets = self._queue.tickets
+        """Those that wait, by number: an empty one says at the least cost that nobody does."""
         self._per_key: dict[Hashable, int] = {}
         self.in_flight = 0
         """Tickets that are granted and not yet over."""
@@ -108,12 +110,54 @@ class Admission(Generic[T]):
 
         `max_wait_s` shortens the wait of its class, for example where no candidate is even expected.
         """
-        ticket = self._queue.ticket(need, key, priority, owner, now, max_wait_s)
-        if not (self._is_full() or self._has_all(key) or self._queue.has_ready(need)) and is_free(need):
+        if self.may_begin(need, key) and is_free(need):
+            ticket = self._queue.ticket(self.begin(key), need, key, priority, owner, now, max_wait_s)
             ticket.stage = GRANTED
-            self._count(key)
             return ticket
+        return self.wait(need, key=key, priority=priority, owner=owner, now=now, max_wait_s=max_wait_s)
+
+    def may_begin(self, need: Hashable, key: Hashable) -> bool:
+        """Is a place at a candidate all that a request needs to begin? Then `begin` it, if there is one."""
+        return not (self._is_full() or self._has_all(key) or self._queue.has_ready(need))
+
+    def begin(self, key: Hashable) -> int:
+        """A request that never waited begins; it counts as in flight until `end`. Its number among all that came."""
+        self.in_flight += 1
+        if key is not None:
+            self._count(key)
+        queue = self._queue
+        queue.number += 1
+        return queue.number
+
+    def end(self, key: Hashable) -> None:
+        """A request that has begun without a ticket is over. To be called once."""
+        self.in_flight -= 1
+        if key is not None:
+            self._uncount(key)
+
+    def wait(
+        self,
+        need: Hashable,
+        *,
+        key: Hashable,
+        priority: Priority,
+        owner: T,
+        now: float,
+        max_wait_s: float | None = None,
+    ) -> Ticket[T] | Refusal:
+        """A ticket that is WAITING, or why there is none."""
+        self._queue.number += 1
+        ticket = self._queue.ticket(self._queue.number, need, key, priority, owner, now, max_wait_s)
         return self._queue.enter(ticket, now)
+
+    def turn_back(
+        self, number: int, need: Hashable, *, key: Hashable, priority: Priority, owner: T, now: float
+    ) -> Ticket[T]:
+        """A request that has begun without a ticket has to wait after all, as in `again`, and gets one."""
+        ticket = self._queue.ticket(number, need, key, priority, owner, now)
+        ticket.stage = GRANTED
+        self.again(ticket, now)
+        return ticket
 
     def next(self, is_free: IsFree, now: float) -> Ticket[T] | None:
         """The waiting request whose turn it is, GRANTED now: lease a candidate for it before anything else is asked."""
@@ -121,21 +165,23 @@ class Admission(Generic[T]):
             return None
         ticket = self._queue.next(is_free, now)
         if ticket is not None:
-            self._count(ticket.key)
+            self.in_flight += 1
+            if ticket.key is not None:
+                self._count(ticket.key)
         return ticket
 
     def again(self, ticket: Ticket[T], now: float) -> None:
         """A granted request has to wait once more: its candidate failed it, and no other has room. It goes before the
         others of its key, with the deadline that it had."""
         assert ticket.stage is GRANTED
-        self._uncount(ticket.key)
+        self.end(ticket.key)
         self._queue.again(ticket, now)
 
     def release(self, ticket: Ticket[T], now: float) -> None:
         """The request is over, or its client left the queue. More than once does nothing."""
         if ticket.stage is GRANTED:
             ticket.stage = OVER
-            self._uncount(ticket.key)
+            self.end(ticket.key)
         else:
             self._queue.leave(ticket, now)
 
@@ -157,16 +203,12 @@ class Admission(Generic[T]):
         return most is not None and self._per_key.get(key, 0) >= most
 
     def _count(self, key: Hashable) -> None:
-        self.in_flight += 1
-        if key is not None:
-            self._per_key[key] = self._per_key.get(key, 0) + 1
-            if self._has_all(key):
-                self._queue.hold(key)
+        self._per_key[key] = self._per_key.get(key, 0) + 1
+        if self._has_all(key):
+            self._queue.hold(key)
 
     def _uncount(self, key: Hashable) -> None:
-        self.in_flight -= 1
-        if key is not None:
-            self._per_key[key] -= 1
-            if not self._per_key[key]:
-                del self._per_key[key]
-            self._queue.let_go(key)
+        self._per_key[key] -= 1
+        if not self._per_key[key]:
+            del self._per_key[key]
+        self._queue.let_go(key)

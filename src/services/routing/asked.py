@@ -3,12 +3,12 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from vastproxy.services.routing.form import Form
-from vastproxy.services.routing.hints import BLOCKS, NO_HINT, PROMPT_BYTES, Hint, Hints
+from vastproxy.services.routing.hints import BLOCKS, PROMPT_BYTES, Hints
 from vastproxy.services.routing.members import Members
+from vastproxy.services.routing.policy import NO_HINT, Hint
 
 #: A longer name is no model's: paths on disk, which llama.cpp serves under, have 4096 bytes at most.
 MODEL_BYTES = 4200
@@ -34,8 +34,7 @@ WANTED: Mapping[str, int] = {
 FORM_WANTED: Mapping[str, int] = {"model": MODEL_BYTES, "stream": 8, "user": _SESSION_BYTES}
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What a body says, as far as it was read."""
 
     model: str | None = None
@@ -75,7 +74,7 @@ def of_members(reader: Members, hints: Hints) -> Asked:
     for key in _NAMING.intersection(reader.values):
         if (text := whole(reader, key)) is not None:
             named[key] = _string(text, is_json) if text[:1] == b'"' or not is_json else _scalar(text)
-    return Asked(model, stream, hints.hint(model, b"".join(parts), _session(named)), True)
+    return Asked(model, stream, hints.hint(model, b"".join(parts), session_of(named)), True)
 
 
 _STREAM: Mapping[bytes, bool] = {b"true": True, b"false": False}
@@ -119,7 +118,7 @@ def of_short_body(body: bytes, hints: Hints) -> Asked:
                 if isinstance(said.get(key), str | list | dict):
                     prompt += _text_of(body, key, said)
                     break
-    session = None if _NAMING.isdisjoint(said) else _session(said)
+    session = None if _NAMING.isdisjoint(said) else session_of(said)
     return Asked(
         model, stream if isinstance(stream, bool) else None, hints.hint(model, prompt, session), True
     )
@@ -143,8 +142,8 @@ _PROMPT_KEYS = {
 }
 
 
-def _session(said: Mapping[str, Any]) -> str | None:
-    """What names the conversation."""
+def session_of(said: Mapping[str, Any]) -> str | None:
+    """What names the conversation, of these members."""
     for key in SESSIONS:
         if key in said and (named := _named(said[key])):
             return named

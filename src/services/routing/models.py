@@ -13,7 +13,7 @@ Engines refuse a name that they do not know, so where theirs is another one than
 and the request may wait. One that nobody has had is refused.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 #: Instances and ports in one number, as everywhere in routing.
@@ -176,15 +176,17 @@ class Models:
         known = [entry.id for entry in self.listing()]
         return UnknownModel(wanted, tuple(known[:MAX_NAMED]), len(known))
 
-    def listing(self) -> list[Listed]:
-        """Every model with the instances that serve it, by name, and every alias of one of them."""
+    def listing(self, among: Container[int] | None = None) -> list[Listed]:
+        """Every model with the instances that serve it, by name, and every alias of one of them. `among`: of these
+        engines alone; None: of all."""
         serving: dict[str, set[int]] = {}
         for key, offer in self._offers.items():
-            for name in offer.listed:
+            for name in offer.listed if among is None or key in among else ():
                 serving.setdefault(name, set()).add(key // PORTS)
         entries = {name: Listed(name, tuple(sorted(ids))) for name, ids in serving.items()}
         for alias, models in self._aliases.items():
-            ids = {key // PORTS for model in models for key in self._named(model)}
+            keys = {key for model in models for key in self._named(model)}
+            ids = {key // PORTS for key in keys if among is None or key in among}
             if ids:
                 entries[alias] = Listed(alias, tuple(sorted(ids)), models)
         return [entries[name] for name in sorted(entries)]

@@ -24,12 +24,12 @@ from vastproxy.services.routing.asked import (
     WANTED,
     Asked,
     of_members,
-    of_short_body,
     whole,
 )
 from vastproxy.services.routing.form import Form, boundary_of
 from vastproxy.services.routing.hints import PROMPT_BYTES, Hints
 from vastproxy.services.routing.members import Members, Parsed
+from vastproxy.services.routing.short import read_short
 from vastproxy.services.routing.toplevel import TopLevel
 
 #: A whole body up to here is parsed: for less than that nothing is cheaper.
@@ -88,7 +88,7 @@ def peek(
     or the name of a session are not.
     """
     if len(body) <= parsed_bytes and boundary_of(content_type) is None:
-        return of_short_body(body, hints)
+        return read_short(body, hints)
     return of_members(members(body, content_type, head_bytes=head_bytes, tail_bytes=tail_bytes), hints)
 
 

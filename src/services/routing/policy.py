@@ -11,16 +11,15 @@ without that, and does not lose what it is known for.
     policy.finished(choice.candidate.key, now)           # with its in_flight counted down
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from vastproxy.services.routing.candidate import Candidate
 
 
-@dataclass(frozen=True, slots=True)
-class Hint:
-    """What is known of a request that may decide where it goes. It holds no text: see `fingerprint`."""
+class Hint(NamedTuple):
+    """What is known of a request that may decide where it goes. It holds no text: see `hints`."""
 
     prefix: tuple[int, ...] = ()
     """Chained hashes of the first blocks of the prompt: each covers all blocks up to its own."""
@@ -40,8 +39,10 @@ class Choice(NamedTuple):
     candidate: Candidate
     why: str
     """One or two words for people, such as `prefix` or `least loaded`."""
-    compared: tuple[int, ...] = ()
-    """Keys of those that it was compared with, itself included, where not all were."""
+    scores: Sequence[tuple[int, float]] = ()
+    """Keys and scores of those that were compared, itself included; the lowest is the best."""
+    among: int = 0
+    """How many might have been chosen, as far as they were looked at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ class Pool:
     def __init__(self, rng: random.Random) -> None:
         self._random = rng.random
         self._list: list[Candidate] = []
+        self.count = 0
+        """Of members."""
         self._at: dict[int, int] = {}
         """Key -> index in the list."""
         self._of_instance: dict[int, set[int]] = {}
@@ -54,6 +56,7 @@ class Pool:
             return False
         self._at[key] = len(self._list)
         self._list.append(candidate)
+        self.count += 1
         self._of_instance.setdefault(candidate.instance_id, set()).add(key)
         return True
 
@@ -63,6 +66,7 @@ class Pool:
         if at is None:
             return False
         self._asked = 0
+        self.count -= 1
         gone, last = self._list[at], self._list.pop()
         if last is not gone:
             self._list[at] = last
@@ -75,11 +79,17 @@ class Pool:
 
     def draw(self, exclude: Collection[int] = ()) -> list[Candidate]:
         """Two different members that have a place, or all of them where they are few, in random order; fewer if there
-        are no more."""
-        members, count = self._list, len(self._list)
+        are no more. Not to be changed."""
+        members, count = self._list, self.count
         if count <= COMPARE_ALL:
-            start = int(self._random() * count)
-            return [each for each in members[start:] + members[:start] if may_take(each, exclude)]
+            if count == 1 and not exclude:  # as often as not
+                limit = members[0].limit
+                return members if limit is None or members[0].in_flight < limit else []
+            if count > 1 and (start := int(self._random() * count)):
+                members = members[start:] + members[:start]
+            if exclude:
+                return [each for each in members if may_take(each, exclude)]
+            return [each for each in members if (limit := each.limit) is None or each.in_flight < limit]
         first: Candidate | None = None
         for _ in range(_DRAWS):
             each = members[int(self._random() * count)]

@@ -58,13 +58,15 @@ class WaitingQueue(Generic[T]):
         self._per_key: dict[tuple[Priority, Hashable], int] = {}
         self._held: set[Hashable] = set()
         self._rates: OrderedDict[Hashable, DrainRate] = OrderedDict()
-        self._tickets: dict[int, Ticket[T]] = {}
+        self.tickets: dict[int, Ticket[T]] = {}
+        """Those that wait, by their numbers. For looking at."""
         self._deadlines: list[tuple[float, int]] = []
-        self._number = 0
+        self.number = 0
+        """Of the last request: they are numbered as they come, and whoever takes a number adds one."""
         self._turn = 0
 
     def __len__(self) -> int:
-        return len(self._tickets)
+        return len(self.tickets)
 
     def waiting(self, priority: Priority) -> int:
         """Requests of this class that wait."""
@@ -72,12 +74,13 @@ class WaitingQueue(Generic[T]):
 
     def has_ready(self, need: Hashable) -> bool:
         """Does a request wait that a place for this need could be given to?"""
-        if not self._tickets:
+        if not self.tickets:
             return False  # as nearly always
         return any(need in rings and rings[need].is_ready for rings in self._rings.values())
 
     def ticket(
         self,
+        number: int,
         need: Hashable,
         key: Hashable,
         priority: Priority,
@@ -85,11 +88,10 @@ class WaitingQueue(Generic[T]):
         now: float,
         max_wait_s: float | None = None,
     ) -> Ticket[T]:
-        """A numbered ticket, for `enter`. `max_wait_s`: if that is shorter than what its class may wait."""
+        """A ticket, for `enter`. `max_wait_s`: if that is shorter than what its class may wait."""
         longest_s = self._limits[priority].max_wait_s
         wait_s = longest_s if max_wait_s is None else min(max_wait_s, longest_s)
-        self._number += 1
-        return Ticket(self._number, need, key, priority, owner, now, now + wait_s)
+        return Ticket(number, need, key, priority, owner, now, now + wait_s)
 
     def enter(self, ticket: Ticket[T], now: float) -> Ticket[T] | Refusal:
         """Let it wait; or say why it cannot. Where nobody is told apart (key None) only the class's limit counts."""
@@ -131,7 +133,7 @@ class WaitingQueue(Generic[T]):
         """Take out those whose wait is over, with what they are to be told."""
         over = []
         while (deadline := self.next_deadline()) is not None and deadline <= now:
-            ticket = self._tickets[self._deadlines[0][1]]
+            ticket = self.tickets[self._deadlines[0][1]]
             over.append((ticket, self._refusal(ticket, Reason.WAITED, now)))
             self.leave(ticket, now)
         return over
@@ -139,7 +141,7 @@ class WaitingQueue(Generic[T]):
     def next_deadline(self) -> float | None:
         """When the first wait is over; None when nobody waits."""
         deadlines = self._deadlines
-        while deadlines and deadlines[0][1] not in self._tickets:
+        while deadlines and deadlines[0][1] not in self.tickets:
             heapq.heappop(deadlines)
         return deadlines[0][0] if deadlines else None
 
@@ -196,7 +198,7 @@ class WaitingQueue(Generic[T]):
         self._waiting[ticket.priority] += 1
         ticket.stage = WAITING
         self._rate(ticket.need).begin(now)
-        self._tickets[ticket.number] = ticket
+        self.tickets[ticket.number] = ticket
         heapq.heappush(self._deadlines, (ticket.deadline, ticket.number))
 
     def _remove(self, ticket: Ticket[T], now: float) -> None:
@@ -211,10 +213,10 @@ class WaitingQueue(Generic[T]):
         self._per_key[place] -= 1
         if not self._per_key[place]:
             del self._per_key[place]
-        del self._tickets[ticket.number]
+        del self.tickets[ticket.number]
         if len(self._deadlines) > 2 * len(self) + _DEADLINES_SLACK:
             # Sorted is a heap, too.
-            self._deadlines = sorted((each.deadline, number) for number, each in self._tickets.items())
+            self._deadlines = sorted((each.deadline, number) for number, each in self.tickets.items())
 
     def _rate(self, need: Hashable) -> DrainRate:
         rate = self._rates.get(need)

@@ -7,7 +7,8 @@ import pytest
 
 from tests.helpers.exchanging import Asked, Scene, gathered, settle
 from vastproxy.api.errors import request_timeout
-from vastproxy.api.exchange import GATHER_BYTES, LEFT
+from vastproxy.api.exchange import LEFT
+from vastproxy.api.gathering import GATHER_BYTES
 from vastproxy.services.backends.engine_kinds import EngineKind
 from vastproxy.services.http1.framing import CHUNKED
 from vastproxy.settings.model import ServerSettings

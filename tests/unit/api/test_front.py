@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -98,7 +98,7 @@ async def make_ways(make_scene: Callable[..., Scene]) -> AsyncIterator[Callable[
 
     def make(keys: KeyRing) -> Ways:
         scene = make_scene()
-        made.append(Ways(scene, scene.fleet, keys))
+        made.append(Ways(scene, cast(Fleet, scene.fleet), keys))
         return made[-1]
 
     yield make

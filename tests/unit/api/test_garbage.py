@@ -10,6 +10,7 @@ from tests.helpers.exchanging import Scene, settle
 from vastproxy.api.attempts import Attempts
 from vastproxy.api.exchange import Exchange
 from vastproxy.api.upload import Upload
+from vastproxy.services.traces import Traces
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -45,5 +46,13 @@ async def end(scene: Scene, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["answered", "answered in pieces", "broken off", "not answered", "left"])
 async def test_a_request_that_has_ended(scene: Scene, how: str) -> None:
+    scene.tools.traces = Traces(kept=0)
     await end(scene, how)
     assert left(Exchange, Attempts, Upload) == []
+
+
+@pytest.mark.parametrize("how", ["answered", "broken off", "not answered", "left"])
+async def test_the_story_that_is_kept_holds_nothing_else(scene: Scene, how: str) -> None:
+    await end(scene, how)
+    assert len(scene.fleet.traces) == 1
+    assert left(Exchange, Upload) == []

@@ -8,7 +8,12 @@ from vastproxy.api.stages import Stage, Step, advance
 
 LISTED = {
     (Stage.GATHER, Step.DISPATCH): Stage.CONNECT,
+    (Stage.GATHER, Step.HOLD): Stage.QUEUE,
     (Stage.GATHER, Step.END): Stage.OVER,
+    (Stage.QUEUE, Step.DISPATCH): Stage.CONNECT,
+    (Stage.QUEUE, Step.END): Stage.OVER,
+    (Stage.CONNECT, Step.HOLD): Stage.QUEUE,
+    (Stage.WAIT, Step.HOLD): Stage.QUEUE,
     (Stage.CONNECT, Step.DISPATCH): Stage.CONNECT,
     (Stage.CONNECT, Step.CONNECTED): Stage.WAIT,
     (Stage.CONNECT, Step.END): Stage.OVER,

@@ -9,15 +9,18 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from tests.helpers.stories import lease
 from tests.unit.cli.conftest import Answers, Peer, Run
 from vastproxy.cli.asking import NoProxyThere
 from vastproxy.cli.explain import NotTold, ask, explain
-from vastproxy.services.traces import Trace, Traces
+from vastproxy.services.dispatch.claim import MAX_ATTEMPTS, Claim
+from vastproxy.services.routing.policy import Hint
+from vastproxy.services.routing.ticket import Priority
+from vastproxy.services.traces import Traces
 
 StartPeer = Callable[[Answers], Peer]
 ID = "a/b+c=1@x"
 PATH = "/vastproxy/v1/requests/a%2Fb%2Bc%3D1%40x"
-A, B = 101 * 65_536 + 8000, 102 * 65_536 + 18000
 
 
 @pytest.fixture
@@ -32,23 +35,28 @@ def explained(run: Run) -> Run:
     return command
 
 
-def begun() -> Trace:
-    return Traces().begin(ID.encode(), b"POST", b"/v1/chat/completions", 10.0, 1_700_000_000.0)
+def tell(claim: Claim, now: float) -> dict[str, Any]:
+    return Traces(clock=lambda: now, wall_clock=lambda: 1_699_999_990.0 + now).tell(claim)
+
+
+def begun() -> Claim:
+    return Claim(10.0, ID.encode(), b"POST", b"/v1/chat/completions")
 
 
 def story() -> dict[str, Any]:
     """What a proxy tells of a request that the second backend answered."""
-    trace = begun()
-    trace.asked("Qwen/Qwen3-32B", True)
-    trace.key_name, trace.priority, trace.pin, trace.queued_s = "2", "batch", "session", 0.5
-    first = trace.attempt(A, 10.5, "fewest requests for its speed", [(B, 2.0), (A, 1.53219)])
+    claim = begun()
+    claim.model, claim.stream, claim.hint = "Qwen/Qwen3-32B", True, Hint(session=1)
+    claim.asker, claim.priority, claim.queued_s = "2", Priority.BATCH, 0.5
+    first = lease(101, 10.5, "fewest requests for its speed", ((102, 2.0), (101, 1.53219)))
     first.end("failed", 10.6, "connection \x1b[31mrefused")
-    second = trace.attempt(B, 10.6, "the only one left", [(B, 2.0)])
+    second = lease(102, 10.6, "the only one left", ((102, 2.0),))
     second.path, second.connected_at, second.first_byte_at = "direct", 10.61, 12.0
-    trace.first_byte_at = 12.0
     second.end("answered", 13.0)
-    trace.end(200, 13.0, received_bytes=70, sent_bytes=900)
-    return trace.to_json(now=99.0)
+    claim.leases, claim.lease = [first, second], second
+    claim.first_byte_at, claim.ended_at, claim.status = 12.0, 13.0, 200
+    claim.received_bytes, claim.sent_bytes = 70, 900
+    return tell(claim, now=99.0)
 
 
 def answers(content: object, status: int = 200) -> Answers:
@@ -66,10 +74,10 @@ def test_the_whole_story(explained: Run, peer: StartPeer) -> None:
         "  1. instance 101, port 8000: failed after 100 ms",
         "     connection \N{REPLACEMENT CHARACTER}[31mrefused",
         "     chosen: fewest requests for its speed",
-        "     scores: 101:8000 1.532, 102:18000 2",
-        "  2. instance 102, port 18000: answered after 2.40 s",
+        "     scores: 101:8000 1.532, 102:8000 2",
+        "  2. instance 102, port 8000: answered after 2.40 s",
         "     chosen: the only one left",
-        "     scores: 102:18000 2",
+        "     scores: 102:8000 2",
         "     over the direct path, connected after 10 ms, first byte after 1.40 s",
     ]
     assert (
@@ -85,34 +93,37 @@ def test_json_is_what_the_proxy_told(explained: Run, peer: StartPeer) -> None:
 
 
 def test_a_request_that_runs(explained: Run, peer: StartPeer) -> None:
-    trace = begun()
-    attempt = trace.attempt(A, 10.0, "", [(A + at, float(at)) for at in range(20)])
-    attempt.reused = True
-    output = explained(ID, peer(answers(trace.to_json(11.0))).url).output
+    claim = begun()
+    claim.lease = lease(101, 10.0, "", [(101 + at, float(at)) for at in range(20)])
+    claim.leases = [claim.lease]
+    claim.lease.reused = True
+    output = explained(ID, peer(answers(tell(claim, 11.0))).url).output
     assert output.startswith("running  POST")
     assert "names no model" in output
     assert "1.00 s so far" in output
     assert "1. instance 101, port 8000: under way" in output
-    assert "101:8007 7, and 12 more" in output
+    assert "108:8000 7, and 12 more" in output
     assert "on a connection that had served before" in output
 
 
 def test_a_request_that_nobody_was_asked_to_serve(explained: Run, peer: StartPeer) -> None:
-    trace = begun()
-    trace.asked("m", False)
-    trace.end(503, 40.0)
-    output = explained(ID, peer(answers(trace.to_json(50.0))).url).output
+    claim = begun()
+    claim.model, claim.stream, claim.status, claim.ended_at = "m", False, 503, 40.0
+    output = explained(ID, peer(answers(tell(claim, 50.0))).url).output
     assert output.startswith("503  POST")
     assert "in one piece" in output
     assert "no attempt was made" in output
 
 
 def test_a_client_that_left_after_many_attempts(explained: Run, peer: StartPeer) -> None:
-    trace = begun()
+    claim = begun()
     for at in range(40):
-        trace.attempt(A, 10.0 + at).end("failed", 10.5 + at, "x")
-    trace.end(499, 60.0)
-    output = explained(ID, peer(answers(trace.to_json(61.0))).url).output
+        claim.leases.append(lease(101, 10.0 + at))
+        claim.leases[-1].end("failed", 10.5 + at, "x")
+        if len(claim.leases) > MAX_ATTEMPTS:
+            claim.leave_out()
+    claim.status, claim.ended_at = 499, 60.0
+    output = explained(ID, peer(answers(tell(claim, 61.0))).url).output
     assert output.startswith("the client left")
     assert "24 more attempts in the middle are not remembered" in output
 

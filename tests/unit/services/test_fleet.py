@@ -11,7 +11,7 @@ from tests.helpers.builders import make_instance
 from tests.helpers.fleet_bench import FleetBench
 from vastproxy.jobs.probe import ProbeJob
 from vastproxy.jobs.sync import SyncJob
-from vastproxy.services.errors import NoBackendAvailable
+from vastproxy.services.errors import BackendConnectError, NoBackendAvailable
 from vastproxy.services.events import (
     AccountRead,
     BackendAdded,
@@ -21,6 +21,7 @@ from vastproxy.services.events import (
     PollFailed,
     StateChanged,
 )
+from vastproxy.services.routing.models import Listed
 from vastproxy.services.tasks import Tasks
 from vastproxy.vastai import (
     VastNotFound,
@@ -38,17 +39,17 @@ async def bench() -> AsyncIterator[FleetBench]:
 
 async def test_found_tended_labelled_and_leased_in_turn(bench: FleetBench) -> None:
     await bench.serve(2, 1)
-    leases = [bench.fleet.lease() for _ in range(3)]
+    leases = [bench.lease() for _ in range(3)]
     assert [lease.backend.id for lease in leases] == [1, 2, 1]
     assert leases[0].backend.in_flight == 2
     for lease in leases:
-        lease.release()
-        lease.release()
+        bench.release(lease)
+        bench.release(lease)
     assert leases[0].backend.in_flight == 0
     await bench.until(LabelWritten(1, "proxied"))
     await bench.until(LabelWritten(2, "proxied"))
     assert bench.fleet.snapshot().backends[0].label == "proxied"
-    assert bench.fleet.models() == {"m": (1, 2)}
+    assert bench.fleet.models() == [Listed("m", (1, 2))]
 
 
 async def test_labels_are_cleared_when_a_backend_falls_ill_and_at_the_end() -> None:
@@ -143,7 +144,7 @@ async def test_gone_after_two_complete_lists_and_back_as_a_new_backend(bench: Fl
     assert bench.states() == {}
     await bench.until(BackendRemoved(1, "no longer in the account"))
     with pytest.raises(NoBackendAvailable, match="no running instance"):
-        bench.fleet.lease()
+        bench.lease()
     await bench.serve(1)
     assert bench.states() == {1: "healthy"}
     assert bench.events.count(BackendAdded(1)) == 2
@@ -151,10 +152,37 @@ async def test_gone_after_two_complete_lists_and_back_as_a_new_backend(bench: Fl
 
 async def test_what_is_tried_is_not_leased_again(bench: FleetBench) -> None:
     await bench.serve(1, 2)
-    assert bench.fleet.lease(exclude={1}).backend.id == 2
-    with pytest.raises(NoBackendAvailable, match="2 backends were tried"):
-        bench.fleet.lease(exclude={1, 2})
-    assert bench.fleet.lease(pin=2).backend.id == 2
+    claim = bench.lease()
+    assert claim.backend.id == 1
+    dispatcher = bench.fleet.dispatcher
+    for other in (2, None):
+        dispatcher.failed(claim, BackendConnectError("refused"), reached=False)
+        if other is None:
+            with pytest.raises(NoBackendAvailable, match="2 engines were tried"):
+                dispatcher.try_elsewhere(claim, costly=False)
+        else:
+            dispatcher.try_elsewhere(claim, costly=False)
+            assert claim.backend.id == other
+    bench.release(claim)
+
+
+async def test_one_that_could_not_be_reached_is_probed_at_once_and_gets_nothing_before(
+    bench: FleetBench,
+) -> None:
+    await bench.serve(1, 2)
+    claim = bench.lease()
+    bench.fleet.dispatcher.failed(claim, BackendConnectError("refused"), reached=False)
+    assert bench.fleet.wake(1).is_set()
+    others = [bench.lease() for _ in range(3)]
+    assert {each.backend.id for each in others} == {2}
+    await bench.fleet.tend(1)
+    assert bench.lease(pin=1).backend.id == 1
+
+
+async def test_a_pin_is_granted_where_it_can_be(bench: FleetBench) -> None:
+    await bench.serve(1, 2)
+    assert bench.lease(pin=2).backend.id == 2
+    assert bench.lease(pin=9).backend.id == 1
 
 
 async def test_why_nobody_can_serve() -> None:

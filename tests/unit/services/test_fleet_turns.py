@@ -57,22 +57,22 @@ async def test_exactly_the_healthy_ones_take_turns_whatever_happened_before(
     for _ in range(80):
         await _disturb(bench, rng)
         healthy = sorted(id for id, state in bench.states().items() if state == "healthy")
-        leased = [bench.fleet.lease() for _ in healthy]
+        leased = [bench.lease() for _ in healthy]
         assert sorted(lease.backend.id for lease in leased) == healthy
         assert bench.fleet.can_serve is bool(healthy)
         for lease in leased:
-            lease.release()
+            bench.release(lease)
 
 
 async def test_one_that_leaves_does_not_take_its_successor_with_it(bench: FleetBench) -> None:
     """An instance that is back under its id before the old backend has ended is served all the same."""
     await bench.serve(1)
-    old = bench.fleet.lease()
+    old = bench.lease()
     bench.account.instances = []
     await bench.fleet.sync()
     await bench.fleet.sync()
     await bench.serve(1)
-    assert bench.fleet.lease().backend is not old.backend
+    assert bench.lease().backend is not old.backend
     old.backend.step(Event.TUNNEL_LOST, 0.0)
-    assert bench.fleet.lease().backend is not old.backend
-    old.release()
+    assert bench.lease().backend is not old.backend
+    bench.release(old)

@@ -5,39 +5,42 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vastproxy.services.traces import MAX_ATTEMPTS, MAX_CANDIDATES, MAX_CHARS, Trace, Traces
+from tests.helpers.stories import NOW, at_b, begun, lease
+from vastproxy.services.dispatch.claim import MAX_ATTEMPTS, MAX_CHARS, Claim
+from vastproxy.services.routing.policy import Hint
+from vastproxy.services.routing.ticket import Priority
+from vastproxy.services.traces import MAX_CANDIDATES, Traces
 
-A, B = 101 * 65_536 + 8000, 102 * 65_536 + 18000
 
-
-def begun(traces: Traces, request_id: bytes = b"r1", at: float = 10.0) -> Trace:
-    return traces.begin(request_id, b"POST", b"/v1/chat/completions?key=secret", at, 1_700_000_000.25)
+def traces(kept: int = 1_000, now: float = NOW) -> Traces:
+    return Traces(kept, clock=lambda: now, wall_clock=lambda: 1_700_000_000.25 + now)
 
 
 def test_a_request_that_was_answered_at_the_second_attempt() -> None:
-    traces = Traces()
-    trace = begun(traces)
-    trace.asked("m", True)
-    trace.key_name, trace.priority, trace.pin, trace.queued_s = "2", "batch", "session", 0.5
-    first = trace.attempt(A, 10.5, "fewest requests for its speed", [(A, 1.5), (B, 2.0)])
+    claim = begun()
+    claim.model, claim.stream, claim.hint = "m", True, Hint(session=7)
+    claim.asker, claim.priority, claim.queued_s = "batch key", Priority.BATCH, 0.5
+    first = lease(101, 10.5, "least loaded", ((101, 1.5), (102, 2.0)))
     first.end("failed", 10.6, "connection refused")
-    second = trace.attempt(B, 10.6, "the only one left", [(B, 2.0)])
+    second = at_b(10.6, "the only one with a place")
     second.path, second.reused, second.connected_at, second.first_byte_at = "direct", True, 10.61, 11.0
-    trace.first_byte_at = 11.0
     second.end("answered", 12.0)
-    trace.end(200, 12.0, received_bytes=70, sent_bytes=900)
-    told = trace.to_json(now=99.0)
+    claim.leases = [first, second]
+    claim.lease = second
+    claim.first_byte_at, claim.ended_at, claim.status = 11.0, 12.0, 200
+    claim.received_bytes, claim.sent_bytes = 70, 900
+    told = traces(now=99.0).tell(claim)
     assert json.loads(json.dumps(told)) == told
     attempts = told.pop("attempts")
     assert told == {
         "id": "r1",
         "state": "done",
-        "began_unix": 1_700_000_000.25,
+        "began_unix": 1_700_000_010.25,
         "method": "POST",
         "path": "/v1/chat/completions",
         "model": "m",
         "stream": True,
-        "key": "2",
+        "key": "batch key",
         "priority": "batch",
         "pin": "session",
         "status": 200,
@@ -54,10 +57,10 @@ def test_a_request_that_was_answered_at_the_second_attempt() -> None:
             "port": 8000,
             "path": None,
             "reused": False,
-            "reason": "fewest requests for its speed",
+            "reason": "least loaded",
             "candidates": [
                 {"instance": 101, "port": 8000, "score": 1.5},
-                {"instance": 102, "port": 18000, "score": 2.0},
+                {"instance": 102, "port": 8000, "score": 2.0},
             ],
             "candidates_total": 2,
             "started_ms": 500.0,
@@ -69,11 +72,11 @@ def test_a_request_that_was_answered_at_the_second_attempt() -> None:
         },
         {
             "instance": 102,
-            "port": 18000,
+            "port": 8000,
             "path": "direct",
             "reused": True,
-            "reason": "the only one left",
-            "candidates": [{"instance": 102, "port": 18000, "score": 2.0}],
+            "reason": "the only one with a place",
+            "candidates": [],
             "candidates_total": 1,
             "started_ms": 600.0,
             "connected_ms": 610.0,
@@ -86,10 +89,11 @@ def test_a_request_that_was_answered_at_the_second_attempt() -> None:
 
 
 def test_a_request_that_still_runs_says_so() -> None:
-    traces = Traces()
-    trace = begun(traces)
-    trace.attempt(A, 10.0)
-    told = trace.to_json(now=13.0)
+    claim = begun()
+    assert traces(now=13.0).tell(claim)["state"] == "waiting"
+    claim.lease = lease(101, 10.0)
+    claim.leases = [claim.lease]
+    told = traces(now=13.0).tell(claim)
     assert (told["state"], told["status"], told["total_ms"], told["first_byte_ms"]) == (
         "running",
         None,
@@ -101,16 +105,20 @@ def test_a_request_that_still_runs_says_so() -> None:
 
 
 def test_one_of_them_is_as_large_as_it_gets() -> None:
-    trace = Traces().begin(b"r", b"POST", b"/" + b"p" * 60_000, 0.0, 0.0)
-    trace.asked("m" * 4000, None)
+    claim = Claim(0.0, b"r", b"POST", b"/" + b"p" * 60_000)
+    claim.model = "m" * 4000
     for at in range(100):
-        attempt = trace.attempt(A + at, float(at), "why" * 1000, [(A, float(at))] * 1000)
-        attempt.end("failed", at + 0.5, "e" * 100_000)
-    told = trace.to_json(200.0)
+        each = lease(101 + at, float(at), "why", tuple((101, float(at)) for _ in range(1000)))
+        each.end("failed", at + 0.5, "e" * 100_000)
+        claim.leases.append(each)
+        if len(claim.leases) > MAX_ATTEMPTS:
+            claim.leave_out()
+    told = traces(now=200.0).tell(claim)
     assert len(told["attempts"]) == MAX_ATTEMPTS
     assert told["attempts_left_out"] == 100 - MAX_ATTEMPTS
-    assert told["attempts"][0]["port"] == 8000, "the first ones stay"
-    assert told["attempts"][-1]["port"] == 8099, "and the last"
+    assert claim.attempts == 100
+    assert told["attempts"][0]["instance"] == 101, "the first ones stay"
+    assert told["attempts"][-1]["instance"] == 200, "and the last"
     assert all(len(each["candidates"]) == MAX_CANDIDATES for each in told["attempts"])
     assert all(each["candidates_total"] == 1000 for each in told["attempts"])
     assert len(told["path"]) == len(told["model"]) == len(told["attempts"][0]["error"]) == MAX_CHARS
@@ -120,18 +128,25 @@ def test_one_of_them_is_as_large_as_it_gets() -> None:
 @given(st.integers(0, 5), st.lists(st.integers(0, 7), max_size=30))
 def test_the_last_ones_are_found_and_no_others(kept: int, ids: list[int]) -> None:
     """Also where clients choose an id again: the last request with it is meant."""
-    traces = Traces(kept)
-    made = [begun(traces, b"%d" % each, float(at)) for at, each in enumerate(ids)]
+    remembered_of = traces(kept)
+    made = [begun(b"%d" % each, float(at)) for at, each in enumerate(ids)]
+    for claim in made:
+        remembered_of.keep(claim)
     remembered = made[max(len(made) - kept, 0) :] if kept else []
-    assert len(traces) == len(remembered)
-    assert traces.latest(99) == remembered[::-1]
-    assert traces.latest(2) == remembered[::-1][:2]
+    assert len(remembered_of) == len(remembered)
+    assert remembered_of.latest(99) == remembered[::-1]
+    assert remembered_of.latest(2) == remembered[::-1][:2]
     for each in range(8):
-        last = [trace for trace in remembered if trace.request_id == b"%d" % each][-1:]
-        assert traces.find(b"%d" % each) is (last[0] if last else None)
+        last = [claim for claim in remembered if claim.request_id == b"%d" % each][-1:]
+        assert remembered_of.find(b"%d" % each) is (last[0] if last else None)
 
 
-def test_nothing_of_the_query_is_kept() -> None:
-    traces = Traces()
-    assert b"secret" not in begun(traces).path
-    assert "secret" not in json.dumps(begun(traces).to_json(11.0))
+def test_nothing_of_the_query_is_told() -> None:
+    assert "secret" not in json.dumps(traces().tell(begun()))
+
+
+def test_the_first_outcome_of_an_attempt_counts() -> None:
+    each = lease(101, 1.0)
+    each.end("failed", 2.0, "refused")
+    each.end("left", 3.0)
+    assert (each.outcome, each.ended_at, each.error) == ("failed", 2.0, "refused")

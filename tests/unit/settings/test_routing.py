@@ -17,9 +17,3 @@ def test_names_of_headers_and_cookies_are_taken(name: str) -> None:
 def test_what_cannot_be_such_a_name_is_refused(setting: str, name: str) -> None:
     with pytest.raises(ValidationError):
         RoutingSettings.model_validate({setting: name})
-
-
-def test_affinity_that_looks_at_less_than_a_block_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"affinity_max_bytes \(512\)"):
-        RoutingSettings(affinity_block_bytes=1024, affinity_max_bytes=512)
-    RoutingSettings(affinity_block_bytes=1024, affinity_max_bytes=1024)

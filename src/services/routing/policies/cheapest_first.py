@@ -53,9 +53,9 @@ class CheapestFirst(Pooled):
             elif candidate.key in exclude:
                 passed = True  # there is room for others
             else:
-                return Choice(candidate, "cheapest")
+                return Choice(candidate, "cheapest", ((candidate.key, price(candidate)),), self.pool.count)
         drawn = self.pool.draw(exclude)
-        return Choice(lightest(drawn, now), "spilled") if drawn else None
+        return Choice(lightest(drawn, now), "spilled", (), self.pool.count) if drawn else None
 
     def finished(self, key: int, now: float) -> None:
         """See `Policy.finished`. A cheap one may have room again."""

@@ -15,7 +15,8 @@ MAX_HOMES = 2
 class Homes:
     """Least recently used beginnings are forgotten."""
 
-    def __init__(self, max_prefixes: int) -> None:
+    def __init__(self, max_prefixes: int = 65_536) -> None:
+        """`max_prefixes`: beginnings remembered, 250 bytes each."""
         self._max = max_prefixes
         self._table: OrderedDict[int, tuple[int, ...]] = OrderedDict()
 

@@ -13,6 +13,8 @@ from vastproxy.services.routing.policy import Choice, Hint
 #: How old an engine's word on its queue may be. Engines are asked every 5 s (engines.load_interval_s); an older one
 #: has missed a turn.
 FRESH_S = 7.5
+#: Why one is chosen that is not compared with anybody.
+ONLY = "the only one with a place"
 
 
 class LeastLoaded(Pooled):
@@ -21,9 +23,10 @@ class LeastLoaded(Pooled):
     def choose(self, hint: Hint, now: float, *, exclude: Collection[int] = ()) -> Choice | None:
         """See `Policy.choose`."""
         drawn = self.pool.draw(exclude)
-        if not drawn:
-            return None
-        return Choice(lightest(drawn, now), "least loaded", tuple([each.key for each in drawn]))
+        if len(drawn) < 2:
+            return Choice(drawn[0], ONLY) if drawn else None
+        best, scores = compare(drawn, now)
+        return Choice(best, "least loaded", scores, self.pool.count)
 
     def judge(self, candidate: Candidate, hint: Hint, now: float) -> tuple[float, str]:
         """Its load, the engine's queue included where it is known."""
@@ -47,20 +50,30 @@ def load(candidate: Candidate, *, queued: bool = False) -> float:
     return work / (candidate.speed * (weight if weight > MIN_WEIGHT else MIN_WEIGHT))
 
 
-def lightest(candidates: Sequence[Candidate], now: float) -> Candidate:
-    """The one with the least load, the first of several. Queues count only where all of them are known and fresh: half
-    of a comparison would punish who tells. Raises for nobody."""
+def compare(candidates: Sequence[Candidate], now: float) -> tuple[Candidate, Sequence[tuple[int, float]]]:
+    """The one with the least load, the first of several; and the loads of all, by key. Queues count only where all of
+    them are known and fresh: half of a comparison would punish who tells. Raises for nobody."""
     best = candidates[0]
     if len(candidates) == 1:
-        return best
+        return best, ()
     queued = True
     for each in candidates:
         if each.waiting is None or now - each.waiting_at > FRESH_S:
             queued = False
             break
-    least = load(best, queued=queued)
-    for each in candidates[1:]:
-        its = load(each, queued=queued)
+    scores = []
+    least = float("inf")
+    for each in candidates:  # `load`, without the price of a call
+        work, weight = each.in_flight + 1, each.weight
+        if queued:
+            work += each.waiting or 0
+        its = work / (each.speed * (weight if weight > MIN_WEIGHT else MIN_WEIGHT))
+        scores.append((each.key, its))
         if its < least:
             best, least = each, its
-    return best
+    return best, scores
+
+
+def lightest(candidates: Sequence[Candidate], now: float) -> Candidate:
+    """The one with the least load, as in `compare`."""
+    return compare(candidates, now)[0]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from vastproxy.services.routing.candidate import Candidate, may_take
 from vastproxy.services.routing.policies.homes import MAX_HOMES, Homes
-from vastproxy.services.routing.policies.least_loaded import is_fresh, lightest, load
+from vastproxy.services.routing.policies.least_loaded import ONLY, compare, is_fresh, lightest, load
 from vastproxy.services.routing.policies.pooled import Pooled
 from vastproxy.services.routing.policies.ring import Ring
 from vastproxy.services.routing.policy import Choice, Hint
@@ -36,8 +36,6 @@ class AffinityLimits:
     """Times the load of the least loaded that a home's may be."""
     queue_gap: int = 4
     """Requests that may wait in a home's engine more than in the least loaded's, as far as both tell."""
-    max_prefixes: int = 65_536
-    """Beginnings remembered, 250 bytes each."""
 
 
 _DEFAULT = AffinityLimits()
@@ -46,9 +44,12 @@ _DEFAULT = AffinityLimits()
 class PrefixAffinity(Pooled):
     """Bounded-load affinity to where the same beginning was served."""
 
-    def __init__(self, rng: random.Random, limits: AffinityLimits = _DEFAULT) -> None:
+    def __init__(
+        self, rng: random.Random, limits: AffinityLimits = _DEFAULT, *, homes: Homes | None = None
+    ) -> None:
+        """`homes`: may be shared by the policies of several models, as a beginning is one of a model."""
         super().__init__(rng)
-        self.homes = Homes(limits.max_prefixes)
+        self.homes = Homes() if homes is None else homes
         self._limits = limits
         self._ring = Ring()
 
@@ -62,24 +63,28 @@ class PrefixAffinity(Pooled):
 
     def choose(self, hint: Hint, now: float, *, exclude: Collection[int] = ()) -> Choice | None:
         """See `Policy.choose`."""
-        drawn = self.pool.draw(exclude)
-        if not drawn:
-            return None
-        rival = lightest(drawn, now)
-        depth, keys = self.homes.find(hint.prefix, self.pool) if hint.prefix else (0, ())
+        pool = self.pool
+        drawn = pool.draw(exclude)
+        if pool.count == 1 or not drawn:
+            return Choice(drawn[0], ONLY) if drawn else None
+        rival, scores = compare(drawn, now)
+        depth, keys = self.homes.find(hint.prefix, pool) if hint.prefix else (0, ())
         if not keys:
-            return Choice(rival, "least loaded", tuple([each.key for each in drawn]))
-        compared = (*keys, rival.key)
+            return Choice(rival, "least loaded" if scores else ONLY, scores, pool.count)
         homes = [each for key in keys if (each := self.pool.get(key)) and may_take(each, exclude)]
         if homes:
             home = lightest(homes, now)
             if self._has_room(home, rival, now):
-                return Choice(home, "prefix", compared)
+                return Choice(home, "prefix", self._scores(home, rival), pool.count)
         if len(keys) < MAX_HOMES:
             second = self._ring.owner(hint.prefix[depth - 1], self.pool, (*keys, *exclude))
             if second is not None and self._has_room(second, rival, now):
-                return Choice(second, "second home", (*compared, second.key))
-        return Choice(rival, "spilled", compared)
+                return Choice(second, "second home", self._scores(second, rival), pool.count)
+        return Choice(rival, "spilled", self._scores(rival, *homes), pool.count)
+
+    @staticmethod
+    def _scores(*candidates: Candidate) -> list[tuple[int, float]]:
+        return [(each.key, load(each)) for each in dict.fromkeys(candidates)]
 
     def assigned(self, key: int, hint: Hint, now: float) -> None:
         """See `Policy.assigned`. Where it went is where the prompt is known from now on."""

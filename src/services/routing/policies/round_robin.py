@@ -42,7 +42,7 @@ class RoundRobinPolicy(Pooled):
             candidate = self.pool.get(key)
             if candidate is not None and may_take(candidate, exclude):
                 self._last, self._next = key, position
-                return Choice(candidate, "turn")
+                return Choice(candidate, "turn", (), len(keys))
         return None
 
     def judge(self, candidate: Candidate, hint: Hint, now: float) -> tuple[float, str]:

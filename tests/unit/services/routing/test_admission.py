@@ -371,7 +371,7 @@ class Routing(RuleBasedStateMachine):
         assert not any(each.in_flight for each in self.fleet)
         assert not self.admission._per_key
         queue = self.admission._queue
-        assert not any([queue._per_key, queue._tickets, queue._held, *queue._rings.values()])
+        assert not any([queue._per_key, queue.tickets, queue._held, *queue._rings.values()])
 
 
 TestRouting = Routing.TestCase

@@ -5,7 +5,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vastproxy.services.routing.hints import BLOCKS, NO_HINT, PROMPT_BYTES, Hints
+from vastproxy.services.routing.hints import BLOCKS, PROMPT_BYTES, Hints
+from vastproxy.services.routing.policy import NO_HINT
 
 ENDS = list(itertools.accumulate(BLOCKS))
 HINTS = Hints(b"salt")

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.helpers.candidates import StandIn, key, offered
 from vastproxy.services.routing.candidate import may_take
 from vastproxy.services.routing.policies.homes import MAX_HOMES
-from vastproxy.services.routing.policies.make import POLICIES, make_policy
+from vastproxy.services.routing.policies.make import POLICIES, Memory, make_policy
 from vastproxy.services.routing.policies.prefix_affinity import PrefixAffinity
 from vastproxy.services.routing.policies.sticky import Sticky
 from vastproxy.services.routing.policy import NO_HINT, Hint
@@ -32,11 +32,12 @@ HINTS = st.builds(
 )
 
 
-def make(name: str, seed: int = 1) -> Sticky:
+def make(name: str, seed: int = 1) -> tuple[Sticky, Memory]:
     settings = RoutingSettings.model_validate(
         {"policy": name, "max_sessions": MAX_SESSIONS, "affinity_max_prefixes": MAX_PREFIXES}
     )
-    return make_policy(settings, random.Random(seed))
+    memory = Memory(settings)
+    return make_policy(settings, random.Random(seed), memory), memory
 
 
 class PolicyMachine(RuleBasedStateMachine):
@@ -44,7 +45,8 @@ class PolicyMachine(RuleBasedStateMachine):
 
     @initialize(name=st.sampled_from(sorted(POLICIES)), seed=st.integers(0, 99))
     def begin(self, name: str, seed: int) -> None:
-        self.policy, self.twin = make(name, seed), make(name, seed)
+        self.policy, self.memory = make(name, seed)
+        self.twin, _ = make(name, seed)
         self.members: dict[int, StandIn] = {}
         self.all: dict[int, StandIn] = {}
         self.running: list[int] = []
@@ -115,7 +117,7 @@ class PolicyMachine(RuleBasedStateMachine):
     def what_is_remembered_is_bounded(self) -> None:
         if not hasattr(self, "policy"):
             return
-        assert len(self.policy) <= MAX_SESSIONS
+        assert len(self.memory.places) <= MAX_SESSIONS
         if isinstance(self.policy.inner, PrefixAffinity):
             homes = self.policy.inner.homes
             assert len(homes) <= MAX_PREFIXES
@@ -128,7 +130,7 @@ TestPolicies.settings = hypothesis_settings(max_examples=80, stateful_step_count
 
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_nobody_is_chosen_from_nobody(name: str) -> None:
-    policy = make(name)
+    policy, _ = make(name)
     assert policy.choose(NO_HINT, 0.0) is None
     assert policy.scores(NO_HINT, 0.0) == []
     offered(policy, StandIn(1, limit=0), StandIn(2))
@@ -137,7 +139,7 @@ def test_nobody_is_chosen_from_nobody(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_one_place_among_a_thousand_full_ones_is_found(name: str) -> None:
-    policy = make(name)
+    policy, _ = make(name)
     offered(policy, *(StandIn(id, in_flight=4, limit=4, hourly_cost=1.0) for id in range(1, 1001)))
     policy.offer(StandIn(617, in_flight=3, limit=4, hourly_cost=1.0))
     for _ in range(3):
@@ -148,7 +150,7 @@ def test_one_place_among_a_thousand_full_ones_is_found(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_why_nobody_can_be_chosen_is_told(name: str) -> None:
-    policy = make(name)
+    policy, _ = make(name)
     offered(policy, StandIn(1, in_flight=2, limit=2), StandIn(2), StandIn(3))
     told = {score.key: score.why for score in policy.scores(NO_HINT, 0.0, exclude={key(2)})}
     assert told[key(1)] == "full"
@@ -159,7 +161,7 @@ def test_why_nobody_can_be_chosen_is_told(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_what_draws_lots_prefers_nobody_among_equals(name: str) -> None:
     """Ties are broken at random, or by turns; only the order of prices is fixed."""
-    policy = make(name)
+    policy, _ = make(name)
     offered(policy, *(StandIn(id) for id in range(1, 4)))
     counts = dict.fromkeys(range(1, 4), 0)
     for _ in range(600):
@@ -190,7 +192,7 @@ class Watched(StandIn):
 @pytest.mark.parametrize("name", sorted(set(POLICIES) - {"cheapest_first"}))
 @pytest.mark.parametrize("known", [False, True])
 def test_a_choice_among_a_thousand_considers_a_few(name: str, known: bool) -> None:
-    policy = make(name)
+    policy, _ = make(name)
     offered(policy, *(Watched(id) for id in range(1000)))
     hint = Hint(prefix=(1, 2, 3) if known else ())
     for asked in range(1000):

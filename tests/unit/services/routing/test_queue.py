@@ -20,6 +20,11 @@ def queue_of(
     return WaitingQueue({INTERACTIVE: interactive, BATCH: batch}, batch_after=batch_after)
 
 
+def next_number(queue: WaitingQueue[str]) -> int:
+    queue.number += 1
+    return queue.number
+
+
 def enter(
     queue: WaitingQueue[str],
     key: Hashable = "a",
@@ -28,7 +33,9 @@ def enter(
     now: float = 0.0,
     max_wait_s: float | None = None,
 ) -> Ticket[str]:
-    entered = queue.enter(queue.ticket(need, key, priority, "owner", now, max_wait_s), now)
+    entered = queue.enter(
+        queue.ticket(next_number(queue), need, key, priority, "owner", now, max_wait_s), now
+    )
     assert isinstance(entered, Ticket)
     return entered
 
@@ -36,7 +43,7 @@ def enter(
 def refused(
     queue: WaitingQueue[str], key: Hashable = "a", priority: Priority = INTERACTIVE, now: float = 0.0
 ) -> Refusal:
-    answer = queue.enter(queue.ticket("m", key, priority, "owner", now), now)
+    answer = queue.enter(queue.ticket(next_number(queue), "m", key, priority, "owner", now), now)
     assert isinstance(answer, Refusal)
     return answer
 

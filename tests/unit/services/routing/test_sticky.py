@@ -4,14 +4,14 @@ import random
 
 from tests.helpers.candidates import StandIn, key, offered
 from vastproxy.services.routing.policies.round_robin import RoundRobinPolicy
-from vastproxy.services.routing.policies.sticky import Sticky
+from vastproxy.services.routing.policies.sticky import Places, Sticky
 from vastproxy.services.routing.policy import Hint
 
 SESSION = Hint(session=42)
 
 
-def make(**limits: float) -> Sticky:
-    policy = Sticky(RoundRobinPolicy(random.Random(1)), **limits)  # type: ignore[arg-type]
+def make(places: Places | None = None) -> Sticky:
+    policy = Sticky(RoundRobinPolicy(random.Random(1)), random.Random(2), places=places)
     offered(policy, *(StandIn(id) for id in (1, 2, 3)))
     return policy
 
@@ -71,19 +71,19 @@ def test_a_session_whose_place_is_gone_moves_for_good() -> None:
 
 
 def test_an_idle_session_is_forgotten() -> None:
-    policy = make(idle_s=10.0)
+    policy = make(places := Places(idle_s=10.0))
     ask(policy, SESSION, 0.0)
     assert ask(policy, SESSION, 10.0)[1] == "session"
     assert ask(policy, SESSION, 20.5)[1] == "turn"
     ask(policy, Hint(session=43), 40.0)
-    assert len(policy) == 1
+    assert len(places) == 1
 
 
 def test_the_session_idle_for_longest_makes_room() -> None:
-    policy = make(max_sessions=2)
+    policy = make(places := Places(max_sessions=2))
     for session in (1, 2, 1, 3):
         ask(policy, Hint(session=session))
-    assert len(policy) == 2
+    assert len(places) == 2
     reasons = [choice.why for session in (1, 2, 3) if (choice := policy.choose(Hint(session=session), 0.0))]
     assert reasons == ["session", "turn", "session"]
 
@@ -94,3 +94,16 @@ def test_wishes_are_marked_in_the_scores() -> None:
     hint = Hint(session=42, pin=2)
     assert [score.why for score in policy.scores(hint, 0.0)] == ["session", "pinned", "later"]
     assert policy.scores(hint, 0.0, exclude={key(1)})[0].why == "excluded"
+
+
+def test_a_session_has_a_place_of_its_own_for_each_model_that_shares_the_memory() -> None:
+    places = Places()
+    one, other = (
+        Sticky(RoundRobinPolicy(random.Random(1)), random.Random(seed), places=places) for seed in (1, 2)
+    )
+    offered(one, StandIn(1), StandIn(2))
+    offered(other, StandIn(2), StandIn(3))
+    assert ask(one, SESSION)[0] == 1
+    assert ask(other, SESSION)[0] == 2
+    assert (ask(one, SESSION)[1], ask(other, SESSION)[1]) == ("session", "session")
+    assert len(places) == 2

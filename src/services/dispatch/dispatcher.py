@@ -1,0 +1,308 @@
+"""Gives each request its place at an engine: at once, or when one is free. Acts; `services.routing` decides.
+
+A request brings a `Claim`. `ask` leases it a place or lets it wait; `try_elsewhere` after a failure; `finish` when it
+is over, whatever became of it. Whoever waits is served by `_pump`, in a step of its own behind the event that made a
+place; a request that comes in between does not overtake.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from vastproxy.services.backends.engine import Engine
+from vastproxy.services.dispatch.claim import MAX_ATTEMPTS, NOBODY, Claim, Lease
+from vastproxy.services.dispatch.limits import admission_limits
+from vastproxy.services.dispatch.need import Need
+from vastproxy.services.dispatch.nobody import Nobody
+from vastproxy.services.dispatch.targets import Targets
+from vastproxy.services.errors import ServiceError
+from vastproxy.services.events import FleetEvent
+from vastproxy.services.routing.admission import Admission
+from vastproxy.services.routing.budget import RetryBudget
+from vastproxy.services.routing.outlier import Event
+from vastproxy.services.routing.policy import NO_HINT, Choice
+from vastproxy.services.routing.ticket import Refusal
+from vastproxy.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """See the module's docstring. All of it belongs to the event loop's thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float],
+        rng: random.Random,
+        publish: Callable[[FleetEvent], None],
+        expects: Callable[[], bool],
+        why_nobody: Callable[[], str],
+        doubt: Callable[[int], None],
+    ) -> None:
+        """`expects`: may somebody come who can serve, so that waiting makes sense? `why_nobody`: why there is nobody
+        now, for people. `doubt`: see `Targets`."""
+        self._clock = clock
+        self._nobody = Nobody(expects, why_nobody)
+        self._waits = settings.queue.max_waiting > 0
+        self._is_capped = bool(settings.admission.max_in_flight or settings.admission.max_in_flight_per_key)
+        self._admission: Admission[Claim] = Admission(admission_limits(settings))
+        self._budget = RetryBudget(share=settings.routing.retry_share, least=settings.routing.retry_least)
+        self.targets = Targets(
+            settings, rng, clock=clock, publish=publish, doubt=doubt, room=lambda: self._make_room(None)
+        )
+        self._needs, self._passive = self.targets.needs, self.targets.passive
+        self._freed: dict[int, Engine] | None = {}
+        """Engines at which a place was made since the last pumping; None: anywhere."""
+        self._pumping: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being served."""
+        return self._admission.in_flight
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a place."""
+        return self._admission.waiting
+
+    # ── requests ───────────────────────────────────────────────────────────────────────────────
+
+    def ask(self, claim: Claim) -> Lease | None:
+        """A place for this request; None if it has to wait, and will be told.
+
+        Raises ModelNotFound; OverLimit or NoBackendAvailable when it may not wait. `finish` it all the same.
+        """
+        needs, admission, now = self._needs, self._admission, self._clock()
+        claim.asked_at = now
+        need = needs.table.get(claim.model)
+        if need is None or need.version != needs.version:
+            need = needs.find(claim.model)
+        claim.need = need
+        if not (self._is_capped or admission.waiting_tickets) or admission.may_begin(need, claim.asker):
+            choice = self._choose(claim, need, now)
+            if choice is not None:
+                claim.number = admission.begin(claim.asker)
+                return self._lease(claim, need, choice, now)
+        self._check_hope(need)
+        found = admission.wait(need, key=claim.asker, priority=claim.priority, owner=claim, now=now)
+        if isinstance(found, Refusal):
+            raise self._nobody.error(found, need)
+        claim.ticket = found
+        self._arm()
+        return None
+
+    def try_elsewhere(self, claim: Claim, *, costly: bool) -> Lease | None:
+        """Another place for a request whose engine has failed it; None if it has to wait, and will be told. `costly`:
+        it takes one from the budget of retries.
+
+        Raises NoBackendAvailable or ModelNotFound. `finish` it all the same.
+        """
+        need, now = claim.need, self._clock()
+        assert need is not None
+        self.let_go(claim)
+        if costly:
+            claim.budgeted = self._budget.take(self._admission.in_flight)
+        self._needs.renew(need)
+        exclude = self._passive.left_out_but(need, claim.tried, now)
+        choice = need.policy.choose(claim.hint, now, exclude=exclude)
+        if choice is not None:
+            return self._lease(claim, need, choice, now)
+        if not self._waits:
+            raise self._nobody.left(len(claim.tried))
+        self._check_hope(need)
+        claim.tried = ()
+        claim.asked_at = now
+        if claim.ticket is not None:
+            self._admission.again(claim.ticket, now)
+        else:
+            claim.ticket = self._admission.turn_back(
+                claim.number, need, key=claim.asker, priority=claim.priority, owner=claim, now=now
+            )
+        if need.has_room(self._passive.left_out(need, now)):
+            self._make_room(None)
+        self._arm()
+        return None
+
+    def let_go(self, claim: Claim) -> None:
+        """The place that the request holds, if any, is free for others; the request itself is not over."""
+        if claim.budgeted:
+            self._give_back_retry(claim)
+        lease = claim.lease
+        if lease is None or lease.released:
+            return
+        lease.released = True
+        lease.backend.in_flight -= 1
+        lease.engine.in_flight -= 1
+        lease.need.policy.finished(lease.engine.key, lease.at)
+        if self._admission.waiting_tickets:
+            self._make_room(lease.engine)
+
+    def finish(self, claim: Claim) -> None:
+        """The request is over, or its client has left, wherever it stands. More than once does nothing."""
+        lease = claim.lease
+        if lease is not None and not lease.heard:
+            self.targets.left(lease)
+        self.let_go(claim)
+        if claim.ticket is not None:
+            self._admission.release(claim.ticket, self._clock())
+        elif claim.number:
+            claim.number = 0
+            self._admission.end(claim.asker)
+        if self._is_capped and self._admission.waiting_tickets:
+            self._make_room(None)
+
+    def answered(self, claim: Claim, status: int, retry_after_s: float | None = None) -> None:
+        """The head of an answer has come from the engine that has its place."""
+        if claim.budgeted:
+            self._give_back_retry(claim)
+        lease = claim.lease
+        assert lease is not None
+        if status < 400 and lease.engine.key not in self._passive.noted:
+            lease.heard = True
+            return
+        self.targets.answered(lease, status, retry_after_s)
+        if self._admission.waiting_tickets:
+            self._make_room(lease.engine)
+
+    def failed(self, claim: Claim, error: ServiceError, *, reached: bool) -> None:
+        """The engine that has its place has failed it. `reached`: had an answer begun?"""
+        assert claim.lease is not None
+        claim.tried = {*claim.tried, claim.lease.engine.key}
+        self.targets.failed(claim.lease, error, reached=reached)
+
+    def others(self, claim: Claim) -> bool:
+        """Has somebody else a place for this request, who has not failed it?"""
+        need = claim.need
+        assert need is not None
+        assert claim.lease is not None
+        tried = {*claim.tried, claim.lease.engine.key}
+        return need.has_room(self._passive.left_out_but(need, tried, self._clock()))
+
+    # ── the budget of retries ──────────────────────────────────────────────────────────────────
+
+    @property
+    def may_retry(self) -> bool:
+        """Is a retry left that gives engines more to do?"""
+        return self._budget.taken < self._budget.allowed(self._admission.in_flight)
+
+    def _give_back_retry(self, claim: Claim) -> None:
+        claim.budgeted = False
+        self._budget.give_back()
+
+    # ── places ─────────────────────────────────────────────────────────────────────────────────
+
+    def _choose(self, claim: Claim, need: Need, now: float) -> Choice | None:
+        hint, passive = claim.hint, self._passive
+        exclude = passive.left_out(need, now) if passive.out else NOBODY
+        if hint.pin is None and hint.session is None:
+            return need.choose_plain(hint, now, exclude=exclude)
+        return need.policy.choose(hint, now, exclude=exclude)
+
+    def _lease(self, claim: Claim, need: Need, choice: Choice, now: float) -> Lease:
+        key = choice.candidate.key
+        engine = need.members[key]
+        if key in self._passive.noted:
+            self._passive.note(engine, Event.PICKED, now)
+        backend = self.targets.backends[engine.instance_id]
+        backend.in_flight += 1
+        backend.requests += 1
+        engine.requests += 1
+        engine.in_flight = among = engine.in_flight + 1
+        lease = Lease(backend, engine, need, choice, now, among)
+        claim.lease = lease
+        claim.leases.append(lease)
+        if len(claim.leases) > MAX_ATTEMPTS:
+            claim.leave_out()
+        if claim.hint is not NO_HINT:
+            need.policy.assigned(key, claim.hint, now)
+        return lease
+
+    def _make_room(self, engine: Engine | None) -> None:
+        """A place may be free: at `engine`, or anywhere."""
+        if not self._admission.waiting_tickets or self._is_closed:
+            return
+        if engine is None:
+            self._freed = None
+        elif self._freed is not None:
+            self._freed[engine.key] = engine
+        if self._pumping is None:
+            self._pumping = asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Give those who wait the places that have become free."""
+        self._pumping = None
+        freed, self._freed = self._freed, {}
+        now = self._clock()
+
+        def is_free(need: object) -> bool:
+            assert isinstance(need, Need)
+            return self._has_room(need, freed, now)
+
+        while (ticket := self._admission.next(is_free, now)) is not None:
+            claim, need = ticket.owner, ticket.need
+            assert isinstance(need, Need)
+            choice = self._choose(claim, need, now)
+            assert choice is not None, "a place was free a moment ago"
+            claim.queued_s += now - claim.asked_at
+            self._tell(claim.granted, self._lease(claim, need, choice, now))
+        self._arm()
+
+    def _has_room(self, need: Need, freed: dict[int, Engine] | None, now: float) -> bool:
+        try:
+            self._needs.renew(need)
+        except (
+            ServiceError
+        ):  # nobody has such a model any more: those who wait for it wait in vain, and not for long
+            return False
+        left_out = self._passive.left_out(need, now)
+        return need.has_room(left_out) if freed is None else need.has_room_at(freed, left_out)
+
+    def _check_hope(self, need: Need) -> None:
+        """Raises NoBackendAvailable where waiting makes no sense."""
+        if self._is_closed or not (need.members or self._nobody.is_expected()):
+            raise self._nobody.now()
+
+    # ── waiting ────────────────────────────────────────────────────────────────────────────────
+
+    def _arm(self) -> None:
+        """Wake up when the first wait is over, or somebody may be asked again who was left alone."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._admission.next_deadline()
+        if deadline is None or self._is_closed:
+            return
+        now = self._clock()
+        back = self._passive.next_return(now)
+        delay_s = max(0.0, min(deadline, deadline if back is None else back) - now)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        for ticket, refusal in self._admission.expired(self._clock()):
+            claim, need = ticket.owner, ticket.need
+            assert isinstance(need, Need)
+            self._tell(claim.refused, self._nobody.error(refusal, need))
+        self._make_room(None)
+        self._arm()
+
+    def _tell(self, hear: Callable[..., None], what: object) -> None:
+        try:
+            hear(what)
+        except Exception:  # a bug, but the others wait too
+            logger.exception("a request could not be told of its place")
+
+    def aclose(self) -> None:
+        """Nobody is served from now on, and whoever waits is told so."""
+        self._is_closed = True
+        for ticket, _ in self._admission.expired(float("inf")):
+            self._tell(ticket.owner.refused, self._nobody.now())
+        for handle in (self._pumping, self._timer):
+            if handle is not None:
+                handle.cancel()
+        self._pumping = self._timer = None
