@@ -105,6 +105,12 @@ def test_none_is_a_value_too(pair: tuple[Proxy, Proxy]) -> None:
     assert second.get("list", Fetch("b")) is None
 
 
+def test_what_is_no_json_stays_with_who_fetched_it(pair: tuple[Proxy, Proxy]) -> None:
+    first, second = pair
+    assert first.get("list", lambda: {1, 2}) == {1, 2}
+    assert second.get("list", Fetch("b")) == "b1"
+
+
 def test_each_decides_how_old_an_answer_may_be(pair: tuple[Proxy, Proxy]) -> None:
     """A value is not younger for having been read from Redis."""
     first, second = pair

@@ -36,6 +36,14 @@ def test_what_is_no_json_is_not_packed(value: object) -> None:
         pack(1, value)
 
 
+@pytest.mark.parametrize(
+    "text", [b"5", b"{}", b'{"n":1}', b'{"n":"x","rows":true}', b'{"n":1,"rows":true}\n{"a":1}']
+)
+def test_what_looks_nearly_like_it_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match="not packed here"):
+        unpack(zlib.compress(text))
+
+
 @given(st.binary(max_size=200))
 def test_anything_else_is_refused_in_a_way_that_is_expected(garbage: bytes) -> None:
     for packed in (garbage, zlib.compress(garbage)):
