@@ -10,10 +10,12 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Literal, TypeVar
 
 K = TypeVar("K", bound=Hashable)
+#: An attempt that came to nothing: the instance, one word for what became of it, one line for people.
+Tried = tuple[int, str, str]
 
 logger = logging.getLogger("vastproxy.access")
 
@@ -28,10 +30,10 @@ _KEPT_BYTES = 128
 #: What begins each line, for `time.strftime`.
 _TEXT_PREFIX = "%Y-%m-%d %H:%M:%S info    "
 _JSON_PREFIX = '{"time":"%Y-%m-%dT%H:%M:%S%z","level":"info","logger":"vastproxy.access","request_id":"'
-_TEXT = ("%b%b %b %b → instance=%b status=%d bytes=%d attempts=%d took=%dms ttfb=%b client=%b\n").encode()
+_TEXT = ("%b%b %b %b → instance=%b status=%d bytes=%d attempts=%d took=%dms ttfb=%b client=%b%b\n").encode()
 _JSON = (
     b'%b%b","method":"%b","path":"%b","instance_id":%b,"status":%d,"sent_bytes":%d,"received_bytes":%d,'
-    b'"attempts":%d,"took_s":%.6f,"ttfb_s":%b,"client":"%b"}\n'
+    b'"attempts":%d,"took_s":%.6f,"ttfb_s":%b,"client":"%b"%b}\n'
 )
 
 
@@ -100,11 +102,15 @@ class AccessLog:
         took_s: float,
         ttfb_s: float | None,
         client: str,
+        queued_s: float = 0.0,
+        tried: Sequence[Tried] = (),
     ) -> None:
         """One line about one request. The query of `target` stays out of it: some put tokens there.
 
         `sent_bytes` and `received_bytes` are of the bodies sent to and received from the client; `ttfb_s` is until the
-        first byte of the engine's answer, None when there was none; `client` is the client's address.
+        first byte of the engine's answer, None when there was none; `client` is the client's address. `queued_s`: how
+        long it waited for a place. `tried`: the attempts before the last one. Both are written where there is anything
+        to tell.
         """
         if not self._enabled:
             return
@@ -118,12 +124,13 @@ class AccessLog:
         path = self._paths.get(target) or self._path(target)
         where = self._instances.get(instance_id) or self._instance(instance_id)
         peer = self._words.get(client) or self._known(client)
+        more = self._more(queued_s, tried) if queued_s or tried else b""
         if self._json:
             first = b"null" if ttfb_s is None else b"%.6f" % ttfb_s
             # fmt: off
             line = _JSON % (
                 self._prefix, name, verb, path, where, status, sent_bytes, received_bytes,
-                attempts, took_s, first, peer,
+                attempts, took_s, first, peer, more,
             )
             # fmt: on
         else:
@@ -132,13 +139,22 @@ class AccessLog:
             # fmt: off
             line = _TEXT % (
                 self._prefix, name, verb, path, where, status, sent_bytes,
-                attempts, took_ms, first, peer,
+                attempts, took_ms, first, peer, more,
             )
             # fmt: on
         if self._sink is not None:
             self._sink(line)
         else:
             logger.info("%s", line[:-1].decode())
+
+    def _more(self, queued_s: float, tried: Sequence[Tried]) -> bytes:
+        if self._json:
+            rows = [{"instance_id": id, "outcome": what, "error": error} for id, what, error in tried]
+            return f',"queue_s":{queued_s:.6f},"tried":{json.dumps(rows)}'.encode()
+        waited = f" waited={queued_s * 1000:.0f}ms" if queued_s else ""
+        return (
+            waited + (" tried=" + ",".join(f"{id}:{what}" for id, what, _ in tried) if tried else "")
+        ).encode()
 
     def _begin_second(self, now: float) -> None:
         self._wanted = logger.isEnabledFor(logging.INFO)

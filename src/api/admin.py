@@ -1,16 +1,24 @@
-"""`/vastproxy/v1/…`: the fleet for programs. Reads only; what changes the fleet needs rights that are apart."""
+"""`/vastproxy/v1/…`: the fleet for programs.
+
+What changes something is a POST with `Content-Type: application/json`, which no page of another site can send without
+being asked for permission first: there is no key to protect a proxy that listens on loopback alone.
+"""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from vastproxy.api.errors import ApiError
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.process import read_process_use
 from vastproxy.services.snapshot import BackendSnapshot
 
+#: Requests that are listed unless more are asked for, and at most: each takes 30 µs of the loop's time.
+REQUESTS = 50
+MOST_REQUESTS = 200
 #: Backends that are written out before requests have their turn: 25 of them with 8 GPUs each take 1 ms.
 ROWS_IN_A_ROW = 25
 
@@ -28,6 +36,49 @@ class AdminEndpoints:
     async def process(self, request: Request) -> Response:
         """What this process takes: memory, descriptors, threads, tasks; and the requests in flight."""
         return JSONResponse({**read_process_use().to_json(), "in_flight": self._fleet.in_flight})
+
+    async def drain(self, request: Request) -> Response:
+        """No new requests for this instance; running ones end."""
+        return self._act(request, self._fleet.drain)
+
+    async def undrain(self, request: Request) -> Response:
+        """It may be given requests again."""
+        return self._act(request, self._fleet.undrain)
+
+    async def request(self, request: Request) -> Response:
+        """What became of one of the last requests."""
+        traces = self._fleet.traces
+        claim = traces.find(request.path_params["id"].encode("latin-1", "replace"))
+        if claim is None:
+            return refusal(404, "No request of this id is remembered; only the last ones are.", "not_found")
+        return JSONResponse(traces.tell(claim))
+
+    async def requests(self, request: Request) -> Response:
+        """The last requests, the newest first: `?limit=`, 50 of them unless it says otherwise."""
+        text = request.query_params.get("limit", str(REQUESTS))
+        if not (text.isascii() and text.isdigit() and len(text) < 7):
+            return refusal(400, "limit must be a number.", "invalid_limit")
+        traces = self._fleet.traces
+        return JSONResponse(
+            {"requests": [traces.tell(claim) for claim in traces.latest(min(int(text), MOST_REQUESTS))]}
+        )
+
+    def _act(self, request: Request, act: Callable[[int], None]) -> Response:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            return refusal(415, "Send this with 'Content-Type: application/json'.", "unsupported_media_type")
+        id = request.path_params["id"]
+        try:
+            act(id)
+        except KeyError:
+            return refusal(404, f"No instance {id} is served here.", "not_found")
+        found = next(backend for backend in self._fleet.snapshot().backends if backend.id == id)
+        return JSONResponse(found.to_json())
+
+
+def refusal(status: int, message: str, code: str) -> Response:
+    """An error in OpenAI's shape."""
+    error = ApiError(status, message, "invalid_request_error", code)
+    return Response(error.body(), status, media_type="application/json")
 
 
 async def _document(backends: Sequence[BackendSnapshot]) -> AsyncIterator[str]:

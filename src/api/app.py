@@ -131,6 +131,10 @@ def _routes(fleet: Fleet, webhooks: WebhookEndpoint) -> list[Route]:
         Route("/readyz", health.readyz),
         Route("/v1/models", models.list),
         Route("/vastproxy/v1/backends", admin.backends),
+        Route("/vastproxy/v1/backends/{id:int}/drain", admin.drain, methods=["POST"]),
+        Route("/vastproxy/v1/backends/{id:int}/undrain", admin.undrain, methods=["POST"]),
+        Route("/vastproxy/v1/requests", admin.requests),
+        Route("/vastproxy/v1/requests/{id:path}", admin.request),
         Route("/vastproxy/v1/process", admin.process),
         Route("/webhooks/vastai", webhooks.receive, methods=["POST"]),
     ]

@@ -92,7 +92,7 @@ class Exchange:
             self._continued = gathering.continued
             gathering.end()
         if upload.complete and upload.total_bytes:
-            self._tools.wishes.read_body(attempts, wish, upload.gathered)
+            self._tools.wishes.read_body(attempts, wish, upload.gathered())
         elif gathering is not None:
             gathering.read(attempts)
         if (limit_s := self._tools.limits.total_timeout_s) is not None:

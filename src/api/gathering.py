@@ -72,7 +72,7 @@ class Gathering:
         """Note what the body says that has come so far."""
         if self._reader is None:
             self._reader = self._tools.wishes.begin(self._wish)
-            self._reader.feed(self._upload.gathered)
+            self._reader.feed(self._upload.gathered())
         self._tools.wishes.read_pieces(claim, self._wish, self._reader)
 
     def end(self) -> None:

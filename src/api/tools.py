@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from vastproxy.api.access import AccessLog
+from vastproxy.api.access import AccessLog, Tried
 from vastproxy.api.client import Client
 from vastproxy.api.errors import ApiError, denied_path, too_large
 from vastproxy.api.forwarded import Forwarding
@@ -139,6 +139,8 @@ class ProxyTools:
             now - claim.began_at,
             first - claim.began_at if first != NEVER else None,
             client,
+            claim.queued_s,
+            _tried(claim) if len(claim.leases) > 1 else (),
         )
 
     @staticmethod
@@ -148,3 +150,8 @@ class ProxyTools:
         logger.warning(
             "%s instance=%s the answer broke off: %s", claim.request_id.decode("latin-1"), instance_id, error
         )
+
+
+def _tried(claim: Claim) -> list[Tried]:
+    """The attempts before the last one."""
+    return [(lease.backend.id, lease.outcome, lease.error) for lease in claim.leases[:-1]]

@@ -66,9 +66,11 @@ class Asker:
         """What the proxy answers, whatever its status. Raises NoProxyThere when nobody does."""
         return self._send("GET", path)
 
-    def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> requests.Response:
-        """The same for something that is sent."""
-        return self._send("POST", path, body, headers)
+    def post(
+        self, path: str, body: bytes = b"{}", headers: Mapping[str, str] | None = None
+    ) -> requests.Response:
+        """The same for JSON that is sent; without `body` an order without more to say."""
+        return self._send("POST", path, body, {"Content-Type": "application/json", **(headers or {})})
 
     def _send(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None

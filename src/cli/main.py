@@ -10,6 +10,8 @@ import typer
 import vastproxy
 from vastproxy.cli.config import config_app
 from vastproxy.cli.demo import demo
+from vastproxy.cli.drain import drain
+from vastproxy.cli.explain import explain
 from vastproxy.cli.instances import instances
 from vastproxy.cli.serve import serve
 from vastproxy.cli.status import status
@@ -20,7 +22,7 @@ from vastproxy.errors import VastproxyError
 INTERRUPTED = 130
 
 #: What can be typed, in the order of the help.
-COMMANDS: tuple[Callable[..., Any], ...] = (serve, demo, status, instances, trust)
+COMMANDS: tuple[Callable[..., Any], ...] = (serve, demo, status, explain, drain, instances, trust)
 
 ABOUT = """One OpenAI-compatible endpoint in front of every GPU you rent on vast.ai.
 
@@ -36,6 +38,8 @@ EXAMPLES = """Examples:
   vastproxy serve                     proxy on http://127.0.0.1:8080/v1
   vastproxy status                    how a running proxy and its backends are
   vastproxy status http://gpu-gw:8080 --json
+  vastproxy explain 5f1c0e9a2b3d00000001   what became of a request
+  vastproxy drain 1234567             no new requests for an instance; --undo takes it back
   vastproxy trust 1234567             accept the changed host key of an instance
   vastproxy webhooks create URL       let vast.ai tell a proxy at once what happens
   vastproxy config check              is everything set that is needed?

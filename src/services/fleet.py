@@ -19,6 +19,7 @@ from vastproxy.services.backends.backend import Backend
 from vastproxy.services.backends.keeping import KeeperTools
 from vastproxy.services.backends.state import Event, State
 from vastproxy.services.dispatch.dispatcher import Dispatcher
+from vastproxy.services.drains import Drains
 from vastproxy.services.events import (
     EventBus,
     Heard,
@@ -95,6 +96,7 @@ class Fleet:
             why_nobody=lambda: self.summary().reason or "the proxy is stopping",
             doubt=self._probe_at_once,
         )
+        self._drains = Drains(ahead_s=settings.fleet.drain_before_end_s, clock=clock)
         self._roster = Roster(
             tools, engine_token=engine_token, watch=self._backend_event, publish=self.events.publish
         )
@@ -208,6 +210,7 @@ class Fleet:
     async def tend(self, instance_id: int) -> None:
         """One round of looking after one backend; one that is gone is nobody's business."""
         if (keeper := self._roster.get(instance_id)) is not None and not self._stopping:
+            self._drains.look(keeper)
             await keeper.tend()
 
     def wake(self, instance_id: int) -> asyncio.Event:
@@ -216,14 +219,11 @@ class Fleet:
 
     def drain(self, instance_id: int) -> None:
         """No new requests for this backend; running ones end in peace. Raises KeyError."""
-        self._roster[instance_id].backend.step(Event.DRAIN, self.clock(), "drained")
+        self._drains.drain(self._roster[instance_id])
 
     def undrain(self, instance_id: int) -> None:
         """Take `drain` back: it serves again after the next good probe, which comes at once. Raises KeyError."""
-        keeper = self._roster[instance_id]
-        if keeper.backend.state is State.DRAINING:
-            keeper.backend.step(Event.UNDRAIN, self.clock(), "waiting for a probe")
-            keeper.wake.set()
+        self._drains.undrain(self._roster[instance_id])
 
     # ── telling ────────────────────────────────────────────────────────────────────────────────
 
@@ -266,6 +266,7 @@ class Fleet:
             self.dispatcher.targets.forget(backend)
             if backend.id not in self._backends:
                 self._serving.discard(backend.id)
+                self._drains.forget(backend.id)
             return  # on its way out; the id may be another one's by now
         serving = backend.available and not self._stopping
         (self._serving.add if serving else self._serving.discard)(backend.id)

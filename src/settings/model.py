@@ -145,6 +145,9 @@ class FleetSettings(Section):
     """An instance is forgotten after it was missing in this many complete lists in a row."""
     probe_interval_s: Seconds = 5.0
     """Time between two probes of a backend."""
+    drain_before_end_s: Annotated[float, Field(ge=0, le=86_400 * 7)] = 600.0
+    """How long before the end of its contract an instance gets no new requests, so that running ones can end. 0: it
+    gets them to the end."""
     unhealthy_after: Annotated[int, Field(ge=1)] = 3
     """Failed probes in a row that make a healthy backend unhealthy. SGLang's /health fails under long
     prefills."""

@@ -14,7 +14,7 @@ from typing import cast
 from tests.helpers.builders import make_engine, make_instance
 from tests.helpers.recording_client import RecordingClient, make_request
 from tests.helpers.streams import MemoryStream
-from vastproxy.api.access import AccessLog
+from vastproxy.api.access import AccessLog, Tried
 from vastproxy.api.exchange import Exchange
 from vastproxy.api.gathering import GATHER_S
 from vastproxy.api.http.request import Request
@@ -121,6 +121,8 @@ class RecordingAccessLog(AccessLog):
         took_s: float,
         ttfb_s: float | None,
         client: str,
+        queued_s: float = 0.0,
+        tried: Sequence[Tried] = (),
     ) -> None:
         self.lines.append((status, attempts, sent_bytes, received_bytes, instance_id))
 

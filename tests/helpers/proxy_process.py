@@ -34,6 +34,8 @@ FAST = {
     "VASTPROXY_VAST__MIN_INTERVAL_SCALE": "0.1",
     "VASTPROXY_SERVER__SHUTDOWN_GRACE_S": "5",
     "VASTPROXY_LOGGING__FORMAT": "text",
+    "VASTPROXY_ROUTING__POLICY": "round_robin",
+    "VASTPROXY_QUEUE__MAX_WAIT_S": "1",
     # Nothing listens on port 1: instances on one host must not find each other's engines.
     "VASTPROXY_ENGINES__PORTS": "1",
 }

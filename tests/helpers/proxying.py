@@ -18,7 +18,9 @@ from vastproxy.jobs.probe import ProbeJob
 from vastproxy.services.events import FleetEvent, StateChanged
 from vastproxy.services.fleet import Fleet
 from vastproxy.settings import Settings
+from vastproxy.settings.admission import QueueSettings
 from vastproxy.settings.model import FleetSettings, ServerSettings, TunnelSettings, UpstreamSettings
+from vastproxy.settings.routing import RoutingSettings
 from vastproxy.settings.webhooks import WebhookSettings
 from vastproxy.vastai import VastClient, VastConfig
 
@@ -38,8 +40,11 @@ class Proxying:
         upstream: UpstreamSettings | None = None,
         server: ServerSettings | None = None,
         fleet: FleetSettings | None = None,
+        routing: RoutingSettings | None = None,
+        queue: QueueSettings | None = None,
         webhooks: WebhookSettings | None = None,
     ) -> None:
+        """Engines take turns, and nobody waits for longer than a second, unless the settings say otherwise."""
         self.engines = list(engines)
         self.settings = Settings(
             upstream=upstream or UpstreamSettings(),
@@ -47,6 +52,8 @@ class Proxying:
             fleet=fleet or FleetSettings(label="none", probe_interval_s=0.2),
             webhooks=webhooks or WebhookSettings(),
             tunnels=TunnelSettings(backoff_min_s=0.05, backoff_max_s=0.1),
+            routing=routing or RoutingSettings(policy="round_robin"),
+            queue=queue or QueueSettings(max_wait_s=1.0),
         )
         self.tunnels = PlainEngine()
         self.client = VastClient(VastConfig(api_key="k", url="http://127.0.0.1:9"))

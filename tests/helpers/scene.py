@@ -39,7 +39,7 @@ class Scene:
                 key_path=self.key_path,
                 kind=KINDS[id],
                 gpus=GPUS[id],
-                models=(f"model-{id}",),
+                models=("m", f"model-{id}"),
             )
             for id in ids
         ]

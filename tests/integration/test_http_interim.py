@@ -95,7 +95,7 @@ async def test_a_client_that_has_waited_enough_is_served_by_an_engine_that_never
         assert (answer.body, answer.interim) == (b"the body", [])
 
 
-@pytest.mark.parametrize("status", [401, 413])
+@pytest.mark.parametrize("status", [403, 413])
 @pytest.mark.parametrize("framing", BODIES)
 async def test_an_engine_refuses_without_an_invitation(status: int, framing: str) -> None:
     """The client need not send its body then; neither connection can serve another request."""

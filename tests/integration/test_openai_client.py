@@ -117,14 +117,32 @@ async def test_the_instance_that_served_is_told_and_can_be_asked_for(client: ope
             assert raw.headers["x-vastproxy-instance"] == instance
 
 
+async def test_an_unknown_model_is_refused_by_naming_those_that_there_are(
+    proxying: Proxying, client: openai.AsyncOpenAI
+) -> None:
+    with pytest.raises(openai.NotFoundError) as refused:
+        await client.chat.completions.create(model="nobody-has-it", messages=MESSAGES)
+    assert (refused.value.code, refused.value.param) == ("model_not_found", "model")
+    assert "'nobody-has-it' is not served here. Served: both, llama, qwen." in refused.value.message
+    assert not any(request.method == "POST" for engine in proxying.engines for request in engine.requests)
+
+
+async def test_each_model_is_asked_of_who_has_it(client: openai.AsyncOpenAI) -> None:
+    for model, instance in (("llama", "1"), ("qwen", "2")) * 3:
+        raw = await client.chat.completions.with_raw_response.create(
+            model=model, messages=MESSAGES, max_tokens=1
+        )
+        assert raw.headers["x-vastproxy-instance"] == instance
+
+
 async def test_an_engines_refusal_arrives_as_the_engine_said_it(
     proxying: Proxying, client: openai.AsyncOpenAI
 ) -> None:
-    """An unknown model is the engine's 404, with its own words, and is not tried elsewhere."""
+    """It is passed on with its own words, and not tried elsewhere."""
     for engine in proxying.engines:
         engine.fail_status = 404
     with pytest.raises(openai.NotFoundError) as refused:
-        await client.chat.completions.create(model="nobody-has-it", messages=MESSAGES)
+        await client.chat.completions.create(model="both", messages=MESSAGES)
     assert refused.value.body == {"message": "told to fail", "type": "server_error", "code": 404}
     assert refused.value.response.headers["x-vastproxy-instance"] in ("1", "2")
     asked = [
