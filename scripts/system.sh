@@ -34,6 +34,7 @@ if [[ $scope != venv ]]; then
     { command -v ssh && command -v ssh-keygen; } >/dev/null || missing+=(openssh-client)
     command -v curl >/dev/null || missing+=(curl)
     command -v nginx >/dev/null || missing+=(nginx-light)
+    command -v redis-server >/dev/null || missing+=(redis-server)
 fi
 if [[ $scope == bench ]]; then
     command -v wrk >/dev/null || missing+=(wrk)

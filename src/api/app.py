@@ -24,6 +24,7 @@ from vastproxy.api.health import HealthEndpoints
 from vastproxy.api.metrics import MetricsEndpoint
 from vastproxy.api.models import ModelsEndpoint
 from vastproxy.api.proxy import Proxy
+from vastproxy.api.webhooks import WebhookEndpoint, make_inbox
 from vastproxy.jobs.probe import ProbeJob
 from vastproxy.jobs.sync import SyncJob
 from vastproxy.services.access.keyfile import keys_path
@@ -61,9 +62,9 @@ def build_fleet(
         cache = settings.vast.cache.model_copy(update={"ttl_s": ttl_s})
         section = settings.vast.model_copy(update={"cache": cache})
         monitor = metrics.vast_api if metrics is not None else None
-        client = get_client(
-            VastConfig.from_settings(section, environ), cache=make_cache(cache), monitor=monitor
-        )
+        vast = VastConfig.from_settings(section, environ)
+        kept = make_cache(cache, settings.cache, vast=vast, environ=environ)
+        client = get_client(vast, cache=kept, monitor=monitor)
     token = resolve_secret(settings.engines.api_key, environ=environ, name="engines.api_key")
     return Fleet(
         settings,
@@ -125,6 +126,7 @@ def create_app(
     keys = inbound_keys(settings)
     access_log = access_log or AccessLog(enabled=settings.logging.access)
     proxy = Proxy(fleet, access_log=access_log, metrics=metrics.requests)
+    webhooks = WebhookEndpoint(fleet, make_inbox(settings.webhooks, environ=effective_environ()))
     tasks = Tasks("pages")
     browsers = Browsers(settings.server)
 
@@ -136,7 +138,7 @@ def create_app(
         await tasks.aclose()
 
     app = Starlette(
-        routes=_routes(fleet, metrics),
+        routes=_routes(fleet, metrics, webhooks),
         middleware=[Middleware(Front, proxy=proxy, keys=keys, tasks=tasks, browsers=browsers)],
         exception_handlers={HTTPException: _refuse, Exception: _apologise},
         lifespan=lifespan,
@@ -145,7 +147,7 @@ def create_app(
     return app
 
 
-def _routes(fleet: Fleet, metrics: Metrics) -> list[Route]:
+def _routes(fleet: Fleet, metrics: Metrics, webhooks: WebhookEndpoint) -> list[Route]:
     health, models, admin = HealthEndpoints(fleet), ModelsEndpoint(fleet), AdminEndpoints(fleet)
     told = MetricsEndpoint(Scrape(metrics, fleet, routing=lambda: _routing(fleet)))
     return [
@@ -160,6 +162,7 @@ def _routes(fleet: Fleet, metrics: Metrics) -> list[Route]:
         Route("/vastproxy/v1/requests", admin.requests),
         Route("/vastproxy/v1/requests/{id:path}", admin.request),
         Route("/vastproxy/v1/process", admin.process),
+        Route("/webhooks/vastai", webhooks.receive, methods=["POST"]),
     ]
 
 

@@ -29,8 +29,9 @@ from vastproxy.settings.exposure import Exposure
 OWN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/v1/models", "/vastproxy"})
 OWN_PREFIXES = ("/vastproxy/", "/webhooks/")
 
-#: Answered without a key: monitoring must not need one, and they say nothing of requests.
-OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz"})
+#: Answered without a key: monitoring must not need one, and they say nothing of requests; events bring a signature or
+#: a token of their own.
+OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/webhooks/vastai"})
 #: What shows or changes the proxy itself.
 ADMIN_PATHS = frozenset({"/metrics", "/vastproxy"})
 ADMIN_PREFIX = "/vastproxy/"

@@ -1,7 +1,7 @@
 """How commands ask a running proxy: where it is, which key it is sent, and what counts as an answer."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,19 +67,27 @@ class Asker:
 
     def get(self, path: str) -> requests.Response:
         """What the proxy answers, whatever its status. Raises NoProxyThere when nobody does."""
-        return self._ask("GET", path)
+        return self._send("GET", path)
 
-    def _ask(self, method: str, path: str, json: object = None) -> requests.Response:
+    def post(
+        self, path: str, body: bytes = b"{}", headers: Mapping[str, str] | None = None
+    ) -> requests.Response:
+        """The same for JSON that is sent; without `body` an order without more to say."""
+        return self._send("POST", path, body, {"Content-Type": "application/json", **(headers or {})})
+
+    def _send(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> requests.Response:
         base = self.base
         try:
             # Not following redirects keeps the key where it was meant to go.
             return self._session.request(
                 method,
                 base + path,
-                json=json,
+                data=body,
                 timeout=(CONNECT_TIMEOUT_S, self._read_timeout_s),
                 allow_redirects=False,
-                headers={"Accept": "application/json"},
+                headers={"Accept": "application/json", **(headers or {})},
             )
         except requests.exceptions.ReadTimeout:
             raise NoProxyThere(f"{base} does not answer within {self._read_timeout_s:g} s") from None
@@ -90,10 +98,6 @@ class Asker:
             ) from None
         except (requests.RequestException, UnicodeError):
             raise NoProxyThere(f"nothing answers at {base}; is `vastproxy serve` running?") from None
-
-    def post(self, path: str) -> requests.Response:
-        """What the proxy answers to an order without more to say. Raises NoProxyThere when nobody does."""
-        return self._ask("POST", path, json={})
 
     def object(self, response: requests.Response) -> dict[str, Any]:
         """The JSON object that was answered. Raises NoProxyThere for anything else."""

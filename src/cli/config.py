@@ -9,9 +9,11 @@ from pydantic import SecretStr
 
 from vastproxy.api.app import inbound_keys
 from vastproxy.api.auth import KeyRing
+from vastproxy.api.webhooks import make_inbox
 from vastproxy.cli import render
 from vastproxy.cli.options import AsJson, ConfigFile
 from vastproxy.cli.serve import server_tls
+from vastproxy.services.cache import make_cache
 from vastproxy.services.tunnels.factory import host_key_rules, key_access
 from vastproxy.services.tunnels.keys import load_client_keys
 from vastproxy.services.tunnels.passphrase import terminal_prompt
@@ -77,7 +79,9 @@ def findings(loaded: Loaded) -> list[tuple[str, str]]:
     """What is fine, as pairs of a topic and what was found. Raises SettingsError at what is not."""
     settings = loaded.settings
     resolve_secret(settings.engines.api_key, environ=loaded.environ, name="engines.api_key")
+    inbox = make_inbox(settings.webhooks, environ=loaded.environ)
     vast = VastConfig.from_settings(loaded.settings.vast, loaded.environ)
+    make_cache(vast.cache, settings.cache, vast=vast, environ=loaded.environ)
     access = key_access(settings.tunnels, loaded.environ, prompt=terminal_prompt())
     ssh_keys = load_client_keys(settings.tunnels, home=home(loaded.environ), access=access)
     host_key_rules(settings.tunnels, loaded.environ)
@@ -97,6 +101,8 @@ def findings(loaded: Loaded) -> list[tuple[str, str]]:
         ("host keys", _host_keys(settings.tunnels)),
         ("listens on", f"{address}, {_inbound(keys)}"),
         ("TLS", str(tls.served) if tls is not None else "none; listens with HTTP"),
+        ("webhooks", "taken" if inbox.is_open else "refused; webhooks.secret and webhooks.token are not set"),
+        ("cache", settings.cache.backend if vast.cache.enabled else "none"),
     ]
 
 

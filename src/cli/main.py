@@ -17,6 +17,7 @@ from vastproxy.cli.keys import keys_app
 from vastproxy.cli.serve import serve
 from vastproxy.cli.status import status
 from vastproxy.cli.trust import trust
+from vastproxy.cli.webhooks import webhooks_app
 from vastproxy.errors import VastproxyError
 
 INTERRUPTED = 130
@@ -42,6 +43,7 @@ EXAMPLES = """Examples:
   vastproxy drain 1234567             no new requests for an instance; --undo takes it back
   vastproxy trust 1234567             accept the changed host key of an instance
   vastproxy keys create web           make a key for a client
+  vastproxy webhooks create URL       let vast.ai tell a proxy at once what happens
   vastproxy config check              is everything set that is needed?
   vastproxy config show --sources     every setting, and where its value comes from
 """
@@ -76,6 +78,7 @@ for command in COMMANDS:
     app.command()(command)
 app.add_typer(keys_app)
 app.add_typer(config_app)
+app.add_typer(webhooks_app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vastproxy.services.backends.state import Event, State
+from vastproxy.vastai.handlers.events import Decision
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,13 @@ class PollFailed:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Somebody told us that something has happened on the account."""
+
+    decision: Decision
+
+
 FleetEvent = (
     BackendAdded
     | BackendRemoved
@@ -100,6 +108,7 @@ FleetEvent = (
     | LabelWritten
     | AccountRead
     | PollFailed
+    | Heard
 )
 Listener = Callable[[FleetEvent], None]
 

@@ -12,6 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import TracebackType
 
 from vastproxy.services.backends.backend import Backend
@@ -21,6 +22,7 @@ from vastproxy.services.dispatch.dispatcher import Dispatcher
 from vastproxy.services.drains import Drains
 from vastproxy.services.events import (
     EventBus,
+    Heard,
     PathChanged,
     PollFailed,
     StateChanged,
@@ -45,6 +47,7 @@ from vastproxy.services.traces import Traces
 from vastproxy.services.tunnels.base import Path, TunnelEngine
 from vastproxy.settings import Settings
 from vastproxy.vastai import Instance, VastClient, VastError
+from vastproxy.vastai.handlers.events import Decision, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -151,14 +154,22 @@ class Fleet:
 
     # ── the account ────────────────────────────────────────────────────────────────────────────
 
-    async def sync(self) -> None:
-        """Read the instance list once and make the backends match it. A failed read changes nothing but the news."""
+    async def sync(self, *, fresh: bool = False) -> None:
+        """Read the instance list once and make the backends match it. A failed read changes nothing but the news.
+
+        `fresh`: no answer that was kept. Before the first list an old one, kept by another proxy, is better than none.
+        """
         began = self.clock()
+        stale_s = self.settings.cache.stale_s if self._listed_at is None else 0.0
+        read = partial(self._client.list_instances, fresh=fresh, stale_s=stale_s)
         try:
-            instances = await in_thread(self._client.list_instances, name="vast-list")
+            instances = await in_thread(read, name="vast-list")
         except VastError as error:
-            self._vast_api = VastApiSnapshot("unhealthy", None, str(error))
-            self.events.publish(PollFailed(str(error)))
+            self._poll_failed(str(error))
+            return
+        if instances.instead_of is not None:
+            self._poll_failed(f"{instances.instead_of} (the last good one is {instances.age_s:.0f} s old)")
+            self.apply(tuple(instances), complete=False)
             return
         self._listed_at = self.clock()
         self._vast_api = VastApiSnapshot("healthy", round((self._listed_at - began) * 1000, 1), None)
@@ -172,6 +183,23 @@ class Fleet:
             if had_any or len(self._roster):
                 self._had_any_at = self.clock()
             self._labels.poke()
+
+    def hear(self, decision: Decision) -> None:
+        """Somebody says that something has happened; see `vastai.handlers.events`. Waits for nothing."""
+        if self._stopping or decision.verdict is Verdict.NOTHING:
+            return
+        for instance_id in decision.instance_ids:
+            if (keeper := self._roster.get(instance_id)) is None:
+                continue
+            backend = keeper.backend
+            if decision.verdict is Verdict.SUSPECT and backend.state is State.HEALTHY:
+                backend.step(Event.SUSPECTED, self.clock(), f"{decision.reason}; waiting for a probe")
+            keeper.wake.set()
+        self.events.publish(Heard(decision))
+
+    def _poll_failed(self, why: str) -> None:
+        self._vast_api = VastApiSnapshot("unhealthy", None, why)
+        self.events.publish(PollFailed(why))
 
     # ── looking after backends ─────────────────────────────────────────────────────────────────
 

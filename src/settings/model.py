@@ -6,15 +6,17 @@ in a file and `VASTPROXY_FLEET__POLL_INTERVAL_S` in the environment.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from vastproxy.settings.admission import AdmissionSettings, PassiveHealthSettings, QueueSettings
+from vastproxy.settings.cache import CacheSettings
 from vastproxy.settings.expected import Expected
 from vastproxy.settings.exposure import Exposure
 from vastproxy.settings.listen import checked_listen
 from vastproxy.settings.metrics import MetricsSettings
 from vastproxy.settings.routing import RoutingSettings
-from vastproxy.settings.section import Seconds, Section
+from vastproxy.settings.section import Seconds, Secret, Section
+from vastproxy.settings.webhooks import WebhookSettings
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Environment = Literal["development", "staging", "production"]
@@ -24,7 +26,6 @@ HttpUrl = Annotated[
     Field(pattern=r"^https?://[^\s/@]+(/[^\s]*)?$"),
     Expected("an address that begins with http:// or https://, without a user name or password"),
 ]
-Secret = Annotated[SecretStr, Field(min_length=1)]
 Listen = Annotated[str, AfterValidator(checked_listen), Expected("host:port, [ipv6]:port or :port")]
 
 
@@ -282,5 +283,7 @@ class Settings(Section):
     admission: AdmissionSettings = AdmissionSettings()
     queue: QueueSettings = QueueSettings()
     passive_health: PassiveHealthSettings = PassiveHealthSettings()
+    cache: CacheSettings = CacheSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     logging: LoggingSettings = LoggingSettings()
     metrics: MetricsSettings = MetricsSettings()

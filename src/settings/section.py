@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 7)]
+Secret = Annotated[SecretStr, Field(min_length=1)]
 
 
 class Section(BaseModel):

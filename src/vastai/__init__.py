@@ -7,7 +7,7 @@ with VastClient(load_vast_config()) as client:
 """
 
 from vastproxy.vastai.cache import Cache, MemoryCache, NoCache
-from vastproxy.vastai.client import VastClient, get_client, reset_client, set_client
+from vastproxy.vastai.client import VastClient
 from vastproxy.vastai.config import VastConfig, load_vast_config
 from vastproxy.vastai.errors import (
     VastError,
@@ -21,6 +21,7 @@ from vastproxy.vastai.errors import (
 )
 from vastproxy.vastai.health import VastHealth, check_vast_health
 from vastproxy.vastai.monitor import CallStats, Monitor, NullMonitor, RecordingMonitor
+from vastproxy.vastai.process_client import get_client, reset_client, set_client
 from vastproxy.vastai.types import Instance, InstanceList, Offer, Phase, SshKey, User
 
 __all__ = [

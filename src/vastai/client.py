@@ -8,7 +8,6 @@ Facts: vast.ai API documentation and the requests of its command line 1.9, 2026-
 """
 
 import random
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -19,8 +18,8 @@ import requests
 from vastproxy.vastai.account import Offer, SshKey, User, keys_of, offers_of, search_body
 from vastproxy.vastai.cache import Cache, MemoryCache, NoCache
 from vastproxy.vastai.calls import Caller
-from vastproxy.vastai.config import VastConfig, load_vast_config
-from vastproxy.vastai.errors import VastNotFound, VastProtocolError, VastRejected
+from vastproxy.vastai.config import VastConfig
+from vastproxy.vastai.errors import VastError, VastNotFound, VastProtocolError, VastRejected
 from vastproxy.vastai.instance import Instance, InstanceList
 from vastproxy.vastai.listing import Lister
 from vastproxy.vastai.logs import read_logs
@@ -28,6 +27,7 @@ from vastproxy.vastai.monitor import Monitor, NullMonitor
 from vastproxy.vastai.parsing import as_mapping, as_rows
 from vastproxy.vastai.reply import one_line
 from vastproxy.vastai.transport import Call, Transport
+from vastproxy.vastai.webhooks import Webhooks
 
 MAX_LABEL_CHARS = 1024
 _INSTANCES = "instances/"
@@ -61,6 +61,8 @@ class VastClient:
         self._caller = Caller(config, transport, monitor or NullMonitor(), clock=clock, sleep=sleep, rng=rng)
         self._lister = Lister(self._caller, clock=clock)
         self._last_list_at: float | None = None
+        self.webhooks = Webhooks(self._caller)
+        """The account's webhooks."""
 
     def __repr__(self) -> str:
         return f"<VastClient {self.config.url}>"
@@ -76,6 +78,7 @@ class VastClient:
     def close(self) -> None:
         """Refuse further calls, wake callers that wait, close idle connections. May be called twice."""
         self._caller.close()
+        self._cache.close()
 
     @property
     def closed(self) -> bool:
@@ -87,15 +90,24 @@ class VastClient:
         """When this client last read a complete list from vast.ai, by its clock; None if it never did."""
         return self._last_list_at
 
-    def list_instances(self, *, fresh: bool = False) -> InstanceList:
+    def list_instances(self, *, fresh: bool = False, stale_s: float = 0.0) -> InstanceList:
         """All instances of the account, by id: the complete list, or an error.
 
-        Rows without an id are left out and counted in `skipped`.
+        Rows without an id are left out and counted in `skipped`. When vast.ai cannot be asked for a reason that
+        may pass, a kept list that is at most `stale_s` seconds old comes instead; `instead_of` is the error then.
         """
-        rows = self._read(_INSTANCES + "list", self._fetch_list, fresh)
+        key, age_s, instead_of = _INSTANCES + "list", 0.0, None
+        try:
+            rows = self._read(key, self._fetch_list, fresh)
+        except VastError as error:
+            kept = self._cache.last(key, stale_s) if error.retryable and stale_s > 0 else None
+            if kept is None:
+                raise
+            rows, age_s, instead_of = kept.value, kept.age_s, error
         parsed = [Instance.from_json(as_mapping(row)) for row in rows]
         instances = sorted((one for one in parsed if one is not None), key=lambda one: one.id)
-        return InstanceList(instances, skipped=len(rows) - len(instances))
+        skipped = len(rows) - len(instances)
+        return InstanceList(instances, skipped=skipped, age_s=age_s, instead_of=instead_of)
 
     def show_instance(self, instance_id: int, *, fresh: bool = False) -> Instance:
         """One instance. Raises VastNotFound (code `no_such_instance`) when there is none with this id.
@@ -255,43 +267,3 @@ def _checked(instance_id: int) -> int:
     if isinstance(instance_id, bool) or not isinstance(instance_id, int) or instance_id <= 0:
         raise VastRejected(f"{one_line(repr(instance_id), limit=40)} is no instance id", "invalid_args")
     return instance_id
-
-
-class _Shared:
-    """The process's client and the lock around making it."""
-
-    lock = threading.Lock()
-    client: VastClient | None = None
-
-
-def get_client(
-    config: VastConfig | None = None, *, cache: Cache | None = None, monitor: Monitor | None = None
-) -> VastClient:
-    """The process's client: one connection pool, one cache, and one account of what vast.ai allows a second.
-
-    Made at the first call, and again after it was closed: for `config`, or else from the settings. Whoever asks with
-    another `config` than it was made for ends it and gets a new one. Raises SettingsError without a key.
-    """
-    with _Shared.lock:
-        client = _Shared.client
-        if client is not None and not client.closed and config in (None, client.config):
-            return client
-        if client is not None:
-            client.close()
-        client = VastClient(config or load_vast_config(), cache=cache, monitor=monitor)
-        _Shared.client = client
-        return client
-
-
-def set_client(client: VastClient) -> None:
-    """Make this the process's client. The one before is not closed."""
-    with _Shared.lock:
-        _Shared.client = client
-
-
-def reset_client() -> None:
-    """Close and forget the process's client; the next `get_client` makes another."""
-    with _Shared.lock:
-        client, _Shared.client = _Shared.client, None
-    if client is not None:
-        client.close()

@@ -211,14 +211,26 @@ class Instance:
 class InstanceList(tuple[Instance, ...]):
     """All instances of the account, by id. `skipped` counts rows that could not be read.
 
-    Only when `skipped` is 0 does an instance that is not in the list no longer exist.
+    Only when `skipped` is 0 does an instance that is not in the list no longer exist, and only in a list that vast.ai
+    has just sent: `instead_of` is the error because of which it is an old one, of `age_s` seconds ago.
     """
 
     skipped: int
+    age_s: float
+    instead_of: Exception | None
 
-    def __new__(cls, instances: "tuple[Instance, ...] | list[Instance]" = (), *, skipped: int = 0) -> Self:
+    def __new__(
+        cls,
+        instances: "tuple[Instance, ...] | list[Instance]" = (),
+        *,
+        skipped: int = 0,
+        age_s: float = 0.0,
+        instead_of: Exception | None = None,
+    ) -> Self:
         self = super().__new__(cls, instances)
         self.skipped = skipped
+        self.age_s = age_s
+        self.instead_of = instead_of
         return self
 
 

@@ -30,11 +30,17 @@ class Account:
         self.label_refused: int | None = None
         self.label_hang: threading.Event | None = None
         self.lists = 0
+        self.asked_fresh: list[bool] = []
+        self.old: list[Instance] | None = None
+        """What another proxy has kept."""
         self.closed = False
 
-    def list_instances(self, *, fresh: bool = False) -> InstanceList:
+    def list_instances(self, *, fresh: bool = False, stale_s: float = 0.0) -> InstanceList:
         self.lists += 1
+        self.asked_fresh.append(fresh)
         if self.list_error is not None:
+            if stale_s and self.old is not None:
+                return InstanceList(self.old, age_s=60.0, instead_of=self.list_error)
             raise self.list_error
         return InstanceList(self.instances, skipped=self.skipped)
 

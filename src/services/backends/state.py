@@ -39,6 +39,8 @@ class Event(StrEnum):
     """The last SSH connection ended."""
     STALLED = "stalled"
     """No SSH connection answers, though none has ended."""
+    SUSPECTED = "suspected"
+    """Somebody who may know says that the instance is going or gone."""
     DRAIN = "drain"
     """Somebody wants no new work to go there."""
     UNDRAIN = "undrain"
@@ -71,6 +73,8 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.FAILING: State.UNHEALTHY,
         Event.TUNNEL_LOST: State.UNHEALTHY,
         Event.STALLED: State.UNHEALTHY,
+        # Only a probe may say that it serves all the same.
+        Event.SUSPECTED: State.UNHEALTHY,
         Event.DRAIN: State.DRAINING,
         Event.VANISHED: State.REMOVING,
     },

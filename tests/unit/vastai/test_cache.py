@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tests.unit.vastai.support import Clock
-from vastproxy.vastai.cache import MemoryCache, NoCache
+from vastproxy.vastai.cache import Kept, MemoryCache, NoCache
 
 
 class Fetch:
@@ -156,3 +156,41 @@ def test_no_cache_always_fetches() -> None:
     cache, fetch = NoCache(), Fetch()
     assert [cache.get_or_fetch("a", fetch, 5.0) for _ in range(2)] == [1, 2]
     cache.invalidate("")
+
+
+def test_an_old_value_is_known_for_as_long_as_asked_and_whatever_was_invalidated() -> None:
+    clock, fetch = Clock(), Fetch()
+    cache = MemoryCache(stale_s=60.0, timer=clock)
+    assert cache.last("a", 100.0) is None
+    cache.get_or_fetch("a", fetch, 5.0)
+    clock.now += 10.0
+    cache.invalidate("a")
+    assert cache.last("a", 10.0) == Kept(1, 10.0)
+    assert cache.last("a", 9.0) is None
+    clock.now += 55.0
+    assert cache.last("a", 100.0) is None, "5 s to live and 60 s more are over"
+
+
+def test_a_value_that_comes_with_an_age_is_kept_for_the_rest_of_its_time() -> None:
+    clock = Clock()
+    cache = MemoryCache(timer=clock)
+    assert cache.renew("a", lambda: Kept("old", 3.0), 5.0) == "old"
+    assert cache.fresh("a") == Kept("old", 3.0)
+    clock.now += 2.1
+    assert cache.fresh("a") is None
+    assert cache.renew("a", lambda: Kept("too old", 9.0), 5.0) == "too old"
+    assert cache.fresh("a") is None
+
+
+def test_to_renew_is_not_answered_from_what_is_kept() -> None:
+    cache = MemoryCache()
+    cache.get_or_fetch("a", lambda: 1, 5.0)
+    assert cache.renew("a", lambda: Kept(2, 0.0), 5.0) == 2
+    assert cache.get_or_fetch("a", lambda: 3, 5.0) == 2
+
+
+def test_no_cache_knows_no_old_value_either() -> None:
+    cache = NoCache()
+    cache.get_or_fetch("a", lambda: 1, 5.0)
+    assert cache.last("a", 100.0) is None
+    cache.close()

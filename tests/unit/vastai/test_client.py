@@ -17,6 +17,7 @@ from responses import matchers
 
 from tests.unit.vastai.support import KEY, URL, Clock, client, config, data, text
 from vastproxy import __version__
+from vastproxy.settings.model import RetrySettings
 from vastproxy.vastai import (
     Instance,
     MemoryCache,
@@ -700,3 +701,40 @@ def test_a_closed_client_is_replaced() -> None:
     first = get_client(config)
     first.close()
     assert get_client(config) is not first
+
+
+# --- old lists -------------------------------------------------------------------------------------------
+
+
+def cached_client(clock: Clock) -> VastClient:
+    cache = MemoryCache(stale_s=600.0, timer=clock)
+    return VastClient(config(retries=RetrySettings(attempts=1)), cache=cache, clock=clock, sleep=clock.sleep)
+
+
+def test_an_old_list_comes_instead_of_an_error_that_may_pass_and_says_so(web: Web) -> None:
+    clock = Clock()
+    web.get(V1, json=page(1, 2))
+    web.get(V1, status=502)
+    with cached_client(clock) as vast:
+        listed = vast.list_instances()
+        assert (listed.age_s, listed.instead_of) == (0.0, None)
+        clock.now += 100.0
+        old = vast.list_instances(stale_s=100.0)
+        assert [one.id for one in old] == [1, 2]
+        assert old.age_s == 100.0
+        assert isinstance(old.instead_of, VastUnavailable)
+        with pytest.raises(VastUnavailable):
+            vast.list_instances(stale_s=99.0)
+        with pytest.raises(VastUnavailable):
+            vast.list_instances()
+
+
+def test_no_old_list_comes_instead_of_an_error_that_will_not_pass(web: Web) -> None:
+    clock = Clock()
+    web.get(V1, json=page(1))
+    web.get(V1, status=401, json=data("error_401.json"))
+    with cached_client(clock) as vast:
+        vast.list_instances()
+        clock.now += 100.0
+        with pytest.raises(VastUnauthorized):
+            vast.list_instances(stale_s=600.0)
