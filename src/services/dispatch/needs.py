@@ -107,9 +107,14 @@ class Needs:
         need = Need(model, make_policy(self._settings, self._rng, self._memory))
         self.renew(need)
         while len(self.table) >= MAX_NEEDS:
-            del self.table[next(iter(self.table))]
+            del self.table[self._dispensable()]
         self.table[model] = need
         return need
+
+    def _dispensable(self) -> str | None:
+        """Which need to drop: the oldest whose name is made up, as the others know where their sessions are."""
+        oldest = next(iter(self.table))
+        return next((model for model in self.table if model and not self.models.has(model)), oldest)
 
     def _wire_names(self, model: str | None) -> Mapping[int, str | None]:
         if model == ANY_MODEL:

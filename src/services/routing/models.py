@@ -186,6 +186,10 @@ class Models:
             found.setdefault(key, names[0])
         return found
 
+    def has(self, name: str) -> bool:
+        """Is it listed, or an alias, as it is written here?"""
+        return name in self._serving or name in self._aliases
+
     def listing(self, among: Container[int] | None = None) -> list[Listed]:
         """Every model with the instances that serve it, by name, and every alias of one of them. `among`: of these
         engines alone; None: of all."""
