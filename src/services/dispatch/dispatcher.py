@@ -22,7 +22,7 @@ from vastproxy.services.routing.admission import Admission
 from vastproxy.services.routing.budget import RetryBudget
 from vastproxy.services.routing.outlier import Event
 from vastproxy.services.routing.policy import NO_HINT, Choice
-from vastproxy.services.routing.ticket import Refusal
+from vastproxy.services.routing.ticket import WAITING, Priority, Refusal
 from vastproxy.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,10 @@ class Dispatcher:
         now, for people. `doubt`: see `Targets`."""
         self._clock = clock
         self._nobody = Nobody(expects, why_nobody)
-        self._waits = settings.queue.max_waiting > 0
+        self._may_wait = {
+            Priority.INTERACTIVE: settings.queue.max_waiting > 0,
+            Priority.BATCH: settings.queue.batch_max_waiting > 0,
+        }
         self._is_capped = bool(settings.admission.max_in_flight or settings.admission.max_in_flight_per_key)
         self._admission: Admission[Claim] = Admission(admission_limits(settings))
         self._budget = RetryBudget(share=settings.routing.retry_share, least=settings.routing.retry_least)
@@ -111,7 +114,7 @@ class Dispatcher:
         choice = need.policy.choose(claim.hint, now, exclude=exclude)
         if choice is not None:
             return self._lease(claim, need, choice, now)
-        if not self._waits:
+        if not self._may_wait[claim.priority]:
             raise self._nobody.left(len(claim.tried))
         self._nobody.check(need)
         claim.tried = ()
@@ -122,8 +125,8 @@ class Dispatcher:
             claim.ticket = self._admission.turn_back(
                 claim.number, need, key=claim.asker, priority=claim.priority, owner=claim, now=now
             )
-        if need.has_room(self._passive.left_out(need, now)):
-            self._make_room(None)
+        if self._is_capped or need.has_room(self._passive.left_out(need, now)):
+            self._make_room(None)  # whoever waited for a cap alone may be served in its stead
         self._arm()
         return None
 
@@ -150,7 +153,10 @@ class Dispatcher:
             self.targets.left(lease)
         self.let_go(claim)
         if claim.ticket is not None:
-            self._admission.release(claim.ticket, self._clock())
+            now = self._clock()
+            if claim.ticket.stage is WAITING:
+                claim.queued_s += now - claim.asked_at
+            self._admission.release(claim.ticket, now)
         elif claim.number:
             claim.number = 0
             self._admission.end(claim.asker)
@@ -181,9 +187,15 @@ class Dispatcher:
         """Has somebody else a place for this request, who has not failed it?"""
         need, lease = claim.need, claim.lease
         assert need is not None
+<<<<<<< HEAD
         assert lease is not None
         tried = {*claim.tried, lease.engine.key}
         return need.has_room(self._passive.left_out_but(need, tried, self._clock()))
+=======
+        assert claim.lease is not None
+        tried = {*claim.tried, claim.lease.engine.key}
+        return self._is_known(need) and need.has_room(self._passive.left_out_but(need, tried, self._clock()))
+>>>>>>> 8782d37 (Who waits is looked at after every change that may free a place: an engine that lists more, the last usable one going, a cap given back; others() looks at who is there now; nothing is noted of an engine for its predecessor; close means close; waits in vain are counted)
 
     # ── the budget of retries ──────────────────────────────────────────────────────────────────
 
@@ -223,8 +235,8 @@ class Dispatcher:
         """A place may be free: at `engine`, or anywhere."""
         if not self._admission.waiting_tickets or self._nobody.is_final:
             return
-        if engine is None:
-            self._freed = None
+        if engine is None or self._passive.out:
+            self._freed = None  # who is left alone depends on all of them
         elif self._freed is not None:
             self._freed[engine.key] = engine
         if self._pumping is None:
@@ -250,15 +262,27 @@ class Dispatcher:
         self._arm()
 
     def _has_room(self, need: Need, freed: dict[int, Engine] | None, now: float) -> bool:
-        try:
-            self._needs.renew(need)
-        except (
-            ServiceError
-        ):  # nobody has such a model any more: those who wait for it wait in vain, and not for long
-            return False
+        if not self._is_known(need):
+            return False  # those who wait for it wait in vain, and not for long
         left_out = self._passive.left_out(need, now)
         return need.has_room(left_out) if freed is None else need.has_room_at(freed, left_out)
 
+<<<<<<< HEAD
+=======
+    def _is_known(self, need: Need) -> bool:
+        """Has somebody such a model, or had it lately? Then its members are up to date."""
+        try:
+            self._needs.renew(need)
+        except ServiceError:
+            return False
+        return True
+
+    def _check_hope(self, need: Need) -> None:
+        """Raises NoBackendAvailable where waiting makes no sense."""
+        if self._is_closed or not (need.members or self._nobody.is_expected()):
+            raise self._nobody.now()
+
+>>>>>>> 8782d37 (Who waits is looked at after every change that may free a place: an engine that lists more, the last usable one going, a cap given back; others() looks at who is there now; nothing is noted of an engine for its predecessor; close means close; waits in vain are counted)
     # ── waiting ────────────────────────────────────────────────────────────────────────────────
 
     def _arm(self) -> None:
@@ -276,9 +300,11 @@ class Dispatcher:
 
     def _on_time(self) -> None:
         self._timer = None
-        for ticket, refusal in self._admission.expired(self._clock()):
+        now = self._clock()
+        for ticket, refusal in self._admission.expired(now):
             claim, need = ticket.owner, ticket.need
             assert isinstance(need, Need)
+            claim.queued_s += now - claim.asked_at
             self._tell(claim.refused, self._nobody.error(refusal, need))
         self._make_room(None)
         self._arm()
@@ -291,8 +317,15 @@ class Dispatcher:
 
     def aclose(self) -> None:
         """Nobody is served from now on, and whoever waits is told so."""
+<<<<<<< HEAD
         self._nobody.is_final = True
+=======
+        self._is_closed = True
+        self.targets.withdraw_all()
+        now = self._clock()
+>>>>>>> 8782d37 (Who waits is looked at after every change that may free a place: an engine that lists more, the last usable one going, a cap given back; others() looks at who is there now; nothing is noted of an engine for its predecessor; close means close; waits in vain are counted)
         for ticket, _ in self._admission.expired(float("inf")):
+            ticket.owner.queued_s += now - ticket.owner.asked_at
             self._tell(ticket.owner.refused, self._nobody.now())
         for handle in (self._pumping, self._timer):
             if handle is not None:

@@ -41,7 +41,8 @@ class Targets:
         room: Callable[[], None],
     ) -> None:
         """`doubt`: called with the id of an instance whose engine should be probed at once. `room`: called when an
-        engine may be given requests that might have none before."""
+        engine may be given requests that might have none before: it has come or changed, or others have gone in whose
+        stead it is not left alone any more."""
         self._clock = clock
         self._doubt = doubt
         self._room = room
@@ -63,6 +64,7 @@ class Targets:
     def refresh(self, backend: Backend, *, serving: bool, probed: bool = False) -> None:
         """Something has happened to a backend. `serving`: may it be given requests? `probed`: its engines were just
         looked at."""
+        version, has_more_room = self.needs.version, False
         before, engines = self._engines.get(backend.id, ()), backend.engines
         if before is not engines:
             self._replace(before, engines)
@@ -78,20 +80,26 @@ class Targets:
                 continue
             if engine.key in self._suspects:
                 continue
-            had_room = engine.limit is None or engine.in_flight < engine.limit
+            has_more_room |= engine.limit is not None and engine.in_flight >= engine.limit
             self._look_at(engine, cost, now)
-            is_new = self.needs.offer(engine)
+            self.needs.offer(engine)
             if engine.key not in self._well:
                 self._well.add(engine.key)
                 self.passive.admit(engine, now)
-            if is_new or not had_room:
-                self._room()
+        if has_more_room or self.needs.version != version:
+            self._room()
 
     def forget(self, backend: Backend) -> None:
         """A backend is gone, or on its way out."""
         if self.backends.get(backend.id) is backend:
             del self.backends[backend.id]
             self._replace(self._engines.pop(backend.id), ())
+            self._room()
+
+    def withdraw_all(self) -> None:
+        """Nobody is to be given requests, until something happens to a backend that may."""
+        for key in list(self.needs.offered):
+            self.needs.withdraw(key)
 
     def _replace(self, before: tuple[Engine, ...], after: tuple[Engine, ...]) -> None:
         """Forget those that are not there any more. Another engine on the same port inherits nothing."""
@@ -123,6 +131,8 @@ class Targets:
         """The head of an answer has come."""
         event = event_of(status)
         lease.heard = True
+        if not self._is_there(lease.engine):
+            return
         detail = "" if event is Event.ANSWERED else f"HTTP {status}"
         self.passive.note(lease.engine, event, self._clock(), detail=detail, retry_after_s=retry_after_s)
 
@@ -132,28 +142,38 @@ class Targets:
         lease.heard = True
         lease.backend.failures += 1
         engine.failures += 1
+        if not self._is_there(engine):
+            return
         if isinstance(error, BackendError) and error.way_lost:
-            return  # the SSH connection did; its backend knows, and there may be another one
+            # The SSH connection did; its backend knows, and there may be another one. Of the engine nothing was heard.
+            self.passive.note(engine, Event.LEFT, self._clock())
+            return
         event = Event.WAY_FAILED if not reached and _is_of_the_way(error) else Event.ENGINE_FAILED
         self.passive.note(engine, event, self._clock(), detail=str(error))
         if isinstance(error, BackendConnectError) and self.needs.offered.get(engine.key) is engine:
             self._suspects.add(engine.key)
             self.needs.withdraw(engine.key)
             self._doubt(engine.instance_id)
+            self._room()
 
     def left(self, lease: Lease) -> None:
         """The client has gone before anything was heard of the engine."""
         lease.heard = True
-        self.passive.note(lease.engine, Event.LEFT, self._clock())
+        if self._is_there(lease.engine):
+            self.passive.note(lease.engine, Event.LEFT, self._clock())
 
     def measured(self, lease: Lease, seconds: float, answer_bytes: int, *, streamed: bool) -> None:
         """It has generated an answer in so many seconds."""
-        if seconds < MIN_SECONDS:
-            return
         engine = lease.engine
+        if seconds < MIN_SECONDS or not self._is_there(engine):
+            return
         among = max((lease.among + engine.in_flight) / 2, 1.0)
         self._speeds.observe(engine.key, Answer(seconds, among, answer_bytes=answer_bytes, streamed=streamed))
         engine.speed = self._speeds.speed(engine.key)
+
+    def _is_there(self, engine: Engine) -> bool:
+        """Or has another one its port meanwhile, or nobody?"""
+        return engine in self._engines.get(engine.instance_id, ())
 
 
 def _is_of_the_way(error: ServiceError) -> bool:
