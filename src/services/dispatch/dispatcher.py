@@ -278,7 +278,8 @@ class Dispatcher:
         return True
 
     def _check_hope(self, need: Need) -> None:
-        """Raises NoBackendAvailable where waiting makes no sense."""
+        """Raises NoBackendAvailable or ModelNotFound where waiting makes no sense."""
+        self._needs.renew(need)
         if self._is_closed or not (need.members or self._nobody.is_expected()):
             raise self._nobody.now()
 

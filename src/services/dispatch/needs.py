@@ -47,8 +47,9 @@ class Needs:
         return need
 
     def renew(self, need: Need) -> None:
-        """Bring its members up to date, if they are not. Raises ModelNotFound if nobody has it any more."""
-        if need.version == self.version:
+        """Bring its members up to date, if they are not. Raises ModelNotFound if nobody has it any more, which may
+        become so without a change: what is gone is remembered for a while only."""
+        if need.version == self.version and need.members:
             return
         need.wire_names = wire_names = self._wire_names(need.model)
         need.renames = any(name is not None and name != need.model for name in wire_names.values())
