@@ -6,9 +6,10 @@ first, second = yard.ask(), yard.ask()
 yard.finish(first)          # within a running loop; `second` is told in its next step
 """
 
+import asyncio
 import random
 from collections.abc import Callable, Hashable, Sequence
-from typing import cast
+from typing import Any, cast
 
 from tests.helpers.builders import make_instance
 from tests.helpers.exchanging import WireTunnel
@@ -273,3 +274,21 @@ class Yard:
             targets.forget(backend)
         else:
             targets.refresh(backend, serving=backend.available, probed=cause in _PROBED)
+
+
+def make_yard(**settings: Any) -> Yard:
+    """A yard whose clock is the running loop's."""
+    return Yard(asyncio.get_running_loop().time, **settings)
+
+
+def full(yard: Yard, count: int = 1, model: str = "m") -> list[Caller]:
+    """So many requests that all have a place."""
+    callers = [yard.ask(model) for _ in range(count)]
+    assert not any(each.waits for each in callers)
+    return callers
+
+
+async def step() -> None:
+    """The next steps of the loop, in no time."""
+    for _ in range(4):
+        await asyncio.sleep(0)

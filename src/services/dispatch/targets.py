@@ -154,7 +154,6 @@ class Targets:
             self._suspects.add(engine.key)
             self.needs.withdraw(engine.key)
             self._doubt(engine.instance_id)
-            self._room()
 
     def left(self, lease: Lease) -> None:
         """The client has gone before anything was heard of the engine."""

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.helpers.dispatching import BROKEN_OFF, PORT, SILENT, UNREACHABLE, Caller, Yard, way_lost
+from tests.helpers.dispatching import BROKEN_OFF, PORT, SILENT, UNREACHABLE, Caller, Yard, step, way_lost
 from tests.helpers.loop import AutojumpLoop
 from vastproxy.services.backends.backend import Backend
 from vastproxy.services.backends.engine import Engine
@@ -84,22 +84,22 @@ class Dispatching(RuleBasedStateMachine):
             "request": self.end_request,
         }
 
-        async def step() -> None:
+        async def act() -> None:
             for name in names:
                 acts[name](data)
-            await self.settle()
+            await step()
 
-        self.loop.run_until_complete(step())
+        self.loop.run_until_complete(act())
 
     @rule(seconds=st.sampled_from([0.25, 1.0, 10.0, 30.0]))
     def wait(self, seconds: float) -> None:
         """Time passes: pauses and ejections end, waits are over."""
 
-        async def step() -> None:
+        async def act() -> None:
             await asyncio.sleep(seconds)
-            await self.settle()
+            await step()
 
-        self.loop.run_until_complete(step())
+        self.loop.run_until_complete(act())
 
     @rule(expecting=st.booleans())
     def expect(self, expecting: bool) -> None:
@@ -229,10 +229,6 @@ class Dispatching(RuleBasedStateMachine):
         self.callers.remove(caller)
         self.gone = [*self.gone[-40:], (caller, len(caller.heard))]
 
-    async def settle(self) -> None:
-        for _ in range(4):
-            await asyncio.sleep(0)
-
     # ── who could serve ────────────────────────────────────────────────────────────────────────
 
     def members(self, model: str | None) -> list[Engine]:
@@ -334,7 +330,7 @@ class Dispatching(RuleBasedStateMachine):
         async def end() -> None:
             for caller in list(self.callers):
                 self.over(caller)
-            await self.settle()
+            await step()
             self.the_books_are_right()
             self.retries_are_counted()
             assert self.dispatcher.may_retry

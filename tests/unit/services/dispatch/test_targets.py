@@ -1,6 +1,7 @@
 """Who may be sent requests: suspects, those that are left alone and how they come back, and what is learnt of them."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,8 @@ pytestmark = pytest.mark.virtual_time
 LIMITS = PassiveHealthSettings(way_failures=2, engine_failures=2, refusals=2, ejection_s=10, slow_start_s=0)
 
 
-def make_yard(passive: PassiveHealthSettings = LIMITS, **settings: object) -> Yard:
-    return Yard(asyncio.get_running_loop().time, passive=passive, **settings)  # type: ignore[arg-type]
+def make_yard(passive: PassiveHealthSettings = LIMITS, **settings: Any) -> Yard:
+    return Yard(asyncio.get_running_loop().time, passive=passive, **settings)
 
 
 def pinned(yard: Yard, id: int) -> Caller:
@@ -264,6 +265,8 @@ async def test_another_engine_on_the_same_port_inherits_nothing() -> None:
     new = yard.engine(1)
     yard.probe(backend, new)
     begins_with = new.speed
+    assert begins_with == yard.add(3).engines[0].speed
+    yard.remove(yard.backends[3])
     give_up(yard, running[0], BROKEN_OFF, reached=True)
     yard.answer(running[1], 500)
     give_up(yard, running[2], UNREACHABLE)
