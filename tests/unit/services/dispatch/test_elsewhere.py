@@ -7,6 +7,7 @@ import pytest
 from tests.helpers.dispatching import UNREACHABLE, full, make_yard, step, way_lost
 from vastproxy.services.dispatch.claim import MAX_ATTEMPTS
 from vastproxy.services.routing.policy import Hint
+from vastproxy.settings.admission import PassiveHealthSettings
 from vastproxy.settings.routing import RoutingSettings
 
 pytestmark = pytest.mark.virtual_time
@@ -23,6 +24,16 @@ async def test_a_request_goes_to_one_that_has_not_failed_it() -> None:
     assert places[0] == 1
     assert sorted(places) == [1, 2, 3]
     assert (yard.dispatcher.in_flight, caller.attempts) == (1, 3)
+
+
+async def test_the_only_one_that_has_not_failed_it_is_asked_though_it_is_left_alone() -> None:
+    yard = make_yard(passive=PassiveHealthSettings(engine_failures=1, slow_start_s=0))
+    yard.add(1)
+    yard.add(2)
+    yard.answer(yard.ask(hint=Hint(pin=2)), 500)
+    caller = yard.ask(hint=Hint(pin=2))
+    assert caller.at == 1
+    assert yard.fail(caller, way_lost()).at == 2
 
 
 async def test_one_that_all_have_failed_waits_and_is_served_when_one_comes_back() -> None:
