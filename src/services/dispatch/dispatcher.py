@@ -218,6 +218,8 @@ class Dispatcher:
         engine = need.members[key]
         if key in self._passive.noted:
             self._passive.note(engine, Event.PICKED, now)
+            if self._passive.out:
+                self._make_room(None)  # with this one left alone now, another one may not be any more
         backend = self.targets.backends[engine.instance_id]
         backend.in_flight += 1
         backend.requests += 1

@@ -110,3 +110,16 @@ async def test_the_caps_of_all_and_of_a_key() -> None:
     yard.finish(x[0])
     await step()
     assert sorted(each.waits for each in (x[2], y[1])) == [False, True]
+
+
+async def test_what_ends_at_a_replaced_engine_does_not_hide_what_ended_at_its_successor() -> None:
+    yard = make_yard()
+    backend = yard.add(1, limit=1)
+    (old,) = full(yard)
+    yard.probe(backend, yard.engine(1, limit=1))
+    (new,) = full(yard)
+    caller = yard.ask()
+    yard.finish(new)
+    yard.finish(old)
+    await step()
+    assert caller.at == 1

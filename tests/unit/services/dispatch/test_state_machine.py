@@ -27,13 +27,13 @@ from vastproxy.settings.routing import RoutingSettings
 T = TypeVar("T")
 
 ALIASES = {"fast": ("a", "b")}
-ASKED = ("a", "b", "fast", "unknown", "", None)
+ASKED = ("a", "a", "b", "b", "fast", "unknown", "", None)
 LISTED = (("a",), ("b",), ("a", "b"), ())
 ASKERS = ("x", "y", None)
-MOST, MOST_OF_ONE, MOST_AT_ONE = 6, 3, 3
+MOST, MOST_OF_ONE, MOST_AT_ONE = 4, 2, 2
 WAIT_S = {Priority.INTERACTIVE: 30.0, Priority.BATCH: 90.0}
 PLACES = 6
-EVENTS = ("asks", "instance", "engine", "request")
+EVENTS = ("ask", "ask", "instance", "engine", "request", "request")
 POLICIES = ("prefix_affinity", "least_loaded", "round_robin", "cheapest_first")
 
 
@@ -43,6 +43,8 @@ class Dispatching(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = AutojumpLoop()
+        self.loop.set_exception_handler(lambda loop, context: self.broken.append(context))
+        self.broken: list[object] = []
         self.callers: list[Caller] = []
         """Those that are not over."""
         self.gone: list[tuple[Caller, int]] = []
@@ -78,7 +80,7 @@ class Dispatching(RuleBasedStateMachine):
     def happen(self, data: st.DataObject, names: list[str]) -> None:
         """Several things, one after the other, in one step of the loop."""
         acts: dict[str, Callable[[st.DataObject], None]] = {
-            "asks": self.ask,
+            "ask": self.ask,
             "instance": self.change_instance,
             "engine": self.change_engine,
             "request": self.end_request,
@@ -112,8 +114,12 @@ class Dispatching(RuleBasedStateMachine):
         priority = data.draw(st.sampled_from(Priority), "priority")
         pin, session = data.draw(st.sampled_from([(None, None), (1, None), (None, 7), (2, 8)]), "hint")
         prefix = data.draw(st.sampled_from([(), (11,), (11, 12)]), "prefix")
+        for _ in range(data.draw(st.integers(1, 3), "times")):
+            self.ask_once(model, asker, priority, Hint(prefix, session, pin))
+
+    def ask_once(self, model: str | None, asker: str | None, priority: Priority, hint: Hint) -> None:
         is_quiet = self.dispatcher.waiting == 0
-        caller = self.yard.ask(model, asker=asker, priority=priority, hint=Hint(prefix, session, pin))
+        caller = self.yard.ask(model, asker=asker, priority=priority, hint=hint)
         if not caller.waits and isinstance(caller.heard[0], ServiceError):
             self.check_refusal(caller, at_once=is_quiet)
             self.gone.append((caller, 1))
@@ -261,10 +267,11 @@ class Dispatching(RuleBasedStateMachine):
     def check_place(self, caller: Caller, lease: Lease) -> None:
         """In the moment in which it is given."""
         engine, backend = lease.engine, lease.backend
-        assert self.yard.backends.get(backend.id) is backend
-        assert backend.available
-        assert engine in self.members(caller.model)
-        assert engine.in_flight == lease.among <= cap(engine)
+        is_there = self.yard.backends.get(backend.id) is backend and backend.available
+        if not (is_there and engine in self.members(caller.model)):
+            self.broken.append("a place where nobody serves it")
+        if not engine.in_flight == lease.among <= cap(engine):
+            self.broken.append("a place beyond the cap")
 
     def check_refusal(self, caller: Caller, *, at_once: bool) -> None:
         error = caller.error
@@ -288,6 +295,11 @@ class Dispatching(RuleBasedStateMachine):
         assert {each: each.in_flight for each in known if each.in_flight} == inside
         waiting = [each for each in self.callers if each.waits]
         assert (self.dispatcher.in_flight, self.dispatcher.waiting) == (len(self.running), len(waiting))
+
+    @invariant()
+    def every_place_was_one(self) -> None:
+        """Noted where it was given, as the dispatcher goes on when somebody cannot be told."""
+        assert self.broken == []
 
     @invariant()
     def nobody_is_over_a_cap(self) -> None:
