@@ -90,6 +90,7 @@ class Dispatcher:
             if choice is not None:
                 claim.number = admission.begin(claim.asker)
                 return self._lease(claim, need, choice, now)
+        self._needs.renew(need)
         self._nobody.check(need)
         found = admission.wait(need, key=claim.asker, priority=claim.priority, owner=claim, now=now)
         if isinstance(found, Refusal):
@@ -187,15 +188,11 @@ class Dispatcher:
         """Has somebody else a place for this request, who has not failed it?"""
         need, lease = claim.need, claim.lease
         assert need is not None
-<<<<<<< HEAD
         assert lease is not None
         tried = {*claim.tried, lease.engine.key}
-        return need.has_room(self._passive.left_out_but(need, tried, self._clock()))
-=======
-        assert claim.lease is not None
-        tried = {*claim.tried, claim.lease.engine.key}
-        return self._is_known(need) and need.has_room(self._passive.left_out_but(need, tried, self._clock()))
->>>>>>> 8782d37 (Who waits is looked at after every change that may free a place: an engine that lists more, the last usable one going, a cap given back; others() looks at who is there now; nothing is noted of an engine for its predecessor; close means close; waits in vain are counted)
+        return self._needs.is_known(need) and need.has_room(
+            self._passive.left_out_but(need, tried, self._clock())
+        )
 
     # ── the budget of retries ──────────────────────────────────────────────────────────────────
 
@@ -264,28 +261,11 @@ class Dispatcher:
         self._arm()
 
     def _has_room(self, need: Need, freed: dict[int, Engine] | None, now: float) -> bool:
-        if not self._is_known(need):
+        if not self._needs.is_known(need):
             return False  # those who wait for it wait in vain, and not for long
         left_out = self._passive.left_out(need, now)
         return need.has_room(left_out) if freed is None else need.has_room_at(freed, left_out)
 
-<<<<<<< HEAD
-=======
-    def _is_known(self, need: Need) -> bool:
-        """Has somebody such a model, or had it lately? Then its members are up to date."""
-        try:
-            self._needs.renew(need)
-        except ServiceError:
-            return False
-        return True
-
-    def _check_hope(self, need: Need) -> None:
-        """Raises NoBackendAvailable or ModelNotFound where waiting makes no sense."""
-        self._needs.renew(need)
-        if self._is_closed or not (need.members or self._nobody.is_expected()):
-            raise self._nobody.now()
-
->>>>>>> 8782d37 (Who waits is looked at after every change that may free a place: an engine that lists more, the last usable one going, a cap given back; others() looks at who is there now; nothing is noted of an engine for its predecessor; close means close; waits in vain are counted)
     # ── waiting ────────────────────────────────────────────────────────────────────────────────
 
     def _arm(self) -> None:
@@ -320,13 +300,9 @@ class Dispatcher:
 
     def aclose(self) -> None:
         """Nobody is served from now on, and whoever waits is told so."""
-<<<<<<< HEAD
         self._nobody.is_final = True
-=======
-        self._is_closed = True
         self.targets.withdraw_all()
         now = self._clock()
->>>>>>> 8782d37 (Who waits is looked at after every change that may free a place: an engine that lists more, the last usable one going, a cap given back; others() looks at who is there now; nothing is noted of an engine for its predecessor; close means close; waits in vain are counted)
         for ticket, _ in self._admission.expired(float("inf")):
             ticket.owner.queued_s += now - ticket.owner.asked_at
             self._tell(ticket.owner.refused, self._nobody.now())

@@ -72,6 +72,14 @@ class Needs:
             self._is_mixed = len(served) > 1 or self._is_named
         return self._is_mixed
 
+    def is_known(self, need: Need) -> bool:
+        """Has somebody such a model, or had it lately? Then its members are up to date."""
+        try:
+            self.renew(need)
+        except ModelNotFound:
+            return False
+        return True
+
     def learn(self, engine: Engine) -> None:
         """An engine is there, or serves something else now."""
         says = (engine.models, engine.kind.value)
