@@ -5,12 +5,9 @@ is over, whatever became of it. Whoever waits is served by `_pump`, in a step of
 place; a request that comes in between does not overtake.
 """
 
-import asyncio
-import logging
 import random
 from collections.abc import Callable
 
-from vastproxy.services.backends.engine import Engine
 from vastproxy.services.dispatch.claim import MAX_ATTEMPTS, NOBODY, Claim, Lease
 from vastproxy.services.dispatch.limits import admission_limits
 from vastproxy.services.dispatch.need import Need
@@ -24,8 +21,6 @@ from vastproxy.services.routing.outlier import Event
 from vastproxy.services.routing.policy import NO_HINT, Choice
 from vastproxy.services.routing.ticket import WAITING, Priority, Refusal
 from vastproxy.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 
 class Dispatcher:
@@ -54,13 +49,10 @@ class Dispatcher:
         self._admission: Admission[Claim] = Admission(admission_limits(settings))
         self._budget = RetryBudget(share=settings.routing.retry_share, least=settings.routing.retry_least)
         self.targets = Targets(
-            settings, rng, clock=clock, publish=publish, doubt=doubt, room=lambda: self._make_room(None)
+            settings, rng, clock=clock, publish=publish, doubt=doubt, room=lambda: self._waiting.look()
         )
         self._needs, self._passive = self.targets.needs, self.targets.passive
-        self._freed: dict[int, Engine] | None = {}
-        """Engines at which a place was made since the last pumping; None: anywhere."""
-        self._pumping: asyncio.Handle | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._waiting = WaitingRoom(self._admission, self.targets, self._nobody, self._place, clock)
 
     @property
     def in_flight(self) -> int:
@@ -96,7 +88,7 @@ class Dispatcher:
         if isinstance(found, Refusal):
             raise self._nobody.error(found, need)
         claim.ticket = found
-        self._arm()
+        self._waiting.set_timer()
         return None
 
     def try_elsewhere(self, claim: Claim, *, costly: bool) -> Lease | None:
@@ -127,8 +119,8 @@ class Dispatcher:
                 claim.number, need, key=claim.asker, priority=claim.priority, owner=claim, now=now
             )
         if self._is_capped or need.has_room(self._passive.left_out(need, now)):
-            self._make_room(None)  # whoever waited for a cap alone may be served in its stead
-        self._arm()
+            self._waiting.look()  # whoever waited for a cap alone may be served in its stead
+        self._waiting.set_timer()
         return None
 
     def let_go(self, claim: Claim) -> None:
@@ -145,7 +137,7 @@ class Dispatcher:
         if (finished := lease.need.finished) is not None:
             finished(lease.engine.key, lease.at)
         if self._admission.waiting_tickets:
-            self._make_room(lease.engine)
+            self._waiting.look(lease.engine)
 
     def finish(self, claim: Claim) -> None:
         """The request is over, or its client has left, wherever it stands. More than once does nothing."""
@@ -162,7 +154,7 @@ class Dispatcher:
             claim.number = 0
             self._admission.end(claim.asker)
         if self._is_capped and self._admission.waiting_tickets:
-            self._make_room(None)
+            self._waiting.look()
 
     def answered(self, claim: Claim, status: int, retry_after_s: float | None = None) -> None:
         """The head of an answer has come from the engine that has its place."""
@@ -176,7 +168,7 @@ class Dispatcher:
             return
         self.targets.answered(lease, status, retry_after_s)
         if self._admission.waiting_tickets:
-            self._make_room(lease.engine)
+            self._waiting.look(lease.engine)
 
     def failed(self, claim: Claim, error: ServiceError, *, reached: bool) -> None:
         """The engine that has its place has failed it. `reached`: had an answer begun?"""
@@ -216,7 +208,7 @@ class Dispatcher:
         if key in self._passive.noted:
             self._passive.note(engine, Event.PICKED, now)
             if self._passive.out:
-                self._make_room(None)  # with this one left alone now, another one may not be any more
+                self._waiting.look()  # with this one left alone now, another one may not be any more
         backend = self.targets.backends[engine.instance_id]
         backend.in_flight += 1
         backend.requests += 1
@@ -230,83 +222,14 @@ class Dispatcher:
             need.policy.assigned(key, claim.hint, now)
         return lease
 
-    def _make_room(self, engine: Engine | None) -> None:
-        """A place may be free: at `engine`, or anywhere."""
-        if not self._admission.waiting_tickets or self._nobody.is_final:
-            return
-        if engine is None or self._passive.out:
-            self._freed = None  # who is left alone depends on all of them
-        elif self._freed is not None:
-            self._freed[engine.key] = engine
-        if self._pumping is None:
-            self._pumping = asyncio.get_running_loop().call_soon(self._pump)
-
-    def _pump(self) -> None:
-        """Give those who wait the places that have become free."""
-        self._pumping = None
-        freed, self._freed = self._freed, {}
-        now = self._clock()
-
-        def is_free(need: object) -> bool:
-            assert isinstance(need, Need)
-            return self._has_room(need, freed, now)
-
-        while (ticket := self._admission.next(is_free, now)) is not None:
-            claim, need = ticket.owner, ticket.need
-            assert isinstance(need, Need)
-            choice = self._choose(claim, need, now)
-            assert choice is not None, "a place was free a moment ago"
-            claim.queued_s += now - claim.asked_at
-            self._tell(claim.granted, self._lease(claim, need, choice, now))
-        self._arm()
-
-    def _has_room(self, need: Need, freed: dict[int, Engine] | None, now: float) -> bool:
-        if not self._needs.is_known(need):
-            return False  # those who wait for it wait in vain, and not for long
-        left_out = self._passive.left_out(need, now)
-        return need.has_room(left_out) if freed is None else need.has_room_at(freed, left_out)
-
-    # ── waiting ────────────────────────────────────────────────────────────────────────────────
-
-    def _arm(self) -> None:
-        """Wake up when the first wait is over, or somebody may be asked again who was left alone."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        deadline = self._admission.next_deadline()
-        if deadline is None or self._nobody.is_final:
-            return
-        now = self._clock()
-        back = self._passive.next_return(now)
-        delay_s = max(0.0, min(deadline, deadline if back is None else back) - now)
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_time)
-
-    def _on_time(self) -> None:
-        self._timer = None
-        now = self._clock()
-        for ticket, refusal in self._admission.expired(now):
-            claim, need = ticket.owner, ticket.need
-            assert isinstance(need, Need)
-            claim.queued_s += now - claim.asked_at
-            self._tell(claim.refused, self._nobody.error(refusal, need))
-        self._make_room(None)
-        self._arm()
-
-    def _tell(self, hear: Callable[..., None], what: object) -> None:
-        try:
-            hear(what)
-        except Exception:
-            logger.exception("a request could not be told of its place")  # a bug, but the others wait too
+    def _place(self, claim: Claim, need: Need, now: float) -> Lease:
+        """For one that has waited: somebody has a place."""
+        choice = self._choose(claim, need, now)
+        assert choice is not None, "a place was free a moment ago"
+        return self._lease(claim, need, choice, now)
 
     def aclose(self) -> None:
         """Nobody is served from now on, and whoever waits is told so."""
         self._nobody.is_final = True
         self.targets.withdraw_all()
-        now = self._clock()
-        for ticket, _ in self._admission.expired(float("inf")):
-            ticket.owner.queued_s += now - ticket.owner.asked_at
-            self._tell(ticket.owner.refused, self._nobody.now())
-        for handle in (self._pumping, self._timer):
-            if handle is not None:
-                handle.cancel()
-        self._pumping = self._timer = None
+        self._waiting.aclose()
