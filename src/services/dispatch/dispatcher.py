@@ -1,7 +1,7 @@
 """Gives each request its place at an engine: at once, or when one is free. Acts; `services.routing` decides.
 
 A request brings a `Claim`. `ask` leases it a place or lets it wait; `try_elsewhere` after a failure; `finish` when it
-is over, whatever became of it. Whoever waits is served by `_pump`, in a step of its own behind the event that made a
+is over, whatever became of it. Whoever waits is served by the `WaitingRoom`, in a step of its own behind the event that made a
 place; a request that comes in between does not overtake.
 """
 
@@ -13,6 +13,7 @@ from vastproxy.services.dispatch.limits import admission_limits
 from vastproxy.services.dispatch.need import Need
 from vastproxy.services.dispatch.nobody import Nobody
 from vastproxy.services.dispatch.targets import Targets
+from vastproxy.services.dispatch.waiting import WaitingRoom
 from vastproxy.services.errors import ServiceError
 from vastproxy.services.events import FleetEvent
 from vastproxy.services.routing.admission import Admission
