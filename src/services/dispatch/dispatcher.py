@@ -1,8 +1,8 @@
 """Gives each request its place at an engine: at once, or when one is free. Acts; `services.routing` decides.
 
 A request brings a `Claim`. `ask` leases it a place or lets it wait; `try_elsewhere` after a failure; `finish` when it
-is over, whatever became of it. Whoever waits is served by the `WaitingRoom`, in a step of its own behind the event that made a
-place; a request that comes in between does not overtake.
+is over, whatever became of it. Whoever waits is served by the `WaitingRoom`, in a step of its own behind the event that
+made a place; a request that comes in between does not overtake.
 """
 
 import random
