@@ -41,8 +41,8 @@ def head_of(stream: WireStream) -> Mapping[bytes, bytes]:
     """The header fields of the last request that was written there."""
     head, _, _ = _last(stream).partition(b"\r\n\r\n")
     fields = [line.partition(b": ") for line in head.split(b"\r\n")[1:]]
-    assert len({name for name, _, _ in fields}) == len(fields), "a field twice"
-    return {name: value for name, _, value in fields}
+    assert len({name.lower() for name, _, _ in fields}) == len(fields), "a field twice"
+    return {name.lower(): value for name, _, value in fields}
 
 
 def body_of(stream: WireStream) -> bytes:
