@@ -114,14 +114,17 @@ class Attempts(Claim):
         if status < 400 and not self.budgeted and lease.engine.key not in self._tools.noted:
             lease.heard = True  # as nearly always
             return True
-        if status in _NOT_BEGUN and self._not_begun(head):
-            return False
-        self._tools.dispatcher.answered(self, status)
+        asked_s = None
+        if status in _NOT_BEGUN:
+            asked_s = retry_after_s(dict(head.headers).get(b"retry-after"), self._tools.wall_clock())
+            if self._not_begun(status, asked_s):
+                return False
+        self._tools.dispatcher.answered(self, status, asked_s)
         return True
 
-    def _not_begun(self, head: ResponseHead) -> bool:
+    def _not_begun(self, status: int, asked_s: float | None) -> bool:
         """It says that it has not begun: has somebody else been asked, or the request been given up?"""
-        tools, request, status = self._tools, self._request, head.status
+        tools, request = self._tools, self._request
         dispatcher = tools.dispatcher
         verdict = decide_answer(
             status,
@@ -129,11 +132,10 @@ class Attempts(Claim):
             repeatable=is_repeatable(request.method, request.path),
             others=dispatcher.others(self),
             attempts_left=tools.limits.max_attempts - self.attempts,
-            budget_left=dispatcher.may_retry,
+            budget_left=self.budgeted or dispatcher.may_retry,
         )
         if verdict is not Retry.ELSEWHERE and status != 401:
             return False
-        asked_s = retry_after_s(dict(head.headers).get(b"retry-after"), tools.wall_clock())
         dispatcher.answered(self, status, asked_s)
         assert self.lease is not None
         error = TokenNotAccepted(
@@ -163,7 +165,7 @@ class Attempts(Claim):
             way_left=way_left,
             response_started=answered,
             attempts_left=self._tools.limits.max_attempts - self.attempts,
-            budget_left=dispatcher.may_retry,
+            budget_left=self.budgeted or dispatcher.may_retry,
         )
         lease.end("failed", self._tools.now(), str(error))
         gone = isinstance(error, ResponseInterrupted) and not (error.way_lost and way_left)
