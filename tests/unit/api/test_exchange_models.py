@@ -1,4 +1,4 @@
-"""Which engine a model is asked of, and by which name: nothing but the name in the body is changed, and the frame fits."""
+"""Which engine a model is asked of, and by which name: nothing but that name is changed, and the frame fits."""
 
 import json
 import re
