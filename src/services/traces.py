@@ -70,7 +70,7 @@ class Traces:
             "began_unix": round(self._wall_clock() - (now - began), 3),
             "method": claim.method.decode("latin-1"),
             "path": claim.target.partition(b"?")[0].decode("latin-1"),
-            "model": None if claim.model is None or claim.model == ANY_MODEL else claim.model[:MAX_CHARS],
+            "model": _model(claim.model),
             "stream": claim.stream,
             "key": claim.asker if isinstance(claim.asker, str) else None,
             "priority": claim.priority.name.lower(),
@@ -102,6 +102,13 @@ def _attempt(lease: Lease, began: float) -> dict[str, Any]:
         "outcome": lease.outcome or None,
         "error": lease.error or None,
     }
+
+
+def _model(name: str | None) -> str | None:
+    """JSON allows half a character, which no answer can hold."""
+    if name is None or name == ANY_MODEL:
+        return None
+    return name[:MAX_CHARS].encode("utf-8", "replace").decode()
 
 
 def _pin(claim: Claim) -> str | None:
