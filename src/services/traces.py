@@ -64,9 +64,10 @@ class Traces:
         """The story of a request, times in milliseconds since it began."""
         now, began = self._clock(), claim.began_at
         over = claim.ended_at != NEVER
+        waits = not over and (claim.lease is None or bool(claim.lease.outcome))
         return {
             "id": claim.request_id.decode("latin-1"),
-            "state": "done" if over else "running" if claim.lease is not None else "waiting",
+            "state": "done" if over else "waiting" if waits else "running",
             "began_unix": round(self._wall_clock() - (now - began), 3),
             "method": claim.method.decode("latin-1"),
             "path": claim.target.partition(b"?")[0].decode("latin-1"),
@@ -76,7 +77,7 @@ class Traces:
             "priority": claim.priority.name.lower(),
             "pin": _pin(claim),
             "status": claim.status or None,
-            "queue_ms": _ms(claim.queued_s),
+            "queue_ms": _ms(claim.queued_s + (now - claim.asked_at if waits and claim.ticket else 0.0)),
             "first_byte_ms": _since(began, claim.first_byte_at),
             "total_ms": _since(began, claim.ended_at if over else now),
             "received_bytes": claim.received_bytes,

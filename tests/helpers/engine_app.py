@@ -253,9 +253,9 @@ class EngineApp:
         try:
             await self._produce(request, wanted, send)
         finally:
+            self.active -= 1  # at once: who has the answer may send the next request
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
-            self.active -= 1
             self._running.remove(request)
 
     async def _produce(self, request: RecordedRequest, wanted: dict[str, Any], send: Send) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from vastproxy.api.exchange import Exchange
 from vastproxy.api.upload import REPLAY_LIMIT_BYTES
 from vastproxy.services.http1.framing import CHUNKED, Framing
 from vastproxy.services.http1.grammar import Header
+from vastproxy.services.traces import Traces
 from vastproxy.settings.admission import AdmissionSettings, QueueSettings
 from vastproxy.settings.model import UpstreamSettings
 
@@ -31,6 +33,12 @@ async def busy(make_scene: Callable[..., Scene]) -> Scene:
 
 def waiting(scene: Scene) -> int:
     return scene.fleet.dispatcher.waiting
+
+
+def story(scene: Scene) -> dict[str, Any]:
+    """What is told of the last request."""
+    traces = Traces(clock=scene.fleet.clock)
+    return traces.tell(scene.fleet.traces.latest(1)[0])
 
 
 def told(asked: Asked) -> tuple[int | None, str, int]:
@@ -68,8 +76,11 @@ async def test_it_waits_while_the_engine_is_full_and_is_sent_when_it_is_not(busy
     assert len(busy.streams) == 1
     assert second.client.calls == []
     await asyncio.sleep(3)
+    assert (story(busy)["state"], story(busy)["attempts"]) == ("waiting", [])
+    assert story(busy)["queue_ms"] == pytest.approx(3000, abs=10)
     first.stream.feed(OK)
     await settle()
+    assert story(busy)["state"] == "running"
     assert body_of(second.stream) == chat()
     second.stream.feed(OK)
     assert (second.client.status, second.client.complete) == (200, True)
@@ -151,9 +162,11 @@ async def test_nobody_waits_for_a_place_that_nobody_expects(make_scene: Callable
 async def test_who_leaves_the_queue_costs_nothing(busy: Scene) -> None:
     first = await busy.ask()
     second = await busy.ask(b"POST", CHAT, body=chat())
+    await asyncio.sleep(2)
     third = await busy.ask()
     second.exchange.client_left()
     assert waiting(busy) == 1
+    assert busy.fleet.traces.latest(2)[1].queued_s == pytest.approx(2, abs=0.01)
     assert busy.access.lines == [(499, 0, 0, len(chat()), None)]
     first.stream.feed(OK)
     await settle()
@@ -282,6 +295,7 @@ async def test_who_has_waited_long_enough_is_told_when_to_come_back(
     assert 1 <= seconds <= 60
     assert second.client.header(b"x-vastproxy-instance") is None
     assert busy.access.lines == [(503, 0, len(second.client.body), 0, None)]
+    assert busy.fleet.traces.latest(1)[0].queued_s == pytest.approx(wait_s, abs=0.2)
     first.stream.feed(OK)
     await settle()
     assert len(busy.streams) == 1
@@ -398,6 +412,8 @@ async def test_who_could_not_reach_the_only_engine_waits_for_it(alone: Scene) ->
     assert waiting(alone) == 1
     assert alone.fleet.doubted == [1]
     await asyncio.sleep(4)
+    assert story(alone)["state"] == "waiting"
+    assert story(alone)["queue_ms"] == pytest.approx(4000, abs=10)
     alone.tunnels[0].refusal = None
     available(alone, 1)
     await settle()
