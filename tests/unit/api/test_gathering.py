@@ -239,6 +239,35 @@ async def test_a_long_body_that_could_not_be_delivered_is_delivered_elsewhere(
     scene.assert_idle(failures=1)
 
 
+async def test_engines_that_begin_to_differ_while_a_body_comes(scene: Scene) -> None:
+    """What has come before is read as well, and the moment that was to be waited does not end the wait."""
+    body = chat("b", last=True)
+    asked = await scene.ask(b"POST", CHAT, body=body[:20], complete=False, framing=framing_of(body, False))
+    serves(scene, 2, "b")
+    asked.exchange.client_data(body[20:-2], complete=False)
+    await gathered()
+    assert scene.streams == []
+    asked.exchange.client_data(body[-2:], complete=True)
+    await settle()
+    assert b"Bearer token-2" in asked.stream.written
+    assert body_of(asked.stream) == body
+    asked.stream.feed(OK)
+    scene.assert_idle()
+
+
+async def test_engines_that_begin_to_differ_and_a_model_that_has_come(scene: Scene) -> None:
+    body = chat("b")
+    asked = await scene.ask(b"POST", CHAT, body=body[:20], complete=False, framing=framing_of(body, False))
+    serves(scene, 2, "b")
+    asked.exchange.client_data(body[20:30], complete=False)
+    await settle()
+    assert b"Bearer token-2" in asked.stream.written
+    asked.exchange.client_data(body[30:], complete=True)
+    assert body_of(asked.stream) == body
+    asked.stream.feed(OK)
+    scene.assert_idle()
+
+
 # ── the default model ──────────────────────────────────────────────────────────────────────────
 
 
