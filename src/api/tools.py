@@ -27,6 +27,8 @@ from vastproxy.services.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
+_CAME_TO_NOTHING = frozenset({"failed", "refused"})
+
 
 class ProxyTools:
     """Owns the tasks that open connections and tell engines to stop."""
@@ -143,7 +145,9 @@ class ProxyTools:
             first - claim.began_at if first != NEVER else None,
             client,
             claim.queued_s,
-            _tried(claim) if len(claim.leases) > 1 else (),
+            _tried(claim)
+            if (lease is not None and lease.outcome != "answered") or len(claim.leases) > 1
+            else (),
         )
 
     @staticmethod
@@ -156,5 +160,6 @@ class ProxyTools:
 
 
 def _tried(claim: Claim) -> list[Tried]:
-    """The attempts before the last one."""
-    return [(lease.backend.id, lease.outcome, lease.error) for lease in claim.leases[:-1]]
+    """The attempts that came to nothing, none of them because the client left."""
+    tried = [(lease.backend.id, lease.outcome, lease.error) for lease in claim.leases]
+    return [each for each in tried if each[1] in _CAME_TO_NOTHING]

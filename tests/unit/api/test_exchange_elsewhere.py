@@ -384,6 +384,41 @@ async def test_the_log_in_json_has_them_too(scarce: Scene, caplog: pytest.LogCap
     assert entry["tried"] == [{"instance_id": 1, "outcome": "refused", "error": "HTTP 503"}]
 
 
+@pytest.mark.parametrize("how", ["refused", "unreachable", "half"])
+async def test_the_log_shows_what_the_status_does_not(
+    make_scene: Callable[..., Scene], caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """Whether an error is the engine's answer or ours, and that an answer broke off."""
+    scene = make_scene(backends=1)
+    caplog.set_level(logging.INFO, logger="vastproxy.access")
+    lines: list[bytes] = []
+    scene.tools.access_log = AccessLog(sink=lines.append, clock=lambda: 0.0)
+    if how == "unreachable":
+        scene.tunnels[0].refuse()
+    asked = await post(scene)
+    if how == "refused":
+        asked.stream.feed(says(401))
+    elif how == "half":
+        asked.stream.feed(SSE + EVENT)
+        asked.stream.lose()
+    status, what = {"refused": (502, "refused"), "unreachable": (503, "failed"), "half": (200, "failed")}[how]
+    assert asked.client.status == status
+    assert lines[0].decode().endswith(f" tried=1:{what}\n")
+    assert b" status=%d " % status in lines[0]
+
+
+async def test_the_log_of_an_engines_own_error_has_no_word_of_it(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="vastproxy.access")
+    lines: list[bytes] = []
+    scene.tools.access_log = AccessLog(sink=lines.append, clock=lambda: 0.0)
+    (await post(scene)).stream.feed(says(500))
+    (await post(scene)).exchange.client_left()
+    assert [b" status=500 " in lines[0], b" status=499 " in lines[1]] == [True, True]
+    assert not any(b"tried" in line for line in lines)
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 async def test_a_request_that_was_served_at_once_has_no_word_of_either(
     scene: Scene, form: str, caplog: pytest.LogCaptureFixture
