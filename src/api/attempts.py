@@ -34,6 +34,7 @@ class Attempts(Claim):
         "_client",
         "_opening",
         "_owner",
+        "_relayed_last",
         "_request",
         "_tools",
         "_upload",
@@ -56,6 +57,7 @@ class Attempts(Claim):
         self._upload = upload
         self._client = client
         self._opening: asyncio.Task[None] | None = None
+        self._relayed_last = False
         self.connection: UpstreamConnection | None = None
         """The connection on which the request was sent, until it is answered or dropped."""
 
@@ -183,6 +185,19 @@ class Attempts(Claim):
         else:
             self._owner.given_up(error)
 
+    def relay(self) -> None:
+        """The answer has begun: let whole events go straight to the client, as fast as it reads."""
+        connection, client, lease = self.connection, self._client, self.lease
+        if connection is not None and lease is not None:
+            if (chunks := client.chunks) is not None:
+                connection.relay_to(chunks, lease.engine)
+            if client.write_paused:
+                connection.pause_reading()
+
+    def tail(self, told: bytes) -> bytes:
+        """How the answer ends that broke off. `told`: what of it the owner was told last."""
+        return b"\n\n" if self._relayed_last else told
+
     def finish(self, head: ResponseHead | None, *, reusable: bool) -> None:
         """The answer has come whole; `end` follows. `head`: of one that says how fast its engine is. The connection
         may serve others if `reusable`."""
@@ -190,15 +205,12 @@ class Attempts(Claim):
         lease = self.lease
         assert connection is not None
         assert connection.home is not None
+        self.sent_bytes += connection.relayed_bytes
         assert lease is not None
         now = self._tools.now()
         lease.end("answered", now)
-        if (
-            now - lease.at >= MIN_SECONDS
-            and head is not None
-            and head.status == 200
-            and self.method == b"POST"
-        ):
+        is_good = head is not None and head.status == 200 and self.method == b"POST"
+        if now - lease.at >= MIN_SECONDS and head is not None and is_good:
             streamed = head.length is None
             since = self.first_byte_at if streamed else lease.at
             self._tools.dispatcher.targets.measured(lease, now - since, self.sent_bytes, streamed=streamed)
@@ -208,11 +220,9 @@ class Attempts(Claim):
             connection.abort()
 
     def end(self) -> None:
-        """Nothing more will be tried: the place is given back. Owner and attempts refer to each other, which only the
-        garbage collector would find out, and late."""
+        """Nothing more will be tried: the place is given back. What is left is kept for a while, as the story."""
         self._tools.dispatcher.finish(self)
-        # What is left is kept for a while, as the story of the request.
-        del self._owner, self._client, self._upload
+        del self._owner, self._client, self._upload  # the owner refers to us, too: no cycle shall be left
 
     def drop(self) -> None:
         """Nobody wants the answer any more: the engine is told, and nobody blamed. `end` follows."""
@@ -223,7 +233,7 @@ class Attempts(Claim):
     # ── a connection ───────────────────────────────────────────────────────────────────────────
 
     def _connect(self, lease: Lease, *, fresh: bool) -> None:
-        connection = None if fresh else lease.backend.take(lease.engine.port)
+        connection = None if fresh else lease.backend.take(lease.engine.target.port)
         if connection is not None:
             lease.reused = True
             self._send(lease, connection)
@@ -279,6 +289,8 @@ class Attempts(Claim):
         connection, self.connection = self.connection, None
         if connection is None:
             return
+        self.sent_bytes += connection.relayed_bytes
+        self._relayed_last = connection.relayed_last
         rid = self._upload.rid
         if rid is None or self.lease is None or is_dead:
             connection.abort()

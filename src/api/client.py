@@ -10,6 +10,7 @@ from typing import Protocol
 
 from vastproxy.api.errors import ApiError
 from vastproxy.services.http1.grammar import Header
+from vastproxy.services.upstream.relay import ChunkClient
 
 
 class Client(Protocol):
@@ -29,6 +30,11 @@ class Client(Protocol):
     @property
     def write_paused(self) -> bool:
         """Does it read more slowly than it is written to? Then stop until `client_writable`."""
+        ...
+
+    @property
+    def chunks(self) -> ChunkClient | None:
+        """Where chunks of the body can be sent in their frames, after `respond`; None if it is sent none."""
         ...
 
     def interim(self, status: int, lines: bytes) -> None:

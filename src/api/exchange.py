@@ -92,7 +92,7 @@ class Exchange:
             self._continued = gathering.continued
             gathering.end()
         if upload.complete and upload.total_bytes:
-            self._tools.wishes.read_body(attempts, wish, upload.gathered)
+            self._tools.wishes.read_body(attempts, wish, upload.gathered())
         elif gathering is not None:
             gathering.read(attempts)
         if (limit_s := self._tools.limits.total_timeout_s) is not None:
@@ -162,15 +162,15 @@ class Exchange:
 
     def attempt_waits(self) -> None:
         """See `Owner.attempt_waits`."""
-        self._stage = stages.advance(self._stage, stages.HOLD)
+        self._stage = stages.NEXT[self._stage, stages.HOLD]
 
     def attempt_begun(self) -> None:
         """See `Owner.attempt_begun`."""
-        self._stage = stages.advance(self._stage, stages.DISPATCH)
+        self._stage = stages.NEXT[self._stage, stages.DISPATCH]
 
     def attempt_sent(self) -> None:
         """See `Owner.attempt_sent`."""
-        self._stage = stages.advance(self._stage, stages.CONNECTED)
+        self._stage = stages.NEXT[self._stage, stages.CONNECTED]
 
     def given_up(self, error: ServiceError) -> None:
         """See `Owner.given_up`. After the first byte of an answer it cannot become a status any more."""
@@ -180,7 +180,7 @@ class Exchange:
             return
         self._tools.log_broken(self._attempts, error)
         headers = self._head.headers if self._head is not None else ()
-        self._client.break_off(last_event(answer, headers, self._last))
+        self._client.break_off(last_event(answer, headers, self._attempts.tail(self._last)))
         self._over()
 
     def _on_total_timeout(self) -> None:
@@ -205,7 +205,7 @@ class Exchange:
         assert attempts.lease is not None
         if not attempts.answered(head):
             return
-        self._stage = stages.advance(self._stage, stages.ANSWERED)
+        self._stage = stages.NEXT[self._stage, stages.ANSWERED]
         attempts.status = head.status
         attempts.first_byte_at = attempts.lease.first_byte_at = self._tools.now()
         self._upload.release()
@@ -223,8 +223,8 @@ class Exchange:
         )
         if done:
             self._done()
-        elif self._client.write_paused and attempts.connection is not None:
-            attempts.connection.pause_reading()
+        else:
+            attempts.relay()
 
     def engine_data(self, data: bytes, done: bool) -> None:
         """See `Sink.engine_data`."""
@@ -244,7 +244,7 @@ class Exchange:
 
     def engine_switched(self, head: ResponseHead, data: bytes) -> None:
         """See `Sink.engine_switched`."""
-        self._stage = stages.advance(self._stage, stages.SWITCHED)
+        self._stage = stages.NEXT[self._stage, stages.SWITCHED]
         self._attempts.answered(head)
         self._attempts.status = head.status
         self._attempts.first_byte_at = self._tools.now()
@@ -282,7 +282,7 @@ class Exchange:
         self._over()
 
     def _over(self) -> None:
-        self._stage = stages.advance(self._stage, stages.END)
+        self._stage = stages.NEXT[self._stage, stages.END]
         if self._gathering is not None:
             self._gathering.end()
         if self._total_timer is not None:

@@ -83,6 +83,10 @@ class AsgiClient:
         """See `Client.write_paused`."""
         return self._queued_bytes > HIGH_WATER_BYTES
 
+    @property
+    def chunks(self) -> None:
+        """See `Client.chunks`: the server makes the frames."""
+
     async def serve(self, handler: Handler, tasks: Tasks) -> None:
         """Let `handler` answer. Ends early when the client leaves."""
         reading = tasks.spawn(self._read(handler), name="read")

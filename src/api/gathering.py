@@ -66,7 +66,7 @@ class Gathering:
         if self._reader is None:
             self.end()  # engines may have been alike a moment ago, and a part may have come then
             self._reader = self._tools.wishes.begin(self._wish)
-            data = self._upload.gathered
+            data = self._upload.gathered()
         if (data and self._reader.feed(data)) or total_bytes >= MODEL_WITHIN_BYTES:
             self._ready()
 
@@ -74,7 +74,7 @@ class Gathering:
         """Note what the body says that has come so far."""
         if self._reader is None:
             self._reader = self._tools.wishes.begin(self._wish)
-            self._reader.feed(self._upload.gathered)
+            self._reader.feed(self._upload.gathered())
         self._tools.wishes.read_pieces(claim, self._wish, self._reader)
 
     def end(self) -> None:

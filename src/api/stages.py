@@ -35,7 +35,8 @@ class Step(IntEnum):
 GATHER, QUEUE, CONNECT, WAIT, RELAY, PIPE, OVER = Stage
 HOLD, DISPATCH, CONNECTED, ANSWERED, SWITCHED, END = Step
 
-_NEXT: dict[tuple[Stage, Step], Stage] = {
+#: The stage after a step. One that is not here is impossible: a bug, never a peer's doing.
+NEXT: dict[tuple[Stage, Step], Stage] = {
     (GATHER, DISPATCH): CONNECT,
     (GATHER, HOLD): QUEUE,
     (GATHER, END): OVER,
@@ -53,8 +54,3 @@ _NEXT: dict[tuple[Stage, Step], Stage] = {
     (RELAY, END): OVER,
     (PIPE, END): OVER,
 }
-
-
-def advance(stage: Stage, step: Step) -> Stage:
-    """The stage after `step`. Raises KeyError for a step that is impossible there: a bug, never a peer's doing."""
-    return _NEXT[stage, step]

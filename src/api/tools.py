@@ -20,13 +20,15 @@ from vastproxy.services.backends.rids import may_carry
 from vastproxy.services.backends.tunnel_fetch import TunnelFetch
 from vastproxy.services.dispatch.claim import NEVER, Claim, Lease
 from vastproxy.services.fleet import Fleet
-from vastproxy.services.http1.headers import request_head, sent_lines
+from vastproxy.services.http1.headers import request_message, sent_lines
 from vastproxy.services.routing.paths import is_denied
 from vastproxy.services.routing.ticket import GRANTED
 from vastproxy.services.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
+#: By its name alone: in CPython 3.11 looking it up in its class costs five times as much.
+_SGLANG = EngineKind.SGLANG
 _CAME_TO_NOTHING = frozenset({"failed", "refused"})
 
 
@@ -78,7 +80,7 @@ class ProxyTools:
     ) -> bytes:
         """The request as it is written to this engine: the head, and what has come of the body. `model`: what it shall
         ask for instead of what it does."""
-        carrying = engine.kind is EngineKind.SGLANG and may_carry(
+        carrying = engine.target.kind is _SGLANG and may_carry(
             request.method.decode("latin-1"), request.target, request.headers
         )
         renaming = None if model is None else Rename(model, content_type(request))
@@ -86,9 +88,8 @@ class ProxyTools:
         sent = request.facts.sent_lines
         if sent is None:
             sent = request.facts.sent_lines = self._sent_lines(request, client)
-        more = b"expect: 100-continue\r\n" if expect else b""
-        lines = b"%b%bx-request-id: %b\r\n%b" % (engine.request_lines, sent, request_id, more)
-        return request_head(request.method, request.target, lines, length) + body
+        last = b"x-request-id: " + request_id + (b"\r\nexpect: 100-continue\r\n" if expect else b"\r\n")
+        return request_message(request.method, request.target, engine.request_lines, sent, last, length, body)
 
     def _sent_lines(self, request: Request, client: Client) -> bytes:
         lines = sent_lines(request.fields, request.connection) + self._forwarding.lines(request, client)

@@ -44,14 +44,14 @@ class Upload:
         """Could everything that has come be sent once more?"""
         return self._held is not None
 
-    @property
     def gathered(self) -> bytes:
         """All that has come. Only while `replayable`."""
         held = self._held
         assert held is not None
-        if len(held) > 1:
-            held[:] = [b"".join(held)]
-        return held[0] if held else b""
+        if len(held) == 1:
+            return held[0]
+        held[:] = [b"".join(held)]
+        return held[0]
 
     def add(self, data: bytes, *, complete: bool, on_its_way: bool) -> None:
         """More has come. `on_its_way`: an attempt is being made, so this piece need not be held to be sent at all."""
@@ -75,8 +75,7 @@ class Upload:
         `carrying`: the target of a request whose body shall carry an id by which it can be aborted, a fresh one
         each time. `renaming`: the model that it shall ask for. Only while `replayable`.
         """
-        held = self._held
-        data = held[0] if held is not None and len(held) == 1 else self.gathered
+        data = self.gathered()
         self.sent = self.complete
         self._rid = self._carried = None
         length = len(data) if self.complete else self._length

@@ -73,10 +73,11 @@ class Wishes:
         self._note(claim, wish, reader.asked)
 
     def _note(self, claim: Claim, wish: HeadWish, asked: Asked) -> None:
-        model, claim.stream, hint, readable = asked
-        if not readable:
+        if not asked.readable:
             return
-        claim.model = model or None
+        claim.model = asked.model or None
+        claim.stream = asked.stream
+        hint = asked.hint
         if wish.session is not None or wish.pin is not None:
             hint = Hint(hint.prefix, hint.session if wish.session is None else wish.session, wish.pin)
         claim.hint = hint

@@ -15,7 +15,6 @@ from vastproxy.settings import load
 
 #: Between two looks at how many requests still run.
 LOOK_S = 1.0
-_pause = threading.Event().wait
 
 
 class NotDrained(VastproxyError):
@@ -73,10 +72,11 @@ def wait_until_idle(
     instance_id: int,
     backend: dict[str, Any],
     *,
-    sleep: Callable[[float], object] = _pause,
+    sleep: Callable[[float], object] | None = None,
 ) -> dict[str, Any]:
     """Look until none of its requests runs, or it is gone. Raises NoProxyThere; NotDrained when somebody has taken the
     order back."""
+    sleep = threading.Event().wait if sleep is None else sleep
     while backend.get("in_flight"):
         sleep(LOOK_S)
         answer = proxy.get("/vastproxy/v1/backends")

@@ -72,7 +72,7 @@ class Fleet:
         self._client = client
         self._tunnels = tunnels
         self.clock = clock
-        self.traces = Traces(settings.routing.remembered_requests)
+        self.traces = Traces(settings.routing.remembered_requests, clock=clock, wall_clock=time.time)
         """What became of the last requests."""
         self._tasks = Tasks("fleet")
         self._serving: set[int] = set()

@@ -4,7 +4,6 @@ A request writes its story while it runs, into its claim; it is put into words o
 prompt, no key and no query.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,10 +26,10 @@ class Traces:
         self,
         kept: int = KEPT,
         *,
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
     ) -> None:
-        """`clock`: the one that claims are written with."""
+        """`clock`: the one that claims are written with; `wall_clock`: seconds since 1970."""
         self._ring: list[Claim | None] = [None] * kept
         self._next = 0
         self._by_id: dict[bytes, Claim] = {}

@@ -47,7 +47,8 @@ class RoutingSettings(Section):
     affinity_max_prefixes: Annotated[int, Field(ge=1, le=10_000_000)] = 65_536
     """Most beginnings remembered; those not seen for longest are forgotten first."""
     aliases: dict[ModelName, tuple[ModelName, ...]] = Field(default_factory=dict)
-    """Names that stand for a model or several, such as {"fast": ["qwen3-8b", "llama-3.1-8b"]}."""
+    """Names that stand for a model or several, such as {"fast": ["qwen3-8b", "llama-3.1-8b"]}. "*" stands for every
+    name that no engine serves; without it such a request is answered 404."""
     default_model: ModelName | None = None
     """The model, or alias, of a request that names none. Without it the engine decides."""
     models: dict[EngineName, tuple[ModelName, ...]] = Field(default_factory=dict)

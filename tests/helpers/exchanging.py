@@ -8,6 +8,7 @@ assert asked.client.status == 204
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -133,7 +134,7 @@ class _Fleet:
     def __init__(self, settings: Settings, backends: Sequence[Backend]) -> None:
         self.settings = settings
         self.clock = asyncio.get_running_loop().time
-        self.traces = Traces()
+        self.traces = Traces(clock=self.clock, wall_clock=time.time)
         self.events: list[FleetEvent] = []
         self.doubted: list[int] = []
         self.expecting = False

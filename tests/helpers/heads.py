@@ -7,7 +7,7 @@ from vastproxy.services.http1.grammar import Header, parse_request_line, parse_s
 from vastproxy.services.http1.headers import (
     headers_of,
     request_fields,
-    request_head,
+    request_message,
     response_fields,
     returned_lines,
     sent_lines,
@@ -44,7 +44,7 @@ def sent_head(
     """The head that an engine gets of a request with these headers. `connection`: the tokens of `Connection`."""
     table = request_fields()
     lines = sent_lines([table.make(header) for header in headers], connection) + extra
-    return request_head(method, target, lines, length=length)
+    return request_message(method, target, lines, b"", b"", length)
 
 
 def returned_headers(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from vastproxy.api.errors import ApiError
 from vastproxy.api.http.request import Request
+from vastproxy.services.http1.chunked import ChunkedReader
 from vastproxy.services.http1.fields import marked
 from vastproxy.services.http1.framing import EMPTY, Framing, tokens
 from vastproxy.services.http1.grammar import Header
@@ -119,6 +120,16 @@ class RecordingClient:
         self._hear("send")
         self.on_send()
         self.body += data
+
+    @property
+    def chunks(self) -> "RecordingClient | None":
+        return self if self.status is not None and self.has_body and self.length is None else None
+
+    def send_chunk(self, chunk: bytes) -> None:
+        reader = ChunkedReader()
+        self.send(reader.feed(chunk))
+        assert reader.is_between, "not one whole chunk"
+        assert not reader.done, "the end of the body"
 
     def finish(self, data: bytes = b"", trailers: Sequence[Header] = ()) -> None:
         assert self.status is not None

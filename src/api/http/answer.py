@@ -35,6 +35,17 @@ class AnswerWriter(Link):
             self._write(b"%b%b\r\n" % (STATUS_LINES[status], lines))
 
     @property
+    def chunks(self) -> "AnswerWriter | None":
+        """See `Client.chunks`."""
+        return self if self._framed else None
+
+    def send_chunk(self, chunk: bytes) -> None:
+        """See `ChunkClient.send_chunk`."""
+        transport = self._transport
+        if transport is not None:
+            transport.write(chunk)
+
+    @property
     def _ends_with_connection(self) -> bool:
         """Would the end of the connection be read as the proper end of the body?"""
         return self._responded and not self._framed and self._request is not None and not self._request.minor
@@ -55,16 +66,19 @@ class AnswerWriter(Link):
         self,
         status: int,
         lines: bytes,
-        *,
         unknown_length: bool,
         whole_request: bool,
         data: bytes,
         last: bool,
     ) -> None:
         """`whole_request`: else the connection cannot serve another one after this."""
-        request = self._request
+        request, transport = self._request, self._transport
         assert request is not None
         self._responded = True
+        if whole_request and request.keep_alive and request.minor and self._keep_alive and not unknown_length:
+            if transport is not None:
+                transport.write(b"".join((STATUS_LINES[status], lines, b"\r\n", data)))
+            return
         parts = [STATUS_LINES[status], lines]
         keep = self._keep_alive and request.keep_alive and whole_request
         if unknown_length:

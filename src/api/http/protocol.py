@@ -79,7 +79,7 @@ class HttpProtocol(AnswerWriter):
             self._read(data)
         elif place is ANSWER:
             self._reader.feed(data)
-            if self._reader.ahead_bytes > MAX_AHEAD_BYTES:
+            if len(self._reader.rest) > MAX_AHEAD_BYTES:
                 self._pause()
         elif place is PIPE:
             assert self._handler is not None
@@ -140,13 +140,14 @@ class HttpProtocol(AnswerWriter):
     def _begin(self, request: Request, body: bytes) -> None:
         self._head_begun = False
         self._expect_answer(request)
-        self._place = ANSWER if self._reader.complete else BODY
-        if self._reader.complete or request.expects_continue:  # then the client waits for us
+        complete = self._reader.complete
+        self._place = ANSWER if complete else BODY
+        if complete or request.expects_continue:  # then the client waits for us
             self._deadline.clear()
         else:
             self._deadline.after(self._limits.client_body_timeout_s)
         self._handler = handler = self._entrance.handle(request, self)
-        handler.begin(body, complete=self._reader.complete)
+        handler.begin(body, complete=complete)
 
     def _read_on(self, handler: Handler, body: bytes) -> None:
         if self._reader.complete:
@@ -212,10 +213,7 @@ class HttpProtocol(AnswerWriter):
         last: bool = False,
     ) -> None:
         """See `Client.respond`."""
-        unknown = has_body and length is None
-        self._write_head(
-            status, lines, unknown_length=unknown, whole_request=self._reader.complete, data=data, last=last
-        )
+        self._write_head(status, lines, has_body and length is None, self._reader.complete, data, last)
         if last:
             self._finish()
 
@@ -267,24 +265,24 @@ class HttpProtocol(AnswerWriter):
         """The answer is out. On to the next request, or to the end."""
         self._handler = None
         self._server_state.total_requests += 1
-        more = self._reader.ahead_bytes
-        if self._place is PIPE:
-            self._close()
-        elif not self._reader.complete or (more and not self._keep_alive):
+        more, place = self._reader.rest, self._place
+        if place is ANSWER and self._keep_alive:
+            if more:  # not from here: a thousand small requests would call each other
+                self._loop.call_soon(self._go_on)
+            else:
+                self._go_on()
+        elif place is BODY or more:
             self._linger()
-        elif not self._keep_alive:
-            self._close()
-        elif more:  # not from here: a thousand small requests would call each other
-            self._loop.call_soon(self._go_on)
         else:
-            self._go_on()
+            self._close()
 
     def _go_on(self) -> None:
         """To the next request, unless the client must read first: it may not have more made than it takes."""
         if self._place is not ANSWER or self._handler is not None or self.write_paused:
             return
         self._place = HEAD
-        self._resume()
+        if self._reading_paused:
+            self._resume()
         limits, rest = self._limits, self._reader.next()
         self._deadline.after(limits.client_header_timeout_s if rest else limits.client_idle_timeout_s)
         if rest:

@@ -44,9 +44,9 @@ class RequestReader:
         "_left",
         "_max_head_bytes",
         "_max_headers",
-        "_rest",
         "complete",
         "request",
+        "rest",
     )
 
     def __init__(
@@ -59,12 +59,13 @@ class RequestReader:
         self._buffer: HeadBuffer | None = None
         self._chunks: ChunkedReader | None = None
         self._left = 0
-        self._rest = b""
         self._begins = b""
         self._last: LastHead[Request] = LastHead()
         self.request: Request | None = None
         self.complete = False
         """Has the whole body come?"""
+        self.rest = b""
+        """What waits behind the present request."""
 
     @property
     def idle(self) -> bool:
@@ -76,22 +77,21 @@ class RequestReader:
         """Does the present request, or what was refused as one, begin like a HEAD, whose answer has no body?"""
         return self._begins.startswith(b"HEAD ")
 
-    @property
-    def ahead_bytes(self) -> int:
-        """Bytes that wait behind the present request."""
-        return len(self._rest)
-
     def feed(self, data: bytes) -> bytes:
         """Bytes have arrived; returns what of the present request's body they carry. Raises BadRequest."""
         if self.complete:
-            self._rest += data
+            self.rest += data
             return b""
         try:
             if self.request is None:
+                if self._buffer is None and (found := self._last.find(data)) is not None:
+                    request, length, end = found
+                    if length is not None and end <= self._max_head_bytes:
+                        return self._again(request, length, data, end)
                 data = self._head(data)
                 if self.request is None or self.complete or not data:
                     if data:
-                        self._rest = data
+                        self.rest = data
                     return b""
             return self._body(data)
         except VersionError as error:
@@ -104,10 +104,11 @@ class RequestReader:
     def next(self) -> bytes:
         """The present request has been answered: forget it. Returns what came behind it, to be fed again."""
         assert self.complete
-        rest, self._rest = self._rest, b""
-        self.request = None
+        self.request = self._chunks = None
         self.complete = False
-        self._chunks = None
+        rest = self.rest
+        if rest:
+            self.rest = b""
         return rest
 
     def _head(self, data: bytes) -> bytes:
@@ -142,11 +143,25 @@ class RequestReader:
             return BadRequest(414, f"The request line is longer than {self._max_head_bytes} bytes.")
         return BadRequest(431, f"The request's headers are longer than {self._max_head_bytes} bytes.")
 
+    def _again(self, last: Request, length: int, data: bytes, end: int) -> bytes:
+        """The last head has come again, up to `end`, announcing this length. Returns what came of the body."""
+        self.request = last if length == last.framing.length else again(last, length)
+        left = length - len(data) + end
+        if left > 0:
+            self._left = left
+            return data[end:]
+        self.complete = True
+        self._left = 0
+        if left < 0:
+            self.rest = data[left:]
+            return data[end:left]
+        return data[end:]
+
     def _take_head(self, raw: bytes) -> None:
         """Read a whole head – unless it is the last one again, but for the length of the body."""
         found = self._last.find(raw)
         if found is not None:
-            last, length = found
+            last, length, _ = found
             if length is not None and length != last.framing.length:
                 last = again(last, length)
             self._expect(last)
@@ -201,13 +216,13 @@ class RequestReader:
             data = chunks.feed(data)
             if chunks.done:
                 self.complete = True
-                self._rest = chunks.rest
+                self.rest = chunks.rest
             return data
         left = self._left - len(data)
         if left <= 0:
             self.complete = True
             if left < 0:
-                self._rest = data[self._left :]
+                self.rest = data[self._left :]
                 data = data[: self._left]
             left = 0
         self._left = left

@@ -50,6 +50,8 @@ class Backend:
         """The SSH connections that new requests take, all over the same path."""
         self.spare: tuple[Carrier, ...] = ()
         """Those over another path, for the moment in which the others end."""
+        self.path = ""
+        """Over which path new work goes: `direct` or `relay`; "" while there is no way."""
         self.engines: tuple[Engine, ...] = ()
         """What is known to run inside, the unhealthy ones too."""
         self.engine: Engine | None = None
@@ -105,10 +107,12 @@ class Backend:
     def use(self, ways: tuple[Carrier, ...], spare: tuple[Carrier, ...] = ()) -> None:
         """From now on new work takes these, or the spare ones when they end. What runs over others goes on."""
         self.ways, self.spare = ways, spare
+        self.path = ways[0].tunnel.address.path.value if ways else ""
 
     def cut_off(self, event: Event, now: float, detail: str) -> None:
         """There is no way to it that new work could take: none at all (TUNNEL_LOST), or none that answers (STALLED)."""
         self.ways = self.spare = ()
+        self.path = ""
         self.step(event, now, detail)
 
     def take(self, port: int) -> UpstreamConnection | None:

@@ -58,8 +58,8 @@ class Lease:
         self.heard = False
         """Is it known how the engine has taken the request, for better or worse?"""
         self.released = False
-        self.path = ""
-        """`direct` or `relay`."""
+        self.path = backend.path
+        """`direct` or `relay`, when it was begun."""
         self.reused = False
         """Had its connection served before?"""
         self.connected_at = self.first_byte_at = self.ended_at = NEVER

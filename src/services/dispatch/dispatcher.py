@@ -58,7 +58,6 @@ class Dispatcher:
         """Engines at which a place was made since the last pumping; None: anywhere."""
         self._pumping: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._is_closed = False
 
     @property
     def in_flight(self) -> int:
@@ -88,7 +87,7 @@ class Dispatcher:
             if choice is not None:
                 claim.number = admission.begin(claim.asker)
                 return self._lease(claim, need, choice, now)
-        self._check_hope(need)
+        self._nobody.check(need)
         found = admission.wait(need, key=claim.asker, priority=claim.priority, owner=claim, now=now)
         if isinstance(found, Refusal):
             raise self._nobody.error(found, need)
@@ -114,7 +113,7 @@ class Dispatcher:
             return self._lease(claim, need, choice, now)
         if not self._waits:
             raise self._nobody.left(len(claim.tried))
-        self._check_hope(need)
+        self._nobody.check(need)
         claim.tried = ()
         claim.asked_at = now
         if claim.ticket is not None:
@@ -131,14 +130,16 @@ class Dispatcher:
     def let_go(self, claim: Claim) -> None:
         """The place that the request holds, if any, is free for others; the request itself is not over."""
         if claim.budgeted:
-            self._give_back_retry(claim)
+            claim.budgeted = False
+            self._budget.give_back()
         lease = claim.lease
         if lease is None or lease.released:
             return
         lease.released = True
         lease.backend.in_flight -= 1
         lease.engine.in_flight -= 1
-        lease.need.policy.finished(lease.engine.key, lease.at)
+        if (finished := lease.need.finished) is not None:
+            finished(lease.engine.key, lease.at)
         if self._admission.waiting_tickets:
             self._make_room(lease.engine)
 
@@ -159,7 +160,8 @@ class Dispatcher:
     def answered(self, claim: Claim, status: int, retry_after_s: float | None = None) -> None:
         """The head of an answer has come from the engine that has its place."""
         if claim.budgeted:
-            self._give_back_retry(claim)
+            claim.budgeted = False
+            self._budget.give_back()
         lease = claim.lease
         assert lease is not None
         if status < 400 and lease.engine.key not in self._passive.noted:
@@ -177,10 +179,10 @@ class Dispatcher:
 
     def others(self, claim: Claim) -> bool:
         """Has somebody else a place for this request, who has not failed it?"""
-        need = claim.need
+        need, lease = claim.need, claim.lease
         assert need is not None
-        assert claim.lease is not None
-        tried = {*claim.tried, claim.lease.engine.key}
+        assert lease is not None
+        tried = {*claim.tried, lease.engine.key}
         return need.has_room(self._passive.left_out_but(need, tried, self._clock()))
 
     # ── the budget of retries ──────────────────────────────────────────────────────────────────
@@ -189,10 +191,6 @@ class Dispatcher:
     def may_retry(self) -> bool:
         """Is a retry left that gives engines more to do?"""
         return self._budget.taken < self._budget.allowed(self._admission.in_flight)
-
-    def _give_back_retry(self, claim: Claim) -> None:
-        claim.budgeted = False
-        self._budget.give_back()
 
     # ── places ─────────────────────────────────────────────────────────────────────────────────
 
@@ -213,8 +211,7 @@ class Dispatcher:
         backend.requests += 1
         engine.requests += 1
         engine.in_flight = among = engine.in_flight + 1
-        lease = Lease(backend, engine, need, choice, now, among)
-        claim.lease = lease
+        claim.lease = lease = Lease(backend, engine, need, choice, now, among)
         claim.leases.append(lease)
         if len(claim.leases) > MAX_ATTEMPTS:
             claim.leave_out()
@@ -224,7 +221,7 @@ class Dispatcher:
 
     def _make_room(self, engine: Engine | None) -> None:
         """A place may be free: at `engine`, or anywhere."""
-        if not self._admission.waiting_tickets or self._is_closed:
+        if not self._admission.waiting_tickets or self._nobody.is_final:
             return
         if engine is None:
             self._freed = None
@@ -262,11 +259,6 @@ class Dispatcher:
         left_out = self._passive.left_out(need, now)
         return need.has_room(left_out) if freed is None else need.has_room_at(freed, left_out)
 
-    def _check_hope(self, need: Need) -> None:
-        """Raises NoBackendAvailable where waiting makes no sense."""
-        if self._is_closed or not (need.members or self._nobody.is_expected()):
-            raise self._nobody.now()
-
     # ── waiting ────────────────────────────────────────────────────────────────────────────────
 
     def _arm(self) -> None:
@@ -275,7 +267,7 @@ class Dispatcher:
             self._timer.cancel()
             self._timer = None
         deadline = self._admission.next_deadline()
-        if deadline is None or self._is_closed:
+        if deadline is None or self._nobody.is_final:
             return
         now = self._clock()
         back = self._passive.next_return(now)
@@ -294,12 +286,12 @@ class Dispatcher:
     def _tell(self, hear: Callable[..., None], what: object) -> None:
         try:
             hear(what)
-        except Exception:  # a bug, but the others wait too
-            logger.exception("a request could not be told of its place")
+        except Exception:
+            logger.exception("a request could not be told of its place")  # a bug, but the others wait too
 
     def aclose(self) -> None:
         """Nobody is served from now on, and whoever waits is told so."""
-        self._is_closed = True
+        self._nobody.is_final = True
         for ticket, _ in self._admission.expired(float("inf")):
             self._tell(ticket.owner.refused, self._nobody.now())
         for handle in (self._pumping, self._timer):

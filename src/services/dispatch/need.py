@@ -16,6 +16,7 @@ class Need:
 
     __slots__ = (
         "choose_plain",
+        "finished",
         "left_out",
         "left_out_at",
         "left_out_until",
@@ -30,6 +31,8 @@ class Need:
     def __init__(self, model: str | None, policy: Sticky) -> None:
         self.model = model
         self.policy = policy
+        self.finished = policy.inner.finished if policy.inner.hears_of_ends else None
+        """To be told when a member has one request less; None where nobody wants to know."""
         self.choose_plain = policy.inner.choose
         """For requests that no pin and no session tie to a place."""
         self.members: dict[int, Engine] = {}

@@ -11,8 +11,15 @@ class Nobody:
     """Why there is nobody, and whether somebody may come. `why`: in words for people."""
 
     def __init__(self, is_expected: Callable[[], bool], why: Callable[[], str]) -> None:
-        self.is_expected = is_expected
+        self._is_expected = is_expected
         self._why = why
+        self.is_final = False
+        """Does nobody serve any more, whoever comes?"""
+
+    def check(self, need: Need) -> None:
+        """Raises NoBackendAvailable where waiting makes no sense."""
+        if self.is_final or not (need.members or self._is_expected()):
+            raise self.now()
 
     def now(self) -> NoBackendAvailable:
         """Nobody can serve, and waiting makes no sense."""

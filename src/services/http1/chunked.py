@@ -37,7 +37,7 @@ def _size_line(length: int) -> bytes:
     """How a whole chunk of so many bytes, with its frame, begins. Where there can be none: more than it has."""
     for digits in (1, 2, 3):
         size = length - digits - 4
-        if size > 0 and len(b"%x" % size) == digits:
+        if size > 1 and len(b"%x" % size) == digits:
             return b"%x\r\n" % size
     return b"." * (length + 1)
 
@@ -45,31 +45,44 @@ def _size_line(length: int) -> bytes:
 _SIZE_LINES = [_size_line(length) for length in range(_USUAL_BYTES)]
 
 
+def event_bytes(data: bytes) -> int:
+    """How much of a body there is in what is one whole chunk that ends with a blank line, framed as `headers.chunk`
+    does it: that is how every token of a stream arrives. 0 for anything else."""
+    length = len(data)
+    if length < _USUAL_BYTES and data[-4:] == b"\n\n\r\n":
+        line = _SIZE_LINES[length]
+        begin = len(line)
+        if data[:begin] == line:
+            return length - begin - 2
+    return 0
+
+
 class ChunkedReader:
     """Reads one chunked body. `rest` is what came behind its end."""
 
-    __slots__ = ("_is_between", "_left", "_line", "_place", "done", "rest", "trailers")
+    __slots__ = ("_left", "_line", "_place", "done", "is_between", "rest", "trailers")
 
     def __init__(self) -> None:
         self._place = _IN_SIZE
-        self._is_between = True
         self._left = 0
         self._line = b""
         self.trailers: list[Header] = []
         self.rest = b""
         self.done = False
         """Has the body ended?"""
+        self.is_between = True
+        """May a chunk begin with the next byte?"""
 
     def feed(self, data: bytes) -> bytes:
         """Bytes have arrived; what of the body they carry. Raises GrammarError. Not after `done`."""
         length = len(data)
-        if self._is_between and length < _USUAL_BYTES:
+        if self.is_between and length < _USUAL_BYTES:
             # One whole chunk, nothing else: that is how every token of a stream arrives.
             line = _SIZE_LINES[length]
             if data.startswith(line) and data.endswith(b"\r\n"):
                 return data[len(line) : -2]
         pieces = self._pieces(data)
-        self._is_between = self._place is _IN_SIZE and not self._line
+        self.is_between = self._place is _IN_SIZE and not self._line
         return b"".join(pieces)
 
     def _pieces(self, data: bytes) -> list[bytes]:

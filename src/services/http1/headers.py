@@ -77,16 +77,27 @@ def response_fields() -> FieldTable:
     return FieldTable(never=_NEVER_RETURNED, marked=_RESPONSE_READ)
 
 
-def request_head(method: bytes, target: bytes, lines: bytes, length: int | None) -> bytes:
-    """The head of a request for the engine, ready to be written. `lines`: header lines, each with its CRLF.
+def request_message(
+    method: bytes,
+    target: bytes,
+    first: bytes,
+    lines: bytes,
+    last: bytes,
+    length: int | None,
+    body: bytes = b"",
+) -> bytes:
+    """A request for the engine, as far as it goes: the head and the `body` behind it. `first`, `lines`, `last`: header
+    lines, each with its CRLF; in pieces, because the whole is put together once.
 
     `length` None means that the body's length is not known: it must be sent in chunks.
     """
     if length is None:
-        return b"%b %b HTTP/1.1\r\n%btransfer-encoding: chunked\r\n\r\n" % (method, target, lines)
-    if length or method not in _BODYLESS:
-        return b"%b %b HTTP/1.1\r\n%bcontent-length: %d\r\n\r\n" % (method, target, lines, length)
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, lines)
+        end = b"transfer-encoding: chunked\r\n\r\n"
+    elif length or method not in _BODYLESS:
+        end = b"content-length: %d\r\n\r\n" % length
+    else:
+        end = b"\r\n"
+    return b"".join((method, b" ", target, b" HTTP/1.1\r\n", first, lines, last, end, body))
 
 
 def dropped_names(connection: frozenset[bytes]) -> frozenset[bytes]:

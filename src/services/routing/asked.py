@@ -3,7 +3,9 @@
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from vastproxy.services.routing.form import Form
 from vastproxy.services.routing.hints import BLOCKS, PROMPT_BYTES, Hints
@@ -34,7 +36,7 @@ WANTED: Mapping[str, int] = {
 FORM_WANTED: Mapping[str, int] = {"model": MODEL_BYTES, "stream": 8, "user": _SESSION_BYTES}
 
 
-class Asked(NamedTuple):
+class Asked(Struct, frozen=True, gc=False):
     """What a body says, as far as it was read."""
 
     model: str | None = None

@@ -1,6 +1,6 @@
 """Which engines serve the model that a request asks for, and by which name each of them knows it.
 
-1. An alias from the configuration stands for one model or several.
+1. An alias from the configuration stands for one model or several; `*` for every name that nobody has.
 2. An engine serves the models that it lists (adapters, LoRA, are listed by vLLM as models of their own). If it lists
    none it is taken to serve any. What is configured for it counts instead of both.
 3. Ollama lists `name:tag`, and takes `name` for `name:latest`.
@@ -26,6 +26,8 @@ _MAX_REMEMBERED = 1_024
 MAX_NAMED = 20
 _MAX_NAME_CHARS = 200
 _LATEST = ":latest"
+#: The alias that stands for every name that nobody has.
+ANYTHING = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,16 +167,24 @@ class Models:
         if wanted is None:
             return Serving(dict.fromkeys(self._offers))
         meant = self._aliases.get(wanted, (wanted,))
-        found: dict[int, str | None] = {}
-        for name in meant:
-            for key, own in self._named(name).items():
-                found.setdefault(key, own)
-        for key in self._any:
-            found.setdefault(key, meant[0])
+        found = self._meant(meant)
+        if not found and ANYTHING in self._aliases and not any(self._remembers(name, now) for name in meant):
+            meant = self._aliases[ANYTHING]
+            found = self._meant(meant)
         if found or not self._offers or any(self._remembers(name, now) for name in meant):
             return Serving(found)
         known = [entry.id for entry in self.listing()]
         return UnknownModel(wanted, tuple(known[:MAX_NAMED]), len(known))
+
+    def _meant(self, names: Sequence[str]) -> dict[int, str | None]:
+        """The engines that have one of these, the first of them that each has, under their names for it."""
+        found: dict[int, str | None] = {}
+        for name in names:
+            for key, own in self._named(name).items():
+                found.setdefault(key, own)
+        for key in self._any:
+            found.setdefault(key, names[0])
+        return found
 
     def listing(self, among: Container[int] | None = None) -> list[Listed]:
         """Every model with the instances that serve it, by name, and every alias of one of them. `among`: of these
@@ -187,7 +197,7 @@ class Models:
         for alias, models in self._aliases.items():
             keys = {key for model in models for key in self._named(model)}
             ids = {key // PORTS for key in keys if among is None or key in among}
-            if ids:
+            if ids and alias != ANYTHING:
                 entries[alias] = Listed(alias, tuple(sorted(ids)), models)
         return [entries[name] for name in sorted(entries)]
 

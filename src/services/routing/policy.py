@@ -15,6 +15,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from msgspec import Struct
+
 from vastproxy.services.routing.candidate import Candidate
 
 
@@ -33,7 +35,7 @@ class Hint(NamedTuple):
 NO_HINT = Hint()
 
 
-class Choice(NamedTuple):
+class Choice(Struct, gc=False):  # half the price of a tuple with names
     """Who serves, and why."""
 
     candidate: Candidate

@@ -18,7 +18,8 @@ class Pool:
 
     def __init__(self, rng: random.Random) -> None:
         self._random = rng.random
-        self._list: list[Candidate] = []
+        self.members: list[Candidate] = []
+        """In an order of their own. For looking at."""
         self.count = 0
         """Of members."""
         self._at: dict[int, int] = {}
@@ -30,21 +31,21 @@ class Pool:
         """Times that the totals may still be given before they are renewed."""
 
     def __len__(self) -> int:
-        return len(self._list)
+        return len(self.members)
 
     def __iter__(self) -> Iterator[Candidate]:
-        return iter(self._list)
+        return iter(self.members)
 
     def __contains__(self, key: object) -> bool:
         return key in self._at
 
     def get(self, key: int) -> Candidate | None:
         at = self._at.get(key)
-        return None if at is None else self._list[at]
+        return None if at is None else self.members[at]
 
     def of_instance(self, instance_id: int) -> list[Candidate]:
         """The members inside one instance, in the order of keys."""
-        return [self._list[self._at[key]] for key in sorted(self._of_instance.get(instance_id, ()))]
+        return [self.members[self._at[key]] for key in sorted(self._of_instance.get(instance_id, ()))]
 
     def add(self, candidate: Candidate) -> bool:
         """Is it new? If not, it takes the place of the one with its key."""
@@ -52,10 +53,10 @@ class Pool:
         self._asked = 0
         at = self._at.get(key)
         if at is not None:
-            self._list[at] = candidate
+            self.members[at] = candidate
             return False
-        self._at[key] = len(self._list)
-        self._list.append(candidate)
+        self._at[key] = len(self.members)
+        self.members.append(candidate)
         self.count += 1
         self._of_instance.setdefault(candidate.instance_id, set()).add(key)
         return True
@@ -67,9 +68,9 @@ class Pool:
             return False
         self._asked = 0
         self.count -= 1
-        gone, last = self._list[at], self._list.pop()
+        gone, last = self.members[at], self.members.pop()
         if last is not gone:
-            self._list[at] = last
+            self.members[at] = last
             self._at[last.key] = at
         siblings = self._of_instance[gone.instance_id]
         siblings.discard(key)
@@ -77,10 +78,14 @@ class Pool:
             del self._of_instance[gone.instance_id]
         return True
 
+    def toss(self) -> bool:
+        """Heads?"""
+        return self._random() < 0.5
+
     def draw(self, exclude: Collection[int] = ()) -> list[Candidate]:
         """Two different members that have a place, or all of them where they are few, in random order; fewer if there
         are no more. Not to be changed."""
-        members, count = self._list, self.count
+        members, count = self.members, self.count
         if count <= COMPARE_ALL:
             if count == 1 and not exclude:  # as often as not
                 limit = members[0].limit
@@ -115,12 +120,12 @@ class Pool:
         fifteen, and a thousand are not added up each time. `exact`: add up now, and leave what is kept as it is.
         """
         if exact:
-            in_flight, all_power = totals(self._list)
+            in_flight, all_power = totals(self.members)
             return (in_flight + 1) * power(candidate) / all_power
         self._asked -= 1
         if self._asked < 0:
-            self._asked = len(self._list) // _RENEWED_PER_MEMBERS - 1
-            self._in_flight, self._power = totals(self._list)
+            self._asked = len(self.members) // _RENEWED_PER_MEMBERS - 1
+            self._in_flight, self._power = totals(self.members)
         return (self._in_flight + 1) * power(candidate) / self._power
 
 

@@ -5,23 +5,23 @@ decoder does not take – another type than OpenAI's, a number beyond all bounds
 `asked.of_short_body`, which takes whatever Python does.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
-from msgspec.structs import astuple
 
-from vastproxy.services.routing.asked import Asked, of_short_body, session_of
+from vastproxy.services.routing.asked import SESSIONS, Asked, of_short_body, session_of
 from vastproxy.services.routing.hints import BLOCKS, Hints
 from vastproxy.services.routing.policy import NO_HINT
 
 _NONE = Raw(b"")
+#: What names the session, the most telling first.
+_NAMES = (*SESSIONS, "metadata", "user")
 _LONG = frozenset((b'"', b"[", b"{"))
 
 
 class _Body(Struct, gc=False):
-    """The members that are wanted; whatever else there is, is passed over. In the order of the slices below."""
+    """The members that are wanted; whatever else there is, is passed over."""
 
     model: str | None = None
     stream: bool | None = None
@@ -44,34 +44,38 @@ class _Body(Struct, gc=False):
 
 
 _decode = Decoder(_Body).decode
-_PREAMBLES, _PROMPTS, _NAMING = slice(2, 4), slice(4, 10), slice(10, None)
-_NAMES = _Body.__struct_fields__[_NAMING]
-_NAMELESS = (None,) * len(_NAMES)
 
 
 def read_short(body: bytes, hints: Hints) -> Asked:
     """The same as `asked.of_short_body`, sooner."""
     try:
-        values = astuple(_decode(body))
+        said = _decode(body)
     except (ValueError, RecursionError):
         return of_short_body(body, hints)
-    naming = values[_NAMING]
-    session = None if naming == _NAMELESS else session_of(_present(naming))
-    prompt = b""
-    if len(body) >= BLOCKS[0]:
-        prompt = _first(values[_PREAMBLES]) + _first(values[_PROMPTS])
-    model: str | None = values[0]
-    hint = hints.hint(model, prompt, session) if prompt or session is not None else NO_HINT
-    return Asked(model, values[1], hint, True)
+    # fmt: off
+    is_nameless = (
+        said.user is None and said.metadata is None and said.prompt_cache_key is None and said.session_id is None
+        and said.conversation is None and said.conversation_id is None and said.chat_id is None
+        and said.thread_id is None
+    )
+    # fmt: on
+    session = None if is_nameless else session_of({name: getattr(said, name) for name in _NAMES})
+    prompt = _prompt(said) if len(body) >= BLOCKS[0] else b""
+    hint = hints.hint(said.model, prompt, session) if prompt or session is not None else NO_HINT
+    return Asked(said.model, said.stream, hint, True)
 
 
-def _present(values: Iterable[Any]) -> dict[str, Any]:
-    return {name: value for name, value in zip(_NAMES, values, strict=True) if value is not None}
+def _prompt(said: _Body) -> bytes:
+    """What stands in front of the prompt and the prompt itself, each without what closes it."""
+    before = said.system if said.system is not _NONE else said.instructions
+    if before is _NONE and said.messages is not _NONE:
+        return _long(said.messages)  # as nearly always
+    prompts = (said.messages, said.prompt, said.input, said.text, said.inputs, said.input_ids)
+    first = next((text for raw in prompts if (text := _long(raw))), b"")
+    return (_long(said.system) or _long(said.instructions)) + first
 
 
-def _first(texts: Iterable[Raw]) -> bytes:
-    """The first of them that is long, without what closes it."""
-    for text in texts:
-        if text is not _NONE and (raw := bytes(text))[:1] in _LONG:
-            return raw[:-1]
-    return b""
+def _long(raw: Raw) -> bytes:
+    """A text, a list or an object without what closes it; nothing for anything else."""
+    text = bytes(raw)
+    return text[:-1] if text[:1] in _LONG else b""

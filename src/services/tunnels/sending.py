@@ -78,11 +78,16 @@ class SendingHalf(Generic[StreamProtocolT]):
         self._closing = self._ended = False
 
     def write(self, data: bytes) -> None:
-        if self._eof_due or self._closing or self._peer is None:
+        carrier, peer, size = self._carrier, self._peer, len(data)
+        if self._eof_due or self._closing or peer is None or carrier is None:
             return  # closed; `connection_lost` tells or has told
         if self._unsent is None:
+            if 0 < size <= self._packet_bytes and size <= self._credit and not carrier.is_congested:
+                self._credit -= size
+                carrier.send_message(SIZED_MESSAGE(MSG_CHANNEL_DATA, peer, size), data)
+                return
             sent = self._send(data)
-            if sent == len(data):
+            if sent == size:
                 return
             self._unsent = bytearray(memoryview(data)[sent:])
         else:
@@ -119,11 +124,6 @@ class SendingHalf(Generic[StreamProtocolT]):
         """Send from the front of `data` what the window and the connection take. Returns how much that was."""
         carrier, size = self._carrier, len(data)
         if carrier is None or self._peer is None:
-            return size
-        if size <= self._packet_bytes and size <= self._credit and not carrier.is_congested:
-            if size:
-                self._credit -= size
-                carrier.send_message(SIZED_MESSAGE(MSG_CHANNEL_DATA, self._peer, size), data)
             return size
         sent = 0
         while sent < size and self._credit and not carrier.is_congested:

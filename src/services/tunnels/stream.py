@@ -10,6 +10,7 @@ asyncssh gives it in halves and gets half of window per round trip (measured at 
 """
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Final
 
@@ -34,6 +35,11 @@ _PIECE_BYTES: Final = 65_536
 #: In how many parts a window is given anew.
 _REFILLS: Final = 8
 _SHUT: Final = -1
+
+
+@functools.cache  # one number for all streams: a number of its own would be further memory to touch with each packet
+def _refill_below(window: int) -> int:
+    return window - window // _REFILLS
 
 
 class DirectStream(SendingHalf[StreamProtocolT]):
@@ -71,7 +77,7 @@ class DirectStream(SendingHalf[StreamProtocolT]):
         #: Bytes that the other side may still send; less than none while it may send nothing, not even no bytes.
         self._room = _SHUT
         #: More room is given when there is less than this.
-        self._refill = window - window // _REFILLS
+        self._refill = _refill_below(window)
         self._paused = self._took_eof = self._told_eof = False
 
     # Opening.
@@ -144,8 +150,9 @@ class DirectStream(SendingHalf[StreamProtocolT]):
         self._room = room = self._room - size
         if room < 0:
             return False
-        if self._held is not None:
-            self._held += data
+        held = self._held
+        if held is not None:
+            held += data
         elif size and not self._closing:
             if room < self._refill:
                 self._give_room()

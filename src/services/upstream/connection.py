@@ -25,18 +25,19 @@ from vastproxy.services.errors import (
 from vastproxy.services.http1.fields import FieldTable
 from vastproxy.services.http1.grammar import Header
 from vastproxy.services.tunnels.base import Stream
+from vastproxy.services.upstream.relay import Relay
 from vastproxy.services.upstream.response import (
     DONE,
     HEAD,
     IDLE,
     SWITCHED,
-    Phase,
+    ResponseHead,
     ResponseReader,
 )
 from vastproxy.services.upstream.sink import Home, Sink
 
 
-class UpstreamConnection:
+class UpstreamConnection(Relay):
     """See the module's docstring. All methods belong to the event loop's thread."""
 
     __slots__ = (
@@ -45,8 +46,6 @@ class UpstreamConnection:
         "_lost",
         "_on_lost",
         "_paused",
-        "_reader",
-        "_silence",
         "_sink",
         "_stream",
         "_timeout_s",
@@ -58,8 +57,7 @@ class UpstreamConnection:
 
     def __init__(self, fields: FieldTable | None = None) -> None:
         """`fields`: see `ResponseReader`."""
-        self._reader = ResponseReader(fields)
-        self._silence = Silence(asyncio.get_running_loop(), self._on_silent)
+        super().__init__(ResponseReader(fields), Silence(asyncio.get_running_loop(), self._on_silent))
         self._stream: Stream | None = None
         self._sink: Sink | None = None
         self._timeout_s = 0.0
@@ -79,13 +77,12 @@ class UpstreamConnection:
 
     # ── the caller's side ──────────────────────────────────────────────────────────────────────
 
-    @property
-    def reusable(self) -> bool:
+    def may_serve(self) -> bool:
         """May another request be sent? True only between exchanges that are complete both ways, on a live stream."""
-        if self.write_paused or self._eof or self._lost or self._stream is None or self._stream.is_closing():
+        reader, stream = self._reader, self._stream
+        if not reader.keep_alive or self.write_paused or self._eof or self._lost or stream is None:
             return False
-        phase = self._reader.phase
-        return self._reader.keep_alive and (phase is DONE or phase is IDLE)
+        return (reader.phase is DONE or reader.phase is IDLE) and not stream.is_closing()
 
     @property
     def on_lost(self) -> Callable[[], None] | None:
@@ -113,18 +110,19 @@ class UpstreamConnection:
         head_only: bool = False,
         may_switch: bool = False,
     ) -> None:
-        """Write the start of a request; its response goes to `sink`. Only while `reusable`.
+        """Write the start of a request; its response goes to `sink`. Only while it `may_serve`.
 
         `headers_timeout_s` bounds the wait for the final head, `idle_timeout_s` each silence after it (an eighth more
         at the most); both give BackendTimeout. `head_only`, `may_switch`: see `ResponseReader.begin`.
         """
         assert self._stream is not None
-        self._reader.begin(head_only=head_only, may_switch=may_switch)
+        self._reader.begin(head_only, may_switch)
         self._sink = sink
         self._timeout_s = headers_timeout_s
         self._idle_timeout_s = idle_timeout_s
         self._silence.after(headers_timeout_s)
         self.requests += 1
+        self.relayed_bytes = self._bytes_before = 0
         if self._eof or self._lost:  # it ended while nobody was looking, and nothing will come that says so
             asyncio.get_running_loop().call_soon(self._end, None)
         else:
@@ -159,19 +157,19 @@ class UpstreamConnection:
 
     def forget(self) -> None:
         """Nobody wants the response any more; the sink hears nothing more. `abort` must follow."""
-        self._sink = None
+        self._sink = self._client = self._relay_client = None
         self._silence.clear()
 
     def abort(self) -> None:
         """End the connection at once. The sink hears nothing more."""
-        self._sink = None
+        self.forget()
         self._silence.close()
         if self._stream is not None:
             self._stream.abort()
 
     def close(self) -> None:
         """End the connection politely: what was written still goes out. The sink hears nothing more."""
-        self._sink = None
+        self.forget()
         self._silence.close()
         if self._stream is not None and not self._stream.is_closing():
             self._stream.close()
@@ -181,7 +179,7 @@ class UpstreamConnection:
     def connection_made(self, transport: Stream) -> None:
         self._stream = transport
 
-    def data_received(self, data: bytes) -> None:
+    def _take(self, data: bytes) -> None:
         reader, sink = self._reader, self._sink
         before = reader.phase
         try:
@@ -195,13 +193,22 @@ class UpstreamConnection:
         if before is HEAD:
             if reader.interim:
                 self._tell_interim(sink)
-            if phase is not HEAD and self._sink is sink:
-                self._answer(sink, data, phase)
+            if phase is HEAD or self._sink is not sink:
+                return
+            head, chunks = reader.head, reader.chunks
+            assert head is not None
+            if phase is DONE and (chunks is None or not chunks.trailers):
+                self._finish()
+                sink.engine_answered(head, data, True)
+            else:
+                self._answer(sink, head, data)
         elif phase is DONE:
             self._finish()
             sink.engine_data(data, True)
         else:
             self._silence.heard = True
+            if self._relay_client is not None:
+                self._after_long_way(told=bool(data))
             if data:
                 sink.engine_data(data, False)
 
@@ -237,25 +244,20 @@ class UpstreamConnection:
                 sink.engine_interim(status, lines)
         self._reader.interim.clear()
 
-    def _answer(self, sink: Sink, data: bytes, phase: Phase) -> None:
-        head = self._reader.head
-        assert head is not None
+    def _answer(self, sink: Sink, head: ResponseHead, data: bytes) -> None:
         self._timeout_s = self._idle_timeout_s
+        self._silence.after(self._timeout_s)
+        phase = self._reader.phase
         if phase is SWITCHED:
-            self._silence.after(self._timeout_s)
             sink.engine_switched(head, data)
-        elif phase is DONE and not self._reader.trailers:
+            return
+        sink.engine_answered(head, data, False)
+        if phase is DONE and self._sink is sink:  # trailers come with the end, behind the body
             self._finish()
-            sink.engine_answered(head, data, True)
-        else:
-            self._silence.after(self._timeout_s)
-            sink.engine_answered(head, data, False)
-            if phase is DONE and self._sink is sink:  # trailers come with the end, behind the body
-                self._finish()
-                sink.engine_data(b"", True)
+            sink.engine_data(b"", True)
 
     def _finish(self) -> None:
-        self._sink = None
+        self._sink = self._client = self._relay_client = None
         if self._paused:
             self.resume_reading()
         self._silence.clear()

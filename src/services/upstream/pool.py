@@ -19,6 +19,7 @@ class UpstreamPool:
     """The connections of one backend. `aclose` ends the idle ones; busy ones end with their requests."""
 
     def __init__(self, opener: Opener, *, connect_timeout_s: float, idle_s: float, max_idle: int) -> None:
+        self._loop = asyncio.get_running_loop()  # asking for it costs a system call (CPython 3.11)
         self._opener = opener
         fields = response_fields()
         self._make = lambda: UpstreamConnection(fields)
@@ -36,10 +37,10 @@ class UpstreamPool:
         """A connection that has served before and may again, if there is one."""
         if not self._idle:
             return None
-        since = asyncio.get_running_loop().time() - self._idle_s
+        since = self._loop.time() - self._idle_s
         while self._idle:
             connection = self._idle.pop()
-            if connection.idle_since >= since and connection.reusable:
+            if connection.idle_since >= since and connection.may_serve():
                 return connection
             connection.close()
         return None
@@ -59,7 +60,7 @@ class UpstreamPool:
             failure = BackendConnectError(str(error))
             failure.way_lost = isinstance(error, TunnelLost)
             raise failure from error
-        if not connection.reusable:  # it came to its end, or brought bytes, before there was a request
+        if not connection.may_serve():  # it came to its end, or brought bytes, before there was a request
             connection.close()
             raise BackendConnectError("the engine accepted a connection and ended it at once")
         connection.home = self
@@ -67,14 +68,13 @@ class UpstreamPool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Take a connection back after its response was read to the end; one that cannot go on is ended."""
-        if self._closed or len(self._idle) >= self._max_idle or not connection.reusable:
+        if self._closed or len(self._idle) >= self._max_idle or not connection.may_serve():
             connection.close()
             return
-        loop = asyncio.get_running_loop()
-        connection.idle_since = loop.time()
+        connection.idle_since = self._loop.time()
         self._idle.append(connection)
         if self._sweeper is None:
-            self._sweeper = loop.call_later(self._idle_s, self._sweep)
+            self._sweeper = self._loop.call_later(self._idle_s, self._sweep)
 
     def aclose(self) -> None:
         """End the idle connections and take none back."""
@@ -92,16 +92,15 @@ class UpstreamPool:
 
     def _sweep(self) -> None:
         self._sweeper = None
-        loop = asyncio.get_running_loop()
-        since = loop.time() - self._idle_s
+        since = self._loop.time() - self._idle_s
         young: list[UpstreamConnection] = []
         for connection in self._idle:
-            if connection.idle_since >= since and connection.reusable:
+            if connection.idle_since >= since and connection.may_serve():
                 young.append(connection)
             else:
                 connection.close()
         self._idle = young
         if young:
             oldest = min(connection.idle_since for connection in young)
-            delay_s = max(oldest + self._idle_s - loop.time(), 0.0) + 0.01
-            self._sweeper = loop.call_later(delay_s, self._sweep)
+            delay_s = max(oldest + self._idle_s - self._loop.time(), 0.0) + 0.01
+            self._sweeper = self._loop.call_later(delay_s, self._sweep)

@@ -72,7 +72,6 @@ class ResponseReader:
 
     __slots__ = (
         "_buffer",
-        "_chunks",
         "_fields",
         "_head_only",
         "_interim_count",
@@ -80,6 +79,7 @@ class ResponseReader:
         "_left",
         "_may_switch",
         "_until_close",
+        "chunks",
         "head",
         "interim",
         "keep_alive",
@@ -91,7 +91,6 @@ class ResponseReader:
         """`fields`: lines that other connections have read already, so that they need not be read again."""
         self._fields = response_fields() if fields is None else fields
         self._buffer: HeadBuffer | None = None
-        self._chunks: ChunkedReader | None = None
         self._last: LastHead[_Read] = LastHead()
         self._head_only = False
         self._may_switch = False
@@ -99,6 +98,8 @@ class ResponseReader:
         self._interim_count = 0
         self._left = 0
         self.phase = IDLE
+        self.chunks: ChunkedReader | None = None
+        """Who reads the body, if it comes in chunks."""
         self.head: ResponseHead | None = None
         """The final head, once it has come."""
         self.interim: list[tuple[int, bytes]] = []
@@ -108,16 +109,15 @@ class ResponseReader:
         self.received = False
         """Has anything come of the response that is expected?"""
 
-    def begin(self, *, head_only: bool, may_switch: bool = False) -> None:
+    def begin(self, head_only: bool, may_switch: bool = False) -> None:
         """A request goes out: expect its response. `head_only`: it has no body whatever its headers say (HEAD).
         `may_switch`: the request offered another protocol."""
         assert self.phase is IDLE or self.phase is DONE
         self._head_only = head_only
         self._may_switch = may_switch
         self._until_close = False
-        self._chunks = None
+        self.chunks = None
         self._interim_count = 0
-        self._left = 0
         self.head = None
         self.keep_alive = False
         self.received = False
@@ -130,7 +130,7 @@ class ResponseReader:
         """
         try:
             if self.phase is BODY:
-                chunks = self._chunks
+                chunks = self.chunks
                 if chunks is None:
                     return self._sized_body(data)
                 data = chunks.feed(data)
@@ -141,6 +141,10 @@ class ResponseReader:
                 return data
             if self.phase is HEAD:
                 self.received = True
+                if self._buffer is None and not self._head_only:
+                    found = self._last.find(data)
+                    if found is not None and found[2] <= MAX_HEAD_BYTES:
+                        return self._again(data, found)
                 return self._heads(data)
         except GrammarError as error:
             raise BackendProtocolError(f"the engine's answer is not valid HTTP: it {error}") from None
@@ -162,7 +166,7 @@ class ResponseReader:
     @property
     def trailers(self) -> list[Header]:
         """What came behind a chunked body."""
-        return self._chunks.trailers if self._chunks is not None else []
+        return self.chunks.trailers if self.chunks is not None else []
 
     def _heads(self, data: bytes) -> bytes:
         while True:
@@ -183,24 +187,35 @@ class ResponseReader:
                     data = rest
                     continue
                 return b""
-            if self.phase is BODY:
-                return self.feed(rest) if rest else b""
-            if self.phase is DONE and rest:
-                self.keep_alive = False
-                return b""
-            return rest
+            return self.feed(rest) if rest else b""
+
+    def _again(self, data: bytes, found: tuple[_Read, int | None, int]) -> bytes:
+        """The last head was found in `data`. Returns what came of the body."""
+        read, length, end = found
+        if length is None:
+            self._take(read.head, read)
+            return self.feed(data[end:]) if end < len(data) else b""
+        self.head = read.head if length == read.head.length else _with_length(read, length)
+        left = length - len(data) + end
+        if left > 0:
+            self.keep_alive = read.keep_alive
+            self.phase = BODY
+            self._left = left
+            return data[end:]
+        self.phase = DONE
+        if left < 0:  # more than it announced
+            return data[end:left]
+        self.keep_alive = read.keep_alive
+        return data[end:]
 
     def _take_head(self, raw: bytes) -> None:
         """Read a whole head – unless it is the last one again, but for the length of the body."""
         found = None if self._head_only else self._last.find(raw)
         if found is None:
             self._read_head(raw)
-            return
-        read, length = found
-        head = read.head
-        if length is not None and length != head.length:
-            head = ResponseHead(head.status, b"%b%d%b" % (read.before, length, read.behind), length, True)
-        self._take(head, read)
+        else:
+            read, length, _ = found
+            self._take(read.head if length is None else _with_length(read, length), read)
 
     def _take(self, head: ResponseHead, read: _Read) -> None:
         """The final head has come."""
@@ -249,7 +264,7 @@ class ResponseReader:
     def _expect_body(self, chunked: bool, length: int | None) -> None:
         self.phase = BODY
         if chunked:
-            self._chunks = ChunkedReader()
+            self.chunks = ChunkedReader()
         elif length is None:
             self._until_close = True
             self.keep_alive = False
@@ -270,6 +285,10 @@ class ResponseReader:
         if not left:
             self.phase = DONE
         return data
+
+
+def _with_length(read: _Read, length: int) -> ResponseHead:
+    return ResponseHead(read.head.status, b"%b%d%b" % (read.before, length, read.behind), length, True)
 
 
 def _around_length(lines: bytes) -> tuple[bytes, bytes]:

@@ -37,7 +37,7 @@ def waiting(scene: Scene) -> int:
 
 def story(scene: Scene) -> dict[str, Any]:
     """What is told of the last request."""
-    traces = Traces(clock=scene.fleet.clock)
+    traces = Traces(clock=scene.fleet.clock, wall_clock=lambda: 0.0)
     return traces.tell(scene.fleet.traces.latest(1)[0])
 
 

@@ -2,6 +2,7 @@
 `vastproxy serve` lets run seldom."""
 
 import gc
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -46,7 +47,7 @@ async def end(scene: Scene, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["answered", "answered in pieces", "broken off", "not answered", "left"])
 async def test_a_request_that_has_ended(scene: Scene, how: str) -> None:
-    scene.tools.traces = Traces(kept=0)
+    scene.tools.traces = Traces(kept=0, clock=time.monotonic, wall_clock=time.time)
     await end(scene, how)
     assert left(Exchange, Attempts, Upload) == []
 

@@ -19,6 +19,8 @@ _RENEWED_PER_MEMBERS = 8
 class CheapestFirst(Pooled):
     """Fills machines in the order of what a token costs on them. Those without a price come last."""
 
+    hears_of_ends = True
+
     def __init__(self, rng: random.Random, *, knee: float = 0.75, knee_without_limit: int = 16) -> None:
         """`knee`: the share of a candidate's limit up to which it is filled. `knee_without_limit`: requests in flight
         up to which one is filled whose limit is not known."""

@@ -13,10 +13,14 @@ class PooledPolicy(Policy, Protocol):
     """A policy that shows its members."""
 
     pool: Pool
+    hears_of_ends: bool
 
 
 class Pooled:
     """A policy but for `choose` and `judge`."""
+
+    hears_of_ends = False
+    """Does `finished` do anything?"""
 
     def __init__(self, rng: random.Random) -> None:
         self.pool = Pool(rng)

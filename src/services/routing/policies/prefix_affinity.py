@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from vastproxy.services.routing.candidate import Candidate, may_take
 from vastproxy.services.routing.policies.homes import MAX_HOMES, Homes
-from vastproxy.services.routing.policies.least_loaded import ONLY, compare, is_fresh, lightest, load
+from vastproxy.services.routing.policies.least_loaded import ONLY, is_fresh, least, lightest, load
 from vastproxy.services.routing.policies.pooled import Pooled
 from vastproxy.services.routing.policies.ring import Ring
 from vastproxy.services.routing.policy import Choice, Hint
@@ -64,10 +64,9 @@ class PrefixAffinity(Pooled):
     def choose(self, hint: Hint, now: float, *, exclude: Collection[int] = ()) -> Choice | None:
         """See `Policy.choose`."""
         pool = self.pool
-        drawn = pool.draw(exclude)
-        if pool.count == 1 or not drawn:
-            return Choice(drawn[0], ONLY) if drawn else None
-        rival, scores = compare(drawn, now)
+        rival, scores = least(pool, now, exclude)
+        if rival is None:
+            return None
         depth, keys = self.homes.find(hint.prefix, pool) if hint.prefix else (0, ())
         if not keys:
             return Choice(rival, "least loaded" if scores else ONLY, scores, pool.count)

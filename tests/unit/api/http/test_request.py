@@ -275,7 +275,7 @@ def test_every_body_ends_where_it_ends(messages: list[bytes], cuts: list[int]) -
                 assert reader.request is None
     assert bodies == [MESSAGES[message] for message in messages]
     assert reader.idle
-    assert reader.ahead_bytes == 0
+    assert reader.rest == b""
 
 
 def test_what_comes_behind_a_request_waits_for_its_turn() -> None:
@@ -286,9 +286,9 @@ def test_what_comes_behind_a_request_waits_for_its_turn() -> None:
     assert reader.feed(second[5:]) == b""
     assert reader.request is not None
     assert reader.request.target == b"/1"
-    assert reader.ahead_bytes == len(second)
+    assert reader.rest == second
     assert reader.next() == second
-    assert reader.ahead_bytes == 0
+    assert reader.rest == b""
 
 
 def test_idle_until_the_first_byte() -> None:

@@ -268,7 +268,7 @@ async def test_leaving_waits_for_streams_and_not_for_ever(bench: Bench) -> None:
     bench.backend.step(Event.VANISHED, bench.now)
     await bench.keeper.leave(grace_s=0.01)
     assert not bench.engine.made[0].is_alive
-    assert not busy.reusable
+    assert not busy.may_serve()
 
 
 async def test_the_end_closes_a_retired_tunnel_too_though_nothing_can_be_started(bench: Bench) -> None:

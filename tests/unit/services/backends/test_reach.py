@@ -144,7 +144,7 @@ async def test_nothing_new_is_sent_into_a_path_that_owes_an_answer(bench: Bench)
     direct.doubt(True)
     assert bench.backend.available
     assert bench.backend.tunnel is bench.tunnel(Path.RELAY)
-    assert running.reusable
+    assert running.may_serve()
     direct.doubt(False)
     assert bench.backend.tunnel is direct
     assert set(bench.states) <= {State.HEALTHY}

@@ -29,7 +29,9 @@ def test_nothing_is_recognised_before_there_was_a_head() -> None:
 
 @pytest.mark.parametrize("length", [1, 7, 12, 500, 999_999_999_999_999])
 def test_the_same_head_with_another_length(length: int) -> None:
-    assert kept().find(HEAD % b"%d" % length) == ("made", length)
+    raw = HEAD % b"%d" % length
+    assert kept().find(raw) == ("made", length, len(raw))
+    assert kept().find(raw + b"and its body") == ("made", length, len(raw))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_a_length_that_must_be_read_is_not_recognised(digits: bytes) -> None:
         HEAD.replace(b"Host", b"host") % b"12",
         HEAD.replace(b"Content-Length", b"content-length") % b"12",
         b" " + HEAD % b"12",
-        HEAD % b"12" + b"\r\n",
+        HEAD[:-2] % b"12",
         b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: ",
     ],
 )
@@ -73,7 +75,7 @@ def test_beginning_and_end_may_not_share_bytes() -> None:
     """`12` between `…: ` and the line's end: a head that lacks a part of both is none."""
     raw = b"A\r\nContent-Length: 1\r\n\r\n"
     last = kept(raw)
-    assert last.find(raw) == ("made", 1)
+    assert last.find(raw) == ("made", 1, len(raw))
     assert last.find(b"A\r\nContent-Length: \r\n\r\n") is None
     assert last.find(b"A\r\nContent-Length: \r\n") is None
 
@@ -81,14 +83,15 @@ def test_beginning_and_end_may_not_share_bytes() -> None:
 def test_a_head_without_a_length_is_recognised_as_it_is() -> None:
     raw = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
     last = kept(raw, has_length=False)
-    assert last.find(raw) == ("made", None)
+    assert last.find(raw) == ("made", None, len(raw))
+    assert last.find(raw + raw) == ("made", None, len(raw))
     assert last.find(raw.replace(b"h", b"i")) is None
 
 
 def test_a_length_in_another_field_is_no_length() -> None:
     raw = b"GET / HTTP/1.1\r\nX-Content-Length: 5\r\n\r\n"
     last = kept(raw)
-    assert last.find(raw) == ("made", None)
+    assert last.find(raw) == ("made", None, len(raw))
     assert last.find(raw.replace(b"5", b"6")) is None
 
 
@@ -106,7 +109,7 @@ def test_who_comes_again_now_and_then_goes_on_being_compared() -> None:
     for number in range(20):
         raw = HEAD.replace(b"X: y", b"X: %d" % number) % b"5"
         last.keep(raw, number, has_length=True)
-        assert last.find(raw) == (number, 5)
+        assert last.find(raw) == (number, 5, len(raw))
 
 
 REQUEST_HEADS = tuple(case.raw for cases in REQUESTS.values() for case in cases if len(case.raw) < 500)
@@ -138,7 +141,7 @@ def request_of(reader: RequestReader, raw: bytes) -> tuple[object, ...] | None:
     if (request := reader.request) is None:
         return (b"nothing",)
     told = {name: getattr(request, name) for name in request.__slots__ if name not in NOT_TOLD}
-    return told, request.headers, body, reader.complete, reader.ahead_bytes
+    return told, request.headers, body, reader.complete, reader.rest
 
 
 #: What others have noted there, and the lines as they came with the first one: `headers` tells them as they are.

@@ -265,3 +265,21 @@ class Changes(RuleBasedStateMachine):
 
 
 TestChanges = Changes.TestCase
+
+
+def test_a_star_stands_for_every_name_that_nobody_has() -> None:
+    models = Models({"*": ("real",)})
+    models.put(1, ("real",), 0.0)
+    models.put(2, ("other",), 0.0)
+    assert models.find("gpt-4o", 0.0) == Serving({1: "real"})
+    assert models.find("other", 0.0) == Serving({2: "other"})
+    assert [each.id for each in models.listing()] == ["other", "real"]
+
+
+def test_a_star_takes_nobody_from_a_model_whose_host_is_being_replaced() -> None:
+    models = Models({"*": ("real",)})
+    models.put(1, ("real",), 0.0)
+    models.put(2, ("other",), 0.0)
+    models.remove(2, 10.0)
+    assert models.find("other", 20.0) == Serving({})
+    assert models.find("other", 10_000.0) == Serving({1: "real"})

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.virtual_time
 async def test_an_answer_however_it_arrives(data: bytes, size: int) -> None:
     bench = begun()
     assert bench.stream.written == REQUEST
-    assert not bench.connection.reusable
+    assert not bench.connection.may_serve()
     for at in range(0, len(data), size):
         bench.stream.feed(data[at : at + size])
     assert bench.sink.head is not None
@@ -31,7 +31,7 @@ async def test_an_answer_however_it_arrives(data: bytes, size: int) -> None:
     assert bench.connection.trailers == ([(b"x-sum", b"7")] if data is CHUNKED else [])
     assert bench.sink.calls[0] == "answered"
     assert set(bench.sink.calls[1:]) <= {"data"}
-    assert bench.connection.reusable
+    assert bench.connection.may_serve()
 
 
 async def test_each_piece_is_told_when_it_comes() -> None:
@@ -50,7 +50,7 @@ async def test_trailers_in_one_piece_with_everything_else_come_with_the_end() ->
     assert bench.sink.calls == ["answered", "data"]
     assert (bench.sink.body, bench.sink.done) == (b"hello", True)
     assert bench.connection.trailers == [(b"x-sum", b"7")]
-    assert bench.connection.reusable
+    assert bench.connection.may_serve()
 
 
 async def test_who_gives_up_before_the_trailers_hears_nothing_more() -> None:
@@ -69,7 +69,7 @@ async def test_one_request_after_another() -> None:
     for data in (PLAIN, CHUNKED, b"HTTP/1.1 204 X\r\n\r\n"):
         bench.stream.feed(data)
         assert bench.sink.done
-        assert bench.connection.reusable
+        assert bench.connection.may_serve()
         bench.send()
     assert bench.connection.requests == 4
     assert not bench.stream.is_closing()
@@ -98,7 +98,7 @@ async def test_an_answer_to_head_ends_with_its_head() -> None:
     bench = begun(head_only=True)
     bench.stream.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
     assert bench.sink.done
-    assert bench.connection.reusable
+    assert bench.connection.may_serve()
 
 
 async def test_without_length_the_end_of_the_connection_is_the_end_of_the_body() -> None:
@@ -109,7 +109,7 @@ async def test_without_length_the_end_of_the_connection_is_the_end_of_the_body()
     assert (bench.sink.body, bench.sink.done, bench.sink.error) == (b"all of it", True, None)
     bench.stream.lose()
     assert bench.sink.calls == ["answered", "data"]
-    assert not bench.connection.reusable
+    assert not bench.connection.may_serve()
 
 
 @pytest.mark.parametrize("data", [PLAIN, CHUNKED], ids=["length", "chunks"])
@@ -128,7 +128,7 @@ async def test_an_answer_cut_short_is_never_taken_for_a_whole_one(data: bytes, h
         assert bench.sink.error.received is (cut > 0)
         assert bench.sink.calls.count("failed") == 1
         assert ("reset by peer" in str(bench.sink.error)) is (how == "reset")
-        assert not bench.connection.reusable
+        assert not bench.connection.may_serve()
 
 
 async def test_a_reset_does_not_end_a_body_that_only_a_close_can_end() -> None:
@@ -145,7 +145,7 @@ async def test_what_is_not_http_is_refused(in_body: bool) -> None:
         bench.stream.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     bench.stream.feed(b"SSH-2.0-OpenSSH_9.2\r\n")
     assert isinstance(bench.sink.error, BackendProtocolError)
-    assert not bench.connection.reusable
+    assert not bench.connection.may_serve()
     bench.connection.abort()
     assert bench.stream.aborted
 
@@ -162,11 +162,11 @@ async def test_bytes_that_nobody_asked_for_spoil_the_connection_only() -> None:
     bench = begun()
     bench.stream.feed(PLAIN + b"HTTP/1.1 200 OK\r\nevil: 1\r\ncontent-length: 3\r\n\r\nbad")
     assert (bench.sink.body, bench.sink.done) == (b"hello", True)
-    assert not bench.connection.reusable
+    assert not bench.connection.may_serve()
     early = Asking()
-    assert early.connection.reusable
+    assert early.connection.may_serve()
     early.stream.feed(b"220 hello\r\n")
-    assert not early.connection.reusable
+    assert not early.connection.may_serve()
 
 
 @pytest.mark.parametrize("how", ["eof", "lost"])
@@ -174,7 +174,7 @@ async def test_a_connection_that_ended_before_it_was_used_is_reported(how: str) 
     """Not after the time that an engine has to answer, and not within the call that sends."""
     bench = Asking()
     bench.stream.feed_eof() if how == "eof" else bench.stream.lose()
-    assert not bench.connection.reusable
+    assert not bench.connection.may_serve()
     bench.send()
     assert bench.sink.error is None
     await asyncio.sleep(0)

@@ -54,7 +54,7 @@ async def test_between_requests_there_is_no_limit() -> None:
     bench.stream.feed(PLAIN)
     await asyncio.sleep(1000)
     assert bench.sink.error is None
-    assert bench.connection.reusable
+    assert bench.connection.may_serve()
 
 
 async def test_a_slow_reader_is_not_the_engines_silence() -> None:
@@ -85,7 +85,7 @@ async def test_a_paused_connection_reads_again_when_the_answer_is_complete() -> 
     bench.stream.feed(PLAIN[-2:])  # what was on its way when the stream was told to stop
     assert bench.sink.done
     assert bench.stream.reading
-    assert bench.connection.reusable
+    assert bench.connection.may_serve()
 
 
 async def test_bytes_that_were_on_their_way_do_not_start_the_clock_of_a_paused_connection() -> None:
@@ -147,7 +147,7 @@ async def test_ending_what_never_was_a_connection() -> None:
     connection.resume_reading()
     connection.write(b"x")
     connection.write_eof()
-    assert not connection.reusable
+    assert not connection.may_serve()
 
 
 async def test_closing_twice_closes_once() -> None:
@@ -165,7 +165,7 @@ async def test_the_end_of_the_stream_is_reported_once() -> None:
     bench.connection.on_lost = lambda: ends.append(1)
     bench.stream.lose()
     assert ends == [1]
-    assert not bench.connection.reusable
+    assert not bench.connection.may_serve()
     assert bench.connection.on_lost is not None
 
 

@@ -108,7 +108,7 @@ async def test_one_that_cannot_go_on_is_not_used(how: str) -> None:
         stream.lose(ConnectionResetError())
     elif how == "bytes":
         stream.feed(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
-    assert not used.reusable
+    assert not used.may_serve()
     assert pool.take() is None
     assert stream.is_closing()
     assert len(pool) == 0

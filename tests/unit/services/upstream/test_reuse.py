@@ -13,6 +13,6 @@ async def test_not_before_the_request_that_was_answered_has_left() -> None:
     bench.connection.pause_writing()
     bench.stream.feed(PLAIN)
     assert bench.sink.done
-    assert not bench.connection.reusable
+    assert not bench.connection.may_serve()
     bench.connection.resume_writing()
-    assert bench.connection.reusable
+    assert bench.connection.may_serve()
