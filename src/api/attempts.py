@@ -224,10 +224,11 @@ class Attempts(Claim):
         self._tools.dispatcher.finish(self)
         del self._owner, self._client, self._upload  # the owner refers to us, too: no cycle shall be left
 
-    def drop(self) -> None:
-        """Nobody wants the answer any more: the engine is told, and nobody blamed. `end` follows."""
+    def drop(self, why: str = "") -> None:
+        """Nobody wants the answer any more: the engine is told, and nobody blamed. `end` follows. `why`: if it is not
+        the client's doing, one line for a person."""
         if self.lease is not None:
-            self.lease.end("left", self._tools.now())
+            self.lease.end("failed" if why else "left", self._tools.now(), why)
         self._drop_connection(is_dead=False)
 
     # ── a connection ───────────────────────────────────────────────────────────────────────────

@@ -342,6 +342,19 @@ async def test_a_stream_that_dies_ends_with_an_error_that_clients_understand(sce
     scene.assert_idle(failures=1)
 
 
+async def test_a_limit_of_ours_is_not_told_as_if_the_client_had_left(
+    make_scene: Callable[..., Scene],
+) -> None:
+    scene = make_scene(upstream=UpstreamSettings(total_timeout_s=8))
+    asked = await post(scene)
+    await asyncio.sleep(8.1)
+    assert asked.client.status == 504
+    ((instance, what, error),) = outcomes(scene)
+    assert (instance, what) == (1, "failed")
+    assert error == "the answer was not complete within 8 s (upstream.total_timeout_s)"
+    scene.assert_idle()
+
+
 # ── what the log has of it ─────────────────────────────────────────────────────────────────────
 
 
