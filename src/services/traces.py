@@ -5,6 +5,7 @@ prompt, no key and no query.
 """
 
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any
 
 from vastproxy.services.dispatch.claim import MAX_CHARS, NEVER, Claim, Lease
@@ -93,7 +94,10 @@ def _attempt(lease: Lease, began: float) -> dict[str, Any]:
         "path": lease.path or None,
         "reused": lease.reused,
         "reason": choice.why,
-        "candidates": [{**_where(key), "score": score} for key, score in choice.scores[:MAX_CANDIDATES]],
+        "candidates": [
+            {**_where(key), "score": score if isfinite(score) else None}
+            for key, score in choice.scores[:MAX_CANDIDATES]
+        ],
         "candidates_total": max(choice.among, len(choice.scores)),
         "started_ms": _since(began, lease.at),
         "connected_ms": _since(began, lease.connected_at),

@@ -10,7 +10,7 @@ import pytest
 from tests.helpers.fleet_bench import FleetBench
 from tests.helpers.recording_client import RecordingClient, make_request
 from tests.helpers.stories import lease
-from vastproxy.api.admin import MOST_REQUESTS, REQUESTS
+from vastproxy.api.admin import MOST_REQUESTS, REQUESTS, ROWS_IN_A_ROW
 from vastproxy.api.app import create_app
 from vastproxy.api.http.entrance import Entrance
 from vastproxy.services.dispatch.claim import Claim
@@ -140,6 +140,37 @@ async def test_whatever_a_client_wrote_can_be_told(admin: Admin, model: str) -> 
     told = (await admin.get(LIST + b"/r1"))["model"]
     assert len(told) <= 300
     assert (await admin.get(LIST))["requests"][0]["model"] == told
+
+
+@pytest.mark.parametrize("score", [float("inf"), float("-inf"), float("nan")])
+async def test_a_score_beyond_all_numbers_can_be_told(admin: Admin, score: float) -> None:
+    """As of an instance whose cost is not known; JSON has no number for it."""
+    (claim,) = admin.came(b"r1")
+    claim.leases = [lease(101, 0.5, "cheapest", ((101, score), (102, 2.0)))]
+    candidates = (await admin.get(LIST + b"/r1"))["attempts"][0]["candidates"]
+    assert [each["score"] for each in candidates] == [None, 2.0]
+    assert (await admin.get(LIST))["requests"][0]["attempts"][0]["candidates"] == candidates
+
+
+async def test_many_long_stories_do_not_hold_up_others(admin: Admin) -> None:
+    """Somebody else has his turn between the pieces of the list."""
+    for claim in admin.came(*(b"r%d" % number for number in range(MOST_REQUESTS))):
+        claim.leases = [lease(101, 0.5, "x", [(100 + at, 1.5) for at in range(32)])]
+    turns, is_over = 0, False
+
+    async def somebody_else() -> None:
+        nonlocal turns
+        while not is_over:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.get_running_loop().create_task(somebody_else())
+    listed = await admin.get(LIST + b"?limit=200")
+    is_over = True
+    await task
+    assert len(listed["requests"]) == MOST_REQUESTS
+    assert [row["id"] for row in listed["requests"][:2]] == ["r199", "r198"]
+    assert turns > MOST_REQUESTS / ROWS_IN_A_ROW
 
 
 async def test_what_is_told_has_no_query(admin: Admin) -> None:
