@@ -116,14 +116,17 @@ class Attempts(Claim):
         if status < 400 and not self.budgeted and lease.engine.key not in self._tools.noted:
             lease.heard = True  # as nearly always
             return True
-        if status in _NOT_BEGUN and self._not_begun(head):
-            return False
-        self._tools.dispatcher.answered(self, status)
+        asked_s = None
+        if status in _NOT_BEGUN:
+            asked_s = retry_after_s(dict(head.headers).get(b"retry-after"), self._tools.wall_clock())
+            if self._not_begun(status, asked_s):
+                return False
+        self._tools.dispatcher.answered(self, status, asked_s)
         return True
 
-    def _not_begun(self, head: ResponseHead) -> bool:
+    def _not_begun(self, status: int, asked_s: float | None) -> bool:
         """It says that it has not begun: has somebody else been asked, or the request been given up?"""
-        tools, request, status = self._tools, self._request, head.status
+        tools, request = self._tools, self._request
         dispatcher = tools.dispatcher
         verdict = decide_answer(
             status,
@@ -131,11 +134,10 @@ class Attempts(Claim):
             repeatable=is_repeatable(request.method, request.path),
             others=dispatcher.others(self),
             attempts_left=tools.limits.max_attempts - self.attempts,
-            budget_left=dispatcher.may_retry,
+            budget_left=self.budgeted or dispatcher.may_retry,
         )
         if verdict is not Retry.ELSEWHERE and status != 401:
             return False
-        asked_s = retry_after_s(dict(head.headers).get(b"retry-after"), tools.wall_clock())
         dispatcher.answered(self, status, asked_s)
         assert self.lease is not None
         error = TokenNotAccepted(
@@ -165,7 +167,7 @@ class Attempts(Claim):
             way_left=way_left,
             response_started=answered,
             attempts_left=self._tools.limits.max_attempts - self.attempts,
-            budget_left=dispatcher.may_retry,
+            budget_left=self.budgeted or dispatcher.may_retry,
         )
         lease.end("failed", self._tools.now(), str(error))
         gone = isinstance(error, ResponseInterrupted) and not (error.way_lost and way_left)
@@ -222,10 +224,11 @@ class Attempts(Claim):
         self._tools.dispatcher.finish(self)
         del self._owner, self._client, self._upload  # the owner refers to us, too: no cycle shall be left
 
-    def drop(self) -> None:
-        """Nobody wants the answer any more: the engine is told, and nobody blamed. `end` follows."""
+    def drop(self, why: str = "") -> None:
+        """Nobody wants the answer any more: the engine is told, and nobody blamed. `end` follows. `why`: if it is not
+        the client's doing, one line for a person."""
         if self.lease is not None:
-            self.lease.end("left", self._tools.now())
+            self.lease.end("failed" if why else "left", self._tools.now(), why)
         self._drop_connection(is_dead=False)
 
     # ── a connection ───────────────────────────────────────────────────────────────────────────

@@ -185,9 +185,10 @@ class Exchange:
 
     def _on_total_timeout(self) -> None:
         self._total_timer = None
-        self._attempts.drop()
-        text = f"the answer was not complete within {self._tools.limits.total_timeout_s:g} s"
-        self.given_up(BackendTimeout(f"{text} (upstream.total_timeout_s)", phase="total"))
+        limit_s = self._tools.limits.total_timeout_s
+        text = f"the answer was not complete within {limit_s:g} s (upstream.total_timeout_s)"
+        self._attempts.drop(text)
+        self.given_up(BackendTimeout(text, phase="total"))
 
     # ── the engine's side (Sink) ───────────────────────────────────────────────────────────────
 

@@ -22,12 +22,14 @@ from vastproxy.services.dispatch.claim import NEVER, Claim, Lease
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.http1.headers import request_message, sent_lines
 from vastproxy.services.routing.paths import is_denied
+from vastproxy.services.routing.ticket import GRANTED
 from vastproxy.services.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
 #: By its name alone: in CPython 3.11 looking it up in its class costs five times as much.
 _SGLANG = EngineKind.SGLANG
+_CAME_TO_NOTHING = frozenset({"failed", "refused"})
 
 
 class ProxyTools:
@@ -127,6 +129,8 @@ class ProxyTools:
     def log(self, claim: Claim, target: bytes, received_bytes: int, client: str) -> None:
         """A request has ended: one line in the access log, and the end of its story."""
         now = claim.ended_at = self.now()
+        if claim.ticket is not None and claim.ticket.stage is not GRANTED:
+            claim.queued_s += now - claim.asked_at  # in vain
         claim.received_bytes = received_bytes
         lease, first = claim.lease, claim.first_byte_at
         self.access_log.log(
@@ -142,7 +146,9 @@ class ProxyTools:
             first - claim.began_at if first != NEVER else None,
             client,
             claim.queued_s,
-            _tried(claim) if len(claim.leases) > 1 else (),
+            _tried(claim)
+            if (lease is not None and lease.outcome != "answered") or len(claim.leases) > 1
+            else (),
         )
 
     @staticmethod
@@ -155,5 +161,6 @@ class ProxyTools:
 
 
 def _tried(claim: Claim) -> list[Tried]:
-    """The attempts before the last one."""
-    return [(lease.backend.id, lease.outcome, lease.error) for lease in claim.leases[:-1]]
+    """The attempts that came to nothing, none of them because the client left."""
+    tried = [(lease.backend.id, lease.outcome, lease.error) for lease in claim.leases]
+    return [each for each in tried if each[1] in _CAME_TO_NOTHING]
