@@ -252,7 +252,15 @@ class Dispatching(RuleBasedStateMachine):
         members = [each for each in self.members(caller.model) if each.key not in tried]
         passive = self.dispatcher.targets.passive
         records = {each.key: passive.state_of(each.key) for each in members}
-        known = {key: record for key, record in records.items() if record is not None}
+        # Of those whose time is over at the same moment any may be taken back: it is the dispatcher's to choose.
+        order = list(caller.need.members) if caller.need is not None else []
+        known = {
+            key: record
+            for key, record in sorted(
+                records.items(), key=lambda each: order.index(each[0]) if each[0] in order else -1
+            )
+            if record is not None
+        }
         assert len(known) == len(members)
         left = usable(known, self.yard.clock())
         assert bool(left) == bool(members), "passive health has left nobody"
