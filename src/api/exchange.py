@@ -288,5 +288,5 @@ class Exchange:
             self._gathering.end()
         if self._total_timer is not None:
             self._total_timer.cancel()
-        self._tools.log(self._attempts, self._request.target, self._upload.total_bytes, self._client.peer)
         self._attempts.end()
+        self._tools.log(self._attempts, self._request.target, self._upload.total_bytes, self._client.peer)

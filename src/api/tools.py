@@ -22,7 +22,6 @@ from vastproxy.services.dispatch.claim import NEVER, Claim, Lease
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.http1.headers import request_message, sent_lines
 from vastproxy.services.routing.paths import is_denied
-from vastproxy.services.routing.ticket import GRANTED
 from vastproxy.services.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -129,8 +128,6 @@ class ProxyTools:
     def log(self, claim: Claim, target: bytes, received_bytes: int, client: str) -> None:
         """A request has ended: one line in the access log, and the end of its story."""
         now = claim.ended_at = self.now()
-        if claim.ticket is not None and claim.ticket.stage is not GRANTED:
-            claim.queued_s += now - claim.asked_at  # in vain
         claim.received_bytes = received_bytes
         lease, first = claim.lease, claim.first_byte_at
         self.access_log.log(
