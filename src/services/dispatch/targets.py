@@ -55,6 +55,9 @@ class Targets:
         """Keys of engines that probes have found well, and nothing but suspicion has been heard of since."""
         self._suspects: set[int] = set()
         """Keys of engines that could not be reached a moment ago: a probe is to say how they are."""
+        self._parting: dict[int, list[Engine]] = {}
+        """By key: those that are not there any more, or were taken for gone, while requests that they have may still
+        run. One that comes back has them, too."""
         self.needs = Needs(settings.routing, rng, clock)
         self.passive = PassiveHealth(outlier_limits(settings), publish)
 
@@ -98,6 +101,8 @@ class Targets:
         there = {engine.key: engine for engine in after}
         for engine in before:
             if there.get(engine.key) is not engine:
+                if engine.in_flight:
+                    self._part(engine)
                 self._suspects.discard(engine.key)
                 self._well.discard(engine.key)
                 self._speeds.forget(engine.key)
@@ -111,11 +116,23 @@ class Targets:
         """Bring what choosing it depends on up to date."""
         load = engine.load
         engine.limit = limit_of(engine.capacity, self._cap)
+        if self._parting and engine.limit is not None:
+            engine.limit = max(engine.limit - self._still_running(engine), 0)
         engine.waiting = load.waiting if load is not None else None
         engine.waiting_at = engine.load_at
         engine.hourly_cost = cost
         engine.speed = self._speeds.speed(engine.key)
         self.passive.refresh(engine, now)
+
+    def _part(self, engine: Engine) -> None:
+        """Remember that requests still run there."""
+        running = {key: [one for one in each if one.in_flight] for key, each in self._parting.items()}
+        self._parting = {key: each for key, each in running.items() if each}
+        self._parting.setdefault(engine.key, []).append(engine)
+
+    def _still_running(self, engine: Engine) -> int:
+        """Requests that run at what was there before it under its key."""
+        return sum(one.in_flight for one in self._parting.get(engine.key, ()) if one is not engine)
 
     # ── what becomes of requests ───────────────────────────────────────────────────────────────
 
