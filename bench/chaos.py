@@ -22,14 +22,14 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from bench.chaos_client import MIX, Clients
-from bench.chaos_events import KINDS, Chaos
+from bench.chaos_events import KINDS, Chaos, Incident
 from bench.chaos_reading import Asked
 from bench.chaos_stage import CAP, Arena, open_arena
 from bench.chaos_verdict import Outcome, as_json, read_spans, table
@@ -221,6 +221,9 @@ def main() -> int:
     except BenchError as error:
         say(f"error: {error}")
         return 1
+    if arguments.keep is not None:
+        records: list[Asked | Incident] = [*outcome.asked, *outcome.incidents]
+        (directory / "outcome.jsonl").write_text("".join(json.dumps(asdict(one)) + "\n" for one in records))
     found = {
         **as_json(outcome, CAP),
         "minutes": arguments.minutes,

@@ -15,8 +15,7 @@ from typing import Any
 
 from bench.chaos_answers import ALIAS, MODELS, make_body, plain_answer, stream_events, wire_model
 from bench.chaos_reading import Asked, Incorrect, read_answer
-from bench.chaos_stage import CHAT, LIMITS
-from bench.contenders.base import CLIENT_KEY
+from bench.chaos_stage import CHAT, KEYS, LIMITS
 
 #: Kinds of requests and how often each comes.
 MIX: Mapping[str, int] = {
@@ -105,7 +104,7 @@ class Clients:
         data = json.dumps(body).encode()
         lines = (
             f"POST {CHAT} HTTP/1.1\r\nhost: chaos\r\ncontent-type: application/json\r\n"
-            f"authorization: Bearer {CLIENT_KEY}\r\n{head}content-length: {len(data)}\r\n\r\n"
+            f"authorization: Bearer {self.rng.choice(KEYS)}\r\n{head}content-length: {len(data)}\r\n\r\n"
         )
         writer.write(lines.encode() + data)
         model = asked.model

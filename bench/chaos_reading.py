@@ -37,6 +37,8 @@ class Asked:
     verdict: str = ""
     """`correct`, `left` (the client itself), `error` (a correct one) or `incorrect`."""
     what: str = ""
+    message: str = ""
+    """What an error of the proxy said."""
 
 
 async def read_answer(asked: Asked, reader: asyncio.StreamReader, expected: bytes, within_s: float) -> bool:
@@ -68,11 +70,11 @@ def judge_error(asked: Asked, fields: Mapping[str, str], body: bytes) -> str:
         return f"{status}, the engine's own"
     try:
         error = json.loads(body)["error"]
-        code, _ = str(error["code"]), (error["message"], error["type"], error["param"])
+        code, asked.message, _ = str(error["code"]), str(error["message"]), (error["type"], error["param"])
     except (ValueError, KeyError, TypeError):
         raise Incorrect(f"status {status} without an error in OpenAI's shape: {body[:200]!r}") from None
     if status not in _OURS:
-        raise Incorrect(f"status {status} {code}: {error['message']}")
+        raise Incorrect(f"status {status} {code}: {asked.message}")
     if status in _WITH_RETRY_AFTER and not fields.get("retry-after", "").isdigit():
         raise Incorrect(f"status {status} {code} without Retry-After")
     return f"{status} {code}"
@@ -91,7 +93,7 @@ def judge_broken(asked: Asked, body: bytes, expected: bytes) -> str:
         raise Incorrect(f"before its error event, {describe_difference(before, expected)}")
     try:
         error = json.loads(event)["error"]
-        _ = (error["message"], error["type"])
+        asked.message, _ = str(error["message"]), error["type"]
         return f"error event {error['code']}, then broken off"
     except (ValueError, KeyError, TypeError):
         raise Incorrect(f"an error event without an error: {event[:200]!r}") from None

@@ -23,12 +23,14 @@ from vastproxy.simulator.api import create_api
 from vastproxy.simulator.payloads import ports
 from vastproxy.simulator.serving import AppServer
 
-__all__ = ["CAP", "CHAT", "LIMITS", "Arena", "EngineAt", "Host", "open_arena"]
+__all__ = ["CAP", "CHAT", "KEYS", "LIMITS", "Arena", "EngineAt", "Host", "open_arena"]
 
 _ACCOUNT_KEY = "0123456789abcdef" * 4
 _CALL_LIMIT_S = 10.0
 #: Requests that an engine is given at the same time.
 CAP = 6
+#: Whose requests they are: places are shared evenly between them.
+KEYS = (CLIENT_KEY, *(f"sk-chaos-{number}-0123456789abcdef0123456789abcdef" for number in range(2)))
 #: Which engines each instance has, by the place of their model.
 FLEET: Sequence[Sequence[int]] = ((0,), (0, 1), (1,), (1,))
 #: Variables in which ports of engines are looked for, for as many engines in one instance.
@@ -54,11 +56,12 @@ class Limits:
 LIMITS = Limits()
 _ENVIRONMENT = {
     "VAST_API_KEY": _ACCOUNT_KEY,
+    "VASTPROXY_API_KEYS": ",".join(KEYS),
     "VASTPROXY_ROUTING__ALIASES": json.dumps({ALIAS: [MODELS[1]]}),
     "VASTPROXY_ROUTING__SESSION_HEADER": "X-Session-Id",
     "VASTPROXY_ADMISSION__MAX_IN_FLIGHT_PER_BACKEND": str(CAP),
     "VASTPROXY_QUEUE__MAX_WAITING": "60",
-    "VASTPROXY_QUEUE__MAX_WAITING_PER_KEY": "40",
+    "VASTPROXY_QUEUE__MAX_WAITING_PER_KEY": "25",
     "VASTPROXY_QUEUE__MAX_WAIT_S": str(LIMITS.wait),
     "VASTPROXY_QUEUE__BATCH_MAX_WAITING": "20",
     "VASTPROXY_QUEUE__BATCH_MAX_WAIT_S": str(LIMITS.batch_wait),

@@ -1,5 +1,6 @@
 """What a run of the chaos has shown: counts, the other end's view, and everything that should not have been. Pure."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from bench.soak_watch import Sample
 OVER_CAP_S = 0.5
 #: A request may be under way when the drain is answered.
 DRAIN_GRACE_S = 0.2
+_NUMBER = re.compile(r"\d+(\.\d+)*")
 #: By how much what is left at rest may exceed what was there before.
 REST: Mapping[str, float] = {"fds": 4, "threads": 2, "tasks": 4, "rss_mb": 25.0}
 
@@ -210,6 +212,11 @@ def as_json(outcome: Outcome, cap: int) -> dict[str, Any]:
         "verdicts": dict(Counter(one.verdict for one in outcome.asked)),
         "by_kind": {kind: dict(counts) for kind, counts in sorted(kinds.items())},
         "errors": dict(Counter(one.what for one in outcome.asked if one.verdict == "error").most_common()),
+        "messages": dict(
+            Counter(
+                _NUMBER.sub("N", f"{one.status} {one.message}") for one in outcome.asked if one.message
+            ).most_common()
+        ),
         "longest_s": max(took, default=None),
         **attempts_of(outcome),
         "most_at_one_engine": over_cap(spans, cap)[0],
@@ -228,6 +235,8 @@ def table(found: Mapping[str, Any]) -> str:
         *(f"  {kind:<12} {_counts(counts)}" for kind, counts in found["by_kind"].items()),
         "correct errors:",
         *(f"  {count:>6}  {what}" for what, count in found["errors"].items()),
+        "with these words:",
+        *(f"  {count:>6}  {what}" for what, count in found["messages"].items()),
         f"attempts: {_counts(found['attempts'])}; begun more than once {found['begun_more_than_once']}",
         *(f"  {count:>6}  {what}" for what, count in found["tried"].items()),
         f"waited for a place: {found['waited']}, p50 {_s(found['wait_p50_s'])}, p99 {_s(found['wait_p99_s'])}, "
