@@ -10,8 +10,10 @@ from bench.chaos_events import Incident
 from bench.chaos_reading import Asked
 from bench.soak_watch import Sample
 
-#: A client notes the end of a request later than the proxy; only what lasts longer is over a cap.
-OVER_CAP_S = 0.5
+#: A client notes the end of a request later than the proxy; only what lasts longer is over a cap. Where one request
+#: takes the place of another there is a moment between them.
+OVER_CAP_S = 0.3
+_MOMENT_S = 0.05
 #: A request may be under way when the drain is answered.
 DRAIN_GRACE_S = 0.2
 _NUMBER = re.compile(r"\d+(\.\d+)*")
@@ -82,18 +84,21 @@ def over_cap(spans: Iterable[Span], cap: int) -> tuple[int, list[str]]:
     for span in spans:
         by_engine.setdefault(span.engine, []).extend(((span.begin, 1), (span.end, -1)))
     for engine, steps in by_engine.items():
-        running, since, top = 0, None, 0
+        running, top = 0, 0
+        periods: list[list[float]] = []
         for at, step in sorted(steps):
             running += step
-            most = max(most, running)
-            if running > cap:
-                since, top = at if since is None else since, max(top, running)
-            elif since is not None:
-                if at - since > OVER_CAP_S:
-                    found.append(
-                        f"engine {engine} had up to {top} requests for {at - since:.2f} s, its cap is {cap}"
-                    )
-                since, top = None, 0
+            top = max(top, running)
+            if step > 0 and running == cap + 1 and not (periods and at - periods[-1][1] < _MOMENT_S):
+                periods.append([at, at])
+            elif step < 0 and running == cap:
+                periods[-1][1] = at
+        most = max(most, top)
+        found += [
+            f"engine {engine} had up to {top} requests for {end - begin:.2f} s, its cap is {cap}"
+            for begin, end in periods
+            if end - begin > OVER_CAP_S
+        ]
     return most, found
 
 

@@ -172,6 +172,8 @@ def test_more_than_the_cap_is_found_unless_it_is_for_a_moment() -> None:
     assert over_cap([*full, Span(1, "moment", 1.0, 1.1)], 2) == (3, [])
     assert over_cap([*full, Span(2, "elsewhere", 1.0, 9.0)], 2)[1] == []
     assert len(over_cap([*full, Span(1, "long", 1.0, 9.0)], 2)[1]) == 1
+    one_after_the_other = [Span(1, f"turn {n}", 1.0 + n / 10, 1.099 + n / 10) for n in range(8)]
+    assert len(over_cap([*full, *one_after_the_other], 2)[1]) == 1
 
 
 ASKED = Asked("plain", "n1", MODELS[0], 11.0, 12.0, 11.5, False, 200, 7, "r1", "correct")
