@@ -138,10 +138,13 @@ class Targets:
 
     def answered(self, lease: Lease, status: int, retry_after_s: float | None) -> None:
         """The head of an answer has come."""
-        event = event_of(status)
+        event, engine, now = event_of(status), lease.engine, self._clock()
         lease.heard = True
         detail = "" if event is Event.ANSWERED else f"HTTP {status}"
-        self.passive.note(lease.engine, event, self._clock(), detail=detail, retry_after_s=retry_after_s)
+        before = self.passive.state_of(engine.key)
+        self.passive.note(engine, event, now, detail=detail, retry_after_s=retry_after_s)
+        if event is Event.BUSY and before is not None and now >= before.paused_until:
+            self._doubt(engine.instance_id)  # full, or loading again? Its health says which
 
     def failed(self, lease: Lease, error: ServiceError, *, reached: bool) -> None:
         """It has failed a request. `reached`: had an answer begun?"""
