@@ -63,6 +63,7 @@ class Plan:
     rest_s: float = _REST_S
     """Rest before the first look."""
     afterwards_s: float = _AFTERWARDS_S
+    long_tokens: tuple[int, int] = (60, 160)
 
 
 @dataclass(slots=True)
@@ -93,7 +94,7 @@ async def run(plan: Plan, directory: Path) -> Outcome:
             outcome.asked.append(asked)
             served.note(asked)
 
-        clients = Clients(arena.proxy_port, on_end, random.Random(plan.seed + 1), plan.rate)
+        clients = Clients(arena.proxy_port, on_end, random.Random(plan.seed + 1), plan.rate, plan.long_tokens)
         chaos = Chaos(arena, rng, served.at, say, pause_s=plan.pause_s, kinds=plan.kinds, lasts=plan.lasts)
         outcome.incidents = chaos.incidents
         stopping = asyncio.Event()
@@ -120,7 +121,7 @@ async def run(plan: Plan, directory: Path) -> Outcome:
 async def _warm_up(plan: Plan, arena: Arena, rng: random.Random) -> None:
     """Some of each kind, so that what is loaded and cached at first does not count as growth."""
     seen: list[Asked] = []
-    clients = Clients(arena.proxy_port, seen.append, rng, plan.rate)
+    clients = Clients(arena.proxy_port, seen.append, rng, plan.rate, plan.long_tokens)
     stopping = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(clients.run(stopping))

@@ -45,6 +45,8 @@ class Clients:
     on_end: Callable[[Asked], None]
     rng: random.Random
     rate: float
+    long_tokens: tuple[int, int] = (60, 160)
+    """Of a long stream."""
     running: set[asyncio.Task[None]] = field(default_factory=set)
     _kept: list[tuple[float, Connection]] = field(default_factory=list)
 
@@ -128,7 +130,7 @@ class Clients:
             case "stream":
                 make = streamed
             case "long stream":
-                make = {**streamed, "tokens": rng.randint(60, 160)}
+                make = {**streamed, "tokens": rng.randint(*self.long_tokens)}
             case "session":
                 head = f"x-session-id: person-{rng.randrange(_SESSIONS)}\r\n"
             case "batch":
@@ -137,7 +139,7 @@ class Clients:
                 prompt += "x" * rng.randint(*_BIG_BYTES)
                 make = rng.choice((make, streamed))
             case "leaver":
-                make = rng.choice((make, {**streamed, "tokens": 120}))
+                make = rng.choice((make, {**streamed, "tokens": self.long_tokens[1]}))
                 leaves_after_s = rng.choice((0.0, 0.01, 0.1, 0.3, 1.0, 3.0)) + 0.001
         return make_body(nonce, model, prompt, **make), head, leaves_after_s
 

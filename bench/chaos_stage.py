@@ -68,6 +68,7 @@ _ENVIRONMENT = {
     "VASTPROXY_UPSTREAM__CONNECT_TIMEOUT_S": str(LIMITS.connect),
     "VASTPROXY_UPSTREAM__HEADERS_TIMEOUT_S": str(LIMITS.headers),
     "VASTPROXY_UPSTREAM__IDLE_TIMEOUT_S": str(LIMITS.idle),
+    "VASTPROXY_UPSTREAM__POOL_IDLE_S": "1.5",
     "VASTPROXY_UPSTREAM__MAX_ATTEMPTS": str(LIMITS.attempts),
     "VASTPROXY_PASSIVE_HEALTH__EJECTION_S": "3",
     "VASTPROXY_PASSIVE_HEALTH__MAX_EJECTION_S": "15",
@@ -201,9 +202,7 @@ async def call(port: int, path: str, body: Mapping[str, Any] | None) -> dict[str
 
 
 @asynccontextmanager
-async def open_arena(
-    directory: Path, *, environment: Mapping[str, str] | None = None
-) -> AsyncIterator[Arena]:
+async def open_arena(directory: Path) -> AsyncIterator[Arena]:
     """A proxy over the fleet, all of it healthy. Everything in it ends with the block."""
     key = make_key(directory / "id_ed25519")
     account = Account(api_key=_ACCOUNT_KEY, rate_limits=False)
@@ -212,15 +211,15 @@ async def open_arena(
         await server.start()
         stack.push_async_callback(server.stop)
         programs = stack.enter_context(ExitStack())
-        hosts = [
-            await asyncio.to_thread(_rent, programs, account, directory / f"instance-{number}", key, models)
+        starting = (
+            asyncio.to_thread(_start, programs, directory / f"instance-{number}", key, models)
             for number, models in enumerate(FLEET)
-        ]
+        )
+        hosts = [_rent(account, *started) for started in await asyncio.gather(*starting)]
         variables = {
             **_ENVIRONMENT,
             "SSH_KEY_PATH": str(key),
             "VASTPROXY_TUNNELS__STATE_DIR": str(directory / "state"),
-            **(environment or {}),
         }
         argv = [sys.executable, "-m", "vastproxy", "serve"]
         context = serving(argv, directory, f"http://127.0.0.1:{server.port}", len(hosts), variables)
@@ -229,8 +228,10 @@ async def open_arena(
         yield Arena(account, hosts, running)
 
 
-def _rent(stack: ExitStack, account: Account, directory: Path, key: Path, models: Sequence[int]) -> Host:
-    """Start a host and put it into the account."""
+def _start(
+    stack: ExitStack, directory: Path, key: Path, models: Sequence[int]
+) -> tuple[Sshd, list[EngineAt]]:
+    """Start the processes of a host."""
     sshd = stack.enter_context(run_sshd(directory, key))
     engines = []
     for place in models:
@@ -238,6 +239,11 @@ def _rent(stack: ExitStack, account: Account, directory: Path, key: Path, models
         program, journal = engine_program(directory, port, MODELS[place])
         stack.enter_context(program)
         engines.append(EngineAt(port, MODELS[place], program, journal))
+    return sshd, engines
+
+
+def _rent(account: Account, sshd: Sshd, engines: list[EngineAt]) -> Host:
+    """Put a host into the account."""
     fields: dict[str, Any] = {
         "engine": "vllm",
         "public_ipaddr": "127.0.0.1\n",

@@ -16,13 +16,14 @@ async def test_every_request_of_a_short_chaos_ends_correctly(tmp_path: Path) -> 
     plan = Plan(
         seconds=2.0,
         rate=15.0,
-        calm_s=3.5,
+        calm_s=2.0,
         kinds=kinds,
         lasts=0.15,
         pause_s=(0.1, 0.4),
         warm_up_s=1.0,
         rest_s=1.0,
         afterwards_s=0.5,
+        long_tokens=(20, 40),
     )
     outcome = await run(plan, tmp_path)
     found = as_json(outcome, CAP)
