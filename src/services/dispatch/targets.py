@@ -153,7 +153,12 @@ class Targets:
         lease.backend.failures += 1
         engine.failures += 1
         if isinstance(error, BackendError) and error.way_lost:
-            return  # the SSH connection did; its backend knows, and there may be another one
+            # The SSH connection did, and there may be another one. Where there is none the backend will say so in a
+            # moment; until then the places that have become free there would be given to those who wait.
+            if not lease.backend.available:
+                for each in lease.backend.engines:
+                    self.needs.withdraw(each.key)
+            return
         event = Event.WAY_FAILED if not reached and _is_of_the_way(error) else Event.ENGINE_FAILED
         self.passive.note(engine, event, self._clock(), detail=str(error))
         if isinstance(error, BackendConnectError) and self.needs.offered.get(engine.key) is engine:
