@@ -256,4 +256,7 @@ def _rent(account: Account, sshd: Sshd, engines: list[EngineAt]) -> Host:
         "ssh_host": None,
         "ssh_port": None,
     }
-    return Host(account.add(**fields).id, sshd, engines, fields)
+    contract = account.add(**fields)
+    # As it was: with another beginning or token it would be taken for a new machine.
+    same = {name: contract.row[name] for name in ("start_date", "end_date", "jupyter_token")}
+    return Host(contract.id, sshd, engines, {**fields, **same})

@@ -17,8 +17,9 @@ _MOMENT_S = 0.05
 #: A request may be under way when the drain is answered.
 DRAIN_GRACE_S = 0.2
 _NUMBER = re.compile(r"\d+(\.\d+)*")
-#: By how much what is left at rest may exceed what was there before.
-REST: Mapping[str, float] = {"fds": 4, "threads": 2, "tasks": 4, "rss_mb": 25.0}
+#: By how much what is left at rest may exceed what was there before. Memory: what is remembered of prompts and of the
+#: last requests fills up first.
+REST: Mapping[str, float] = {"fds": 4, "threads": 2, "tasks": 4, "rss_mb": 40.0}
 
 
 @dataclass(frozen=True, slots=True)
