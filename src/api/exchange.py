@@ -210,7 +210,8 @@ class Exchange:
         attempts.status = head.status
         attempts.first_byte_at = attempts.lease.first_byte_at = self._tools.now()
         self._upload.release()
-        attempts.lease.engine.has_answered = True
+        if head.status < 500:  # an engine that only refuses proves nothing against its probes
+            attempts.lease.engine.has_answered = True
         self._head = head
         attempts.sent_bytes = len(data)
         self._last = data
@@ -232,7 +233,8 @@ class Exchange:
         client, connection, lease = self._client, self._attempts.connection, self._attempts.lease
         if connection is None or lease is None:
             return
-        lease.engine.has_answered = True
+        if self._attempts.status < 500:
+            lease.engine.has_answered = True
         self._attempts.sent_bytes += len(data)
         self._last = data
         if not done:

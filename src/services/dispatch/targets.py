@@ -56,6 +56,9 @@ class Targets:
         """Keys of engines that probes have found well, and nothing but suspicion has been heard of since."""
         self._suspects: set[int] = set()
         """Keys of engines that could not be reached a moment ago: a probe is to say how they are."""
+        self._parting: dict[int, list[Engine]] = {}
+        """By key: those that are not there any more, or were taken for gone, while requests that they have may still
+        run. One that comes back has them, too."""
         self.needs = Needs(settings.routing, rng, clock)
         self.passive = PassiveHealth(outlier_limits(settings), publish)
 
@@ -106,6 +109,8 @@ class Targets:
         there = {engine.key: engine for engine in after}
         for engine in before:
             if there.get(engine.key) is not engine:
+                if engine.in_flight:
+                    self._part(engine)
                 self._suspects.discard(engine.key)
                 self._well.discard(engine.key)
                 self._speeds.forget(engine.key)
@@ -119,22 +124,37 @@ class Targets:
         """Bring what choosing it depends on up to date."""
         load = engine.load
         engine.limit = limit_of(engine.capacity, self._cap)
+        if self._parting and engine.limit is not None:
+            engine.limit = max(engine.limit - self._still_running(engine), 0)
         engine.waiting = load.waiting if load is not None else None
         engine.waiting_at = engine.load_at
         engine.hourly_cost = cost
         engine.speed = self._speeds.speed(engine.key)
         self.passive.refresh(engine, now)
 
+    def _part(self, engine: Engine) -> None:
+        """Remember that requests still run there."""
+        running = {key: [one for one in each if one.in_flight] for key, each in self._parting.items()}
+        self._parting = {key: each for key, each in running.items() if each}
+        self._parting.setdefault(engine.key, []).append(engine)
+
+    def _still_running(self, engine: Engine) -> int:
+        """Requests that run at what was there before it under its key."""
+        return sum(one.in_flight for one in self._parting.get(engine.key, ()) if one is not engine)
+
     # ── what becomes of requests ───────────────────────────────────────────────────────────────
 
     def answered(self, lease: Lease, status: int, retry_after_s: float | None) -> None:
         """The head of an answer has come."""
-        event = event_of(status)
+        event, engine, now = event_of(status), lease.engine, self._clock()
         lease.heard = True
-        if not self._is_there(lease.engine):
+        if not self._is_there(engine):
             return
         detail = "" if event is Event.ANSWERED else f"HTTP {status}"
-        self.passive.note(lease.engine, event, self._clock(), detail=detail, retry_after_s=retry_after_s)
+        before = self.passive.state_of(engine.key)
+        self.passive.note(engine, event, now, detail=detail, retry_after_s=retry_after_s)
+        if event is Event.BUSY and before is not None and now >= before.paused_until:
+            self._doubt(engine.instance_id)  # full, or loading again? Its health says which
 
     def failed(self, lease: Lease, error: ServiceError, *, reached: bool) -> None:
         """It has failed a request. `reached`: had an answer begun?"""
@@ -145,8 +165,12 @@ class Targets:
         if not self._is_there(engine):
             return
         if isinstance(error, BackendError) and error.way_lost:
-            # The SSH connection did; its backend knows, and there may be another one. Of the engine nothing was heard.
-            self.passive.note(engine, Event.LEFT, self._clock())
+            self.passive.note(engine, Event.LEFT, self._clock())  # of the engine nothing was heard
+            # The SSH connection did, and there may be another one. Where there is none the backend will say so in a
+            # moment; until then the places that have become free there would be given to those who wait.
+            if not lease.backend.available:
+                for each in lease.backend.engines:
+                    self.needs.withdraw(each.key)
             return
         event = Event.WAY_FAILED if not reached and _is_of_the_way(error) else Event.ENGINE_FAILED
         self.passive.note(engine, event, self._clock(), detail=str(error))
