@@ -137,6 +137,8 @@ class Dispatcher:
         lease.engine.in_flight -= 1
         if (finished := lease.need.finished) is not None:
             finished(lease.engine.key, lease.at)
+        if self.targets.parting:
+            self.targets.ended(lease.engine)
         if self._admission.waiting_tickets:
             self._waiting.look(lease.engine)
 

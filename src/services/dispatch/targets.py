@@ -56,7 +56,7 @@ class Targets:
         """Keys of engines that probes have found well, and nothing but suspicion has been heard of since."""
         self._suspects: set[int] = set()
         """Keys of engines that could not be reached a moment ago: a probe is to say how they are."""
-        self._parting: dict[int, list[Engine]] = {}
+        self.parting: dict[int, list[Engine]] = {}
         """By key: those that are not there any more, or were taken for gone, while requests that they have may still
         run. One that comes back has them, too."""
         self.needs = Needs(settings.routing, rng, clock)
@@ -123,24 +123,34 @@ class Targets:
     def _look_at(self, engine: Engine, cost: float | None, now: float) -> None:
         """Bring what choosing it depends on up to date."""
         load = engine.load
-        engine.limit = limit_of(engine.capacity, self._cap)
-        if self._parting and engine.limit is not None:
-            engine.limit = max(engine.limit - self._still_running(engine), 0)
+        self._set_limit(engine)
         engine.waiting = load.waiting if load is not None else None
         engine.waiting_at = engine.load_at
         engine.hourly_cost = cost
         engine.speed = self._speeds.speed(engine.key)
         self.passive.refresh(engine, now)
 
+    def _set_limit(self, engine: Engine) -> None:
+        engine.limit = limit_of(engine.capacity, self._cap)
+        if self.parting and engine.limit is not None:
+            engine.limit = max(engine.limit - self._still_running(engine), 0)
+
+    def ended(self, engine: Engine) -> None:
+        """A request has ended, which matters while some are parting: whoever is there in its stead may have one more."""
+        now = self.needs.offered.get(engine.key)
+        if now is not None and now is not engine and engine.key in self.parting:
+            self._set_limit(now)
+            self._room()
+
     def _part(self, engine: Engine) -> None:
         """Remember that requests still run there."""
-        running = {key: [one for one in each if one.in_flight] for key, each in self._parting.items()}
-        self._parting = {key: each for key, each in running.items() if each}
-        self._parting.setdefault(engine.key, []).append(engine)
+        running = {key: [one for one in each if one.in_flight] for key, each in self.parting.items()}
+        self.parting = {key: each for key, each in running.items() if each}
+        self.parting.setdefault(engine.key, []).append(engine)
 
     def _still_running(self, engine: Engine) -> int:
         """Requests that run at what was there before it under its key."""
-        return sum(one.in_flight for one in self._parting.get(engine.key, ()) if one is not engine)
+        return sum(one.in_flight for one in self.parting.get(engine.key, ()) if one is not engine)
 
     # ── what becomes of requests ───────────────────────────────────────────────────────────────
 

@@ -116,10 +116,23 @@ async def test_what_ends_at_a_replaced_engine_does_not_hide_what_ended_at_its_su
     yard = make_yard()
     backend = yard.add(1, limit=1)
     (old,) = full(yard)
-    yard.probe(backend, yard.engine(1, limit=1))
+    yard.probe(backend, yard.engine(1, limit=2))
     (new,) = full(yard)
     caller = yard.ask()
     yard.finish(new)
+    yard.finish(old)
+    await step()
+    assert caller.at == 1
+
+
+async def test_the_end_of_a_request_from_before_makes_room_at_who_came_in_its_stead() -> None:
+    yard = make_yard()
+    backend = yard.add(1, limit=1)
+    (old,) = full(yard)
+    yard.probe(backend, yard.engine(1, limit=1))
+    caller = yard.ask()
+    await step()
+    assert caller.waits
     yard.finish(old)
     await step()
     assert caller.at == 1

@@ -264,7 +264,9 @@ class Dispatching(RuleBasedStateMachine):
         assert len(known) == len(members)
         left = usable(known, self.yard.clock())
         assert bool(left) == bool(members), "passive health has left nobody"
-        return [each for each in members if each.key in left and each.in_flight < cap(each)]
+        return [
+            each for each in members if each.key in left and each.in_flight < cap(each, self.yard.engines)
+        ]
 
     @property
     def running(self) -> list[Caller]:
@@ -278,7 +280,7 @@ class Dispatching(RuleBasedStateMachine):
         is_there = self.yard.backends.get(backend.id) is backend and backend.available
         if not (is_there and engine in self.members(caller.model)):
             self.broken.append("a place where nobody serves it")
-        if not engine.in_flight == lease.among <= cap(engine):
+        if not engine.in_flight == lease.among <= cap(engine, self.yard.engines):
             self.broken.append("a place beyond the cap")
 
     def check_refusal(self, caller: Caller, *, at_once: bool) -> None:
@@ -369,11 +371,12 @@ def has(engine: Engine, model: str | None) -> bool:
     return any(name in engine.models for name in ALIASES.get(model, (model,)))
 
 
-def cap(engine: Engine) -> int:
-    """What it may have at a time, as it says itself and the settings do."""
+def cap(engine: Engine, engines: Sequence[Engine]) -> int:
+    """What it may have at a time, as it says itself and the settings do, less what still runs there from before."""
     limit = limit_of(engine.capacity, MOST_AT_ONE)
     assert limit is not None
-    return limit
+    before = sum(each.in_flight for each in engines if each.key == engine.key and each is not engine)
+    return max(limit - before, 0)
 
 
 TestDispatching = Dispatching.TestCase
