@@ -41,4 +41,4 @@ class Nobody:
         """Why nobody has it."""
         if not need.model:
             return str(self.now())
-        return f"no backend that serves the model '{clipped(need.model)}' can be asked now"
+        return f"no backend that serves the model '{clipped(need.model)}' can be asked now: {self._why()}"

@@ -136,7 +136,7 @@ class Targets:
             engine.limit = max(engine.limit - self._still_running(engine), 0)
 
     def ended(self, engine: Engine) -> None:
-        """A request has ended, which matters while some are parting: whoever is there in its stead may have one more."""
+        """A request has ended, which matters while some are parting: who is there in its stead may have one more."""
         now = self.needs.offered.get(engine.key)
         if now is not None and now is not engine and engine.key in self.parting:
             self._set_limit(now)

@@ -90,7 +90,7 @@ async def test_who_waits_in_vain_for_nobody_is_told_why_nobody_is_there() -> Non
     yard.remove(yard.add(1))
     caller = yard.ask()
     await asyncio.sleep(61)
-    assert "no backend can serve now: no instances" in str(caller.error)
+    assert "can be asked now: no instances" in str(caller.error)
 
 
 async def test_where_nobody_may_come_nobody_waits() -> None:
