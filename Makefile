@@ -16,11 +16,12 @@ ARGS ?=
 # Most of the time tests wait: one more process than there are cores keeps both busy.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 SOAK ?=
+CHAOS ?=
 BENCH ?=
 BIN := $(VENV)/bin
 MINIMUM_COVERAGE ?= 90
 
-.PHONY: help test setup system check fix unit integration race coverage docs screenshots test-engine demo soak bench wheel lock upgrade clean
+.PHONY: help test setup system check fix unit integration race coverage docs screenshots test-engine demo soak chaos bench wheel lock upgrade clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -87,6 +88,9 @@ demo: ## try vastproxy on a simulated account, without a key
 
 soak: setup ## half an hour of mixed load with kills; nothing may grow, nobody else may fail (SOAK="--minutes 5")
 	$(BIN)/python -m bench.soak --json bench/results/soak.json --plot docs/images/perf-soak.svg $(SOAK)
+
+chaos: setup ## ten minutes of load while everything breaks at random; every request must end as it should (CHAOS="--minutes 2")
+	$(BIN)/python -m bench.chaos --out bench/results/chaos.json $(CHAOS)
 
 bench: setup ## measure side by side with other proxies, and write docs/PERFORMANCE.md (BENCH="--quick": do not write)
 	@scripts/system.sh "$(PYTHON)" bench

@@ -109,7 +109,7 @@ class AccessLog:
 
         `sent_bytes` and `received_bytes` are of the bodies sent to and received from the client; `ttfb_s` is until the
         first byte of the engine's answer, None when there was none; `client` is the client's address. `queued_s`: how
-        long it waited for a place. `tried`: the attempts before the last one. Both are written where there is anything
+        long it waited for a place. `tried`: the attempts that came to nothing. Both are written where there is anything
         to tell.
         """
         if not self._enabled:

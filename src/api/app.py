@@ -180,7 +180,8 @@ def _routing(fleet: Fleet) -> RoutingReading:
 async def _refuse(request: Request, error: Exception) -> Response:
     """A path or method that is ours and does not exist."""
     assert isinstance(error, HTTPException)
-    answer = ApiError(error.status_code, f"{error.detail}.", "invalid_request_error", "not_found")
+    code = "method_not_allowed" if error.status_code == 405 else "not_found"
+    answer = ApiError(error.status_code, f"{error.detail}.", "invalid_request_error", code)
     return Response(answer.body(), error.status_code, headers=error.headers, media_type="application/json")
 
 

@@ -65,14 +65,17 @@ class Attempts(Connecting):
         if status < 400 and not self.budgeted and lease.engine.key not in self._tools.noted:
             lease.heard = True  # as nearly always
             return True
-        if status in _NOT_BEGUN and self._not_begun(head):
-            return False
-        self._tools.dispatcher.answered(self, status)
+        asked_s = None
+        if status in _NOT_BEGUN:
+            asked_s = retry_after_s(dict(head.headers).get(b"retry-after"), self._tools.wall_clock())
+            if self._not_begun(status, asked_s):
+                return False
+        self._tools.dispatcher.answered(self, status, asked_s)
         return True
 
-    def _not_begun(self, head: ResponseHead) -> bool:
+    def _not_begun(self, status: int, asked_s: float | None) -> bool:
         """It says that it has not begun: has somebody else been asked, or the request been given up?"""
-        tools, request, status = self._tools, self._request, head.status
+        tools, request = self._tools, self._request
         dispatcher = tools.dispatcher
         verdict = decide_answer(
             status,
@@ -80,11 +83,10 @@ class Attempts(Connecting):
             repeatable=is_repeatable(request.method, request.path),
             others=dispatcher.others(self),
             attempts_left=tools.limits.max_attempts - self.attempts,
-            budget_left=dispatcher.may_retry,
+            budget_left=self.budgeted or dispatcher.may_retry,
         )
         if verdict is not Retry.ELSEWHERE and status != 401:
             return False
-        asked_s = retry_after_s(dict(head.headers).get(b"retry-after"), tools.wall_clock())
         dispatcher.answered(self, status, asked_s)
         assert self.lease is not None
         error = TokenNotAccepted(
@@ -118,7 +120,7 @@ class Attempts(Connecting):
             way_left=way_left,
             response_started=answered,
             attempts_left=self._tools.limits.max_attempts - self.attempts,
-            budget_left=dispatcher.may_retry,
+            budget_left=self.budgeted or dispatcher.may_retry,
         )
         lease.end("failed", self._tools.now(), str(error))
         gone = isinstance(error, ResponseInterrupted) and not (error.way_lost and way_left)
@@ -161,15 +163,16 @@ class Attempts(Connecting):
         """Nothing more will be tried: the request is logged and counted, its place given back. What is left is kept for
         a while, as the story. `last`, `before`: the last pieces of the answer that the owner has seen."""
         tools = self._tools
+        tools.dispatcher.finish(self)
         tools.log(self, self._request.target, self._upload.total_bytes, self._client.peer)
         tokens = tools.count(self, self._request.path, head, last, before + self.relayed_end)
-        tools.dispatcher.finish(self)
         if self.guest is not None:
             self.guest.leave(tools.now(), tokens)
         del self._owner, self._client, self._upload  # the owner refers to us, too: no cycle shall be left
 
-    def drop(self) -> None:
-        """Nobody wants the answer any more: the engine is told, and nobody blamed. `end` follows."""
+    def drop(self, why: str = "") -> None:
+        """Nobody wants the answer any more: the engine is told, and nobody blamed. `end` follows. `why`: if it is not
+        the client's doing, one line for a person."""
         if self.lease is not None:
-            self.lease.end("left", self._tools.now())
+            self.lease.end("failed" if why else "left", self._tools.now(), why)
         self.drop_connection(is_dead=False)

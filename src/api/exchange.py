@@ -22,7 +22,7 @@ from vastproxy.api.http.request import Request
 from vastproxy.api.tools import ProxyTools
 from vastproxy.api.upload import REPLAY_LIMIT_BYTES, Upload
 from vastproxy.api.wishes import HeadWish
-from vastproxy.services.errors import BackendError, BackendTimeout, ServiceError
+from vastproxy.services.errors import BackendError, ServiceError
 from vastproxy.services.http1.headers import returned_trailers
 from vastproxy.services.upstream.response import ResponseHead
 
@@ -153,7 +153,7 @@ class Exchange:
         self._attempts.drop()
         if self._is_answered:
             self._client.break_off()
-            self._attempts.error = error.code
+            self._attempts.error_code = error.code
             self._over()
         else:
             self._refuse(error)
@@ -192,13 +192,13 @@ class Exchange:
         self._tools.log_broken(self._attempts, error)
         headers = self._head.headers if self._head is not None else ()
         self._client.break_off(last_event(answer, headers, self._attempts.tail(self._last)))
-        self._attempts.error = answer.code
+        self._attempts.error_code = answer.code
         self._over()
 
     def _on_total_timeout(self) -> None:
-        self._attempts.drop()
-        text = f"the answer was not complete within {self._tools.limits.total_timeout_s:g} s"
-        self.given_up(BackendTimeout(f"{text} (upstream.total_timeout_s)", phase="total"))
+        error = self._tools.took_too_long()
+        self._attempts.drop(str(error))
+        self.given_up(error)
 
     # ── the engine's side (Sink) ───────────────────────────────────────────────────────────────
 
@@ -220,7 +220,7 @@ class Exchange:
         attempts.status = head.status
         attempts.first_byte_at = attempts.lease.first_byte_at = self._tools.now()
         self._upload.release()
-        attempts.lease.engine.has_answered = True
+        attempts.lease.engine.has_answered |= head.status < 500
         self._head = head
         attempts.sent_bytes = len(data)
         attempts.pieces = 1
@@ -240,7 +240,7 @@ class Exchange:
         connection, lease = attempts.connection, attempts.lease
         if connection is None or lease is None:
             return
-        lease.engine.has_answered = True
+        lease.engine.has_answered |= attempts.status < 500
         attempts.sent_bytes += len(data)
         attempts.pieces += 1
         self._before, self._last = self._last, data
@@ -285,7 +285,7 @@ class Exchange:
 
     def _refuse(self, error: ApiError) -> None:
         """An answer of our own."""
-        self._attempts.status, self._attempts.error = error.status, error.code
+        self._attempts.status, self._attempts.error_code = error.status, error.code
         self._attempts.sent_bytes = self._tools.refuse(
             self._client, error, self._attempts.lines(), has_body=self._request.method != b"HEAD"
         )

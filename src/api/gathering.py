@@ -69,7 +69,9 @@ class Gathering:
             self.continued = True
             self._client.interim(100, b"")
         if self._reader is None:
+            self.end()  # engines may have been alike a moment ago, and a part may have come then
             self._reader = self._tools.wishes.begin(self._wish)
+            data = self._upload.gathered()
         if (data and self._reader.feed(data)) or total_bytes >= MODEL_WITHIN_BYTES:
             self._ready()
 

@@ -20,6 +20,7 @@ from vastproxy.services.backends.engines import EngineKind
 from vastproxy.services.backends.rids import may_carry
 from vastproxy.services.backends.tunnel_fetch import TunnelFetch
 from vastproxy.services.dispatch.claim import NEVER, Claim, Lease
+from vastproxy.services.errors import BackendTimeout
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.http1.headers import request_message, sent_lines
 from vastproxy.services.metrics.operations import is_stream, operation_of
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 #: By its name alone: in CPython 3.11 looking it up in its class costs five times as much.
 _SGLANG = EngineKind.SGLANG
+_CAME_TO_NOTHING = frozenset({"failed", "refused"})
 
 
 class ProxyTools:
@@ -123,6 +125,13 @@ class ProxyTools:
         """A timer of the running loop's."""
         return asyncio.get_running_loop().call_later(delay_s, work)
 
+    def took_too_long(self) -> BackendTimeout:
+        """What an answer is ended with that is not complete in time."""
+        text = (
+            f"the answer was not complete within {self.limits.total_timeout_s:g} s (upstream.total_timeout_s)"
+        )
+        return BackendTimeout(text, phase="total")
+
     @staticmethod
     def refuse(client: Client, error: ApiError, lines: bytes, *, has_body: bool) -> int:
         """Answer with `error`, whole. Returns the bytes of the body that were sent."""
@@ -150,7 +159,9 @@ class ProxyTools:
             first - claim.began_at if first != NEVER else None,
             client,
             claim.queued_s,
-            _tried(claim) if len(claim.leases) > 1 else (),
+            _tried(claim)
+            if (lease is not None and lease.outcome != "answered") or len(claim.leases) > 1
+            else (),
         )
 
     def count(self, claim: Claim, path: bytes, head: ResponseHead | None, last: bytes, before: bytes) -> int:
@@ -163,7 +174,7 @@ class ProxyTools:
             need.label if need is not None else None,
             lease.backend.id if lease is not None else None,
             claim.status,
-            claim.error,
+            claim.error_code,
             len(claim.leases) + claim.left_out,
             claim.queued_s if need is not None else None,
             first - claim.began_at if first != NEVER else None,
@@ -187,5 +198,6 @@ class ProxyTools:
 
 
 def _tried(claim: Claim) -> list[Tried]:
-    """The attempts before the last one."""
-    return [(lease.backend.id, lease.outcome, lease.error) for lease in claim.leases[:-1]]
+    """The attempts that came to nothing, none of them because the client left."""
+    tried = [(lease.backend.id, lease.outcome, lease.error) for lease in claim.leases]
+    return [each for each in tried if each[1] in _CAME_TO_NOTHING]

@@ -6,7 +6,7 @@ of the model, and the first bytes are on their way sooner.
 """
 
 import os
-from http.cookies import CookieError, SimpleCookie
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from vastproxy.api.http.request import Request
@@ -100,10 +100,10 @@ class Wishes:
     def _session(self, request: Request) -> int | None:
         if self._header is None and self._cookie is None:
             return None
-        headers = dict(request.headers)
-        name = headers.get(self._header) if self._header is not None else None
+        headers = request.headers
+        name = dict(headers).get(self._header) if self._header is not None else None
         if not name and self._cookie is not None:
-            name = _cookie(headers.get(b"cookie", b""), self._cookie)
+            name = _cookie((value for key, value in headers if key == b"cookie"), self._cookie)
         return self._hints.session(name.decode("latin-1")) if name else None
 
 
@@ -117,9 +117,12 @@ def _pin(value: bytes) -> int | None:
     return int(value) if value.isdigit() and len(value) <= _MAX_PIN_DIGITS else None
 
 
-def _cookie(header: bytes, name: str) -> bytes:
-    try:
-        found = SimpleCookie(header.decode("latin-1")).get(name)
-    except CookieError:
-        return b""
-    return found.value.encode("latin-1", "replace") if found is not None else b""
+def _cookie(headers: Iterable[bytes], name: str) -> bytes:
+    """The value of a cookie. What other cookies look like does not matter: browsers send much that is against RFC 6265,
+    for which `http.cookies` would drop them all."""
+    wanted = name.encode()
+    for pair in b";".join(headers).split(b";"):
+        key, _, value = pair.partition(b"=")
+        if key.strip() == wanted:
+            return value.strip().strip(b'"')
+    return b""

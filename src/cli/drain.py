@@ -39,10 +39,12 @@ def drain(
     Nothing on the account is changed, and a restart of the proxy forgets it. Exits with 1 if the proxy does not serve
     the instance.
     """
+    if wait and undo:
+        raise typer.BadParameter("--wait waits for a drained instance, and --undo takes that back")
     loaded = load(config_path=config)
     with asking(proxy_url(url, loaded), key=inbound_key(loaded)) as proxy:
         backend = order(proxy, instance_id, undo=undo)
-        if wait and not undo:
+        if wait:
             backend = wait_until_idle(proxy, instance_id, backend)
     if as_json:
         typer.echo(json.dumps(backend, indent=2))
@@ -72,22 +74,33 @@ def wait_until_idle(
     *,
     sleep: Callable[[float], object] | None = None,
 ) -> dict[str, Any]:
-    """Look until none of its requests runs, or it is gone."""
+    """Look until none of its requests runs, or it is gone. Raises NoProxyThere; NotDrained when somebody has taken the
+    order back."""
     sleep = threading.Event().wait if sleep is None else sleep
     while backend.get("in_flight"):
         sleep(LOOK_S)
-        rows = proxy.object(proxy.get("/vastproxy/v1/backends")).get("backends")
-        found = [row for row in rows if row.get("id") == instance_id] if isinstance(rows, list) else []
+        answer = proxy.get("/vastproxy/v1/backends")
+        rows = proxy.object(answer).get("backends")
+        if answer.status_code != 200 or not isinstance(rows, list):
+            raise NotDrained(
+                f"{proxy.base} does not tell any more how many requests run (HTTP {answer.status_code})"
+            )
+        found = [row for row in rows if isinstance(row, dict) and row.get("id") == instance_id]
         if not found:
             return {**backend, "in_flight": 0}
         backend = found[0]
+        if backend.get("state") != "draining":
+            raise NotDrained(f"instance {instance_id} is not drained any more: somebody lets it serve again")
     return backend
 
 
 def _told(instance_id: int, backend: dict[str, Any], *, undo: bool) -> str:
+    state = render.clean(str(backend.get("state")))
     if undo:
-        return f"instance {instance_id} is {render.clean(str(backend.get('state')))}; it serves after a good probe"
+        after = "" if state == "healthy" else "; it serves after a good probe"
+        return f"instance {instance_id} is {state}{after}"
     left = backend.get("in_flight") or 0
     if not left:
         return f"instance {instance_id} is drained; none of its requests runs"
-    return f"instance {instance_id} gets no new requests; {left} still {'runs' if left == 1 else 'run'}"
+    count = render.clean(str(left))
+    return f"instance {instance_id} gets no new requests; {count} still {'runs' if left == 1 else 'run'}"

@@ -13,6 +13,7 @@ from rich.text import Text
 from vastproxy.cli.render import clean
 
 _LEFT = 499
+_UNFINISHED = ("running", "waiting")
 _OUTCOMES = {"answered": "green", "left": "yellow", "failed": "red", "refused": "red"}
 #: Scores shown for an attempt, those of the chosen one and of the next ones.
 _MAX_SHOWN = 8
@@ -27,7 +28,9 @@ def request(console: Console, trace: Mapping[str, Any]) -> None:
     _line(console, 2, _times(trace))
     attempts = [each for each in _list(trace, "attempts") if isinstance(each, Mapping)]
     left_out = _number(trace, "attempts_left_out") or 0
-    if not attempts:
+    if trace.get("state") == "waiting":
+        _line(console, 2, ["waits for a place"])
+    elif not attempts:
         _line(console, 2, ["no attempt was made: nobody was asked to serve it"])
     for place, attempt in enumerate(attempts, 1):
         _attempt(console, place, attempt)
@@ -36,7 +39,7 @@ def request(console: Console, trace: Mapping[str, Any]) -> None:
 
 
 def _verdict(state: object, status: object) -> Text:
-    if state in ("running", "waiting"):
+    if state in _UNFINISHED:
         return Text(str(state), style="yellow")
     if status == _LEFT:
         return Text("the client left", style="yellow")
@@ -63,7 +66,7 @@ def _times(trace: Mapping[str, Any]) -> Iterable[str]:
     if (first := _number(trace, "first_byte_ms")) is not None:
         yield f"first byte after {_duration(first)}"
     if (total := _number(trace, "total_ms")) is not None:
-        yield f"{_duration(total)} {'so far' if trace.get('state') == 'running' else 'in all'}"
+        yield f"{_duration(total)} {'so far' if trace.get('state') in _UNFINISHED else 'in all'}"
     received, sent = _number(trace, "received_bytes"), _number(trace, "sent_bytes")
     if received is not None and sent is not None:
         yield f"{received:.0f} bytes in, {sent:.0f} out"

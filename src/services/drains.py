@@ -35,9 +35,10 @@ class Drains:
         keeper.backend.step(Event.DRAIN, self._clock(), why)
 
     def undrain(self, keeper: Keeper) -> None:
-        """Take that back: it serves again after the next good probe, which comes at once."""
+        """Take that back, whoever gave it: it serves again after the next good probe, which comes at once."""
         backend = keeper.backend
-        if (end := self._ending.pop(backend.id, None)) is not None:
+        self._ending.pop(backend.id, None)
+        if (end := backend.instance.end_date) is not None and self._is_near(end):
             self._overruled[backend.id] = end
         if backend.state is State.DRAINING:
             backend.step(Event.UNDRAIN, self._clock(), "waiting for a probe")

@@ -5,6 +5,7 @@ prompt, no key and no query.
 """
 
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any
 
 from vastproxy.services.dispatch.claim import MAX_CHARS, NEVER, Claim, Lease
@@ -63,19 +64,20 @@ class Traces:
         """The story of a request, times in milliseconds since it began."""
         now, began = self._clock(), claim.began_at
         over = claim.ended_at != NEVER
+        waits = not over and (claim.lease is None or bool(claim.lease.outcome))
         return {
             "id": claim.request_id.decode("latin-1"),
-            "state": "done" if over else "running" if claim.lease is not None else "waiting",
+            "state": "done" if over else "waiting" if waits else "running",
             "began_unix": round(self._wall_clock() - (now - began), 3),
             "method": claim.method.decode("latin-1"),
             "path": claim.target.partition(b"?")[0].decode("latin-1"),
-            "model": None if claim.model is None or claim.model == ANY_MODEL else claim.model[:MAX_CHARS],
+            "model": _model(claim.model),
             "stream": claim.stream,
             "key": claim.asker if isinstance(claim.asker, str) else None,
             "priority": claim.priority.name.lower(),
             "pin": _pin(claim),
             "status": claim.status or None,
-            "queue_ms": _ms(claim.queued_s),
+            "queue_ms": _ms(claim.queued_s + (now - claim.asked_at if waits and claim.ticket else 0.0)),
             "first_byte_ms": _since(began, claim.first_byte_at),
             "total_ms": _since(began, claim.ended_at if over else now),
             "received_bytes": claim.received_bytes,
@@ -92,7 +94,10 @@ def _attempt(lease: Lease, began: float) -> dict[str, Any]:
         "path": lease.path or None,
         "reused": lease.reused,
         "reason": choice.why,
-        "candidates": [{**_where(key), "score": score} for key, score in choice.scores[:MAX_CANDIDATES]],
+        "candidates": [
+            {**_where(key), "score": score if isfinite(score) else None}
+            for key, score in choice.scores[:MAX_CANDIDATES]
+        ],
         "candidates_total": max(choice.among, len(choice.scores)),
         "started_ms": _since(began, lease.at),
         "connected_ms": _since(began, lease.connected_at),
@@ -101,6 +106,13 @@ def _attempt(lease: Lease, began: float) -> dict[str, Any]:
         "outcome": lease.outcome or None,
         "error": lease.error or None,
     }
+
+
+def _model(name: str | None) -> str | None:
+    """JSON allows half a character, which no answer can hold."""
+    if name is None or name == ANY_MODEL:
+        return None
+    return name[:MAX_CHARS].encode("utf-8", "replace").decode()
 
 
 def _pin(claim: Claim) -> str | None:

@@ -62,7 +62,9 @@ class EngineApp:
         self.begun: deque[RecordedRequest] = deque(maxlen=10_000)
         """All, from their heads on."""
         self.active = 0
+        self._generating = 0
         self.peak_active = 0
+        """The most answers that were being made at the same time."""
         self.aborted: deque[str] = deque(maxlen=10_000)
         """The ids given to /abort_request, also those of nothing."""
         self.ignores_closed_streams = False
@@ -248,11 +250,13 @@ class EngineApp:
             await _reply(send, as_json({"error": {"message": str(refused), "code": 400}}, 400))
             return
         self.active += 1
-        self.peak_active = max(self.peak_active, self.active)
+        self._generating += 1
+        self.peak_active = max(self.peak_active, self._generating)
         watch = asyncio.get_running_loop().create_task(self._watch(receive, request))
         try:
             await self._produce(request, wanted, send)
         finally:
+            self._generating -= 1  # at once: who has the answer may send the next request
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
             self.active -= 1

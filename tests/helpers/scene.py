@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ class Scene:
         self.machines: dict[int, Machine] = {}
         self._stack = stack
 
-    async def rent(self, *ids: int) -> None:
-        """Start machines and show them in the account."""
+    async def rent(self, *ids: int, models: Mapping[int, Sequence[str]] | None = None) -> None:
+        """Start machines and show them in the account. `models`: what serves something else than the others."""
         made = [
             Machine(
                 self.directory / str(id),
@@ -39,7 +39,7 @@ class Scene:
                 key_path=self.key_path,
                 kind=KINDS[id],
                 gpus=GPUS[id],
-                models=("m", f"model-{id}"),
+                models=tuple((models or {}).get(id, ("m", f"model-{id}"))),
             )
             for id in ids
         ]

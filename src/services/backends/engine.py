@@ -91,7 +91,8 @@ class Engine:
         self.requests = 0
         self.failures = 0
         self.has_answered = False
-        """Have bytes of an answer to a client come since the last probe? They prove that the engine lives."""
+        """Have bytes of an answer to a client come since the last probe? They prove that the engine lives; those of one
+        that only refuses (5xx) prove nothing against its probes, and do not count."""
         self.closed_since: float | None = None
         """Since when nobody listens on its port; None when somebody does."""
         self.monitor = LoadMonitor(found.target, configured=configured, clock=clock)

@@ -99,7 +99,7 @@ class Claim:
         "began_at",
         "budgeted",
         "ended_at",
-        "error",
+        "error_code",
         "first_byte_at",
         "hint",
         "lease",
@@ -140,7 +140,7 @@ class Claim:
         self.first_byte_at = self.ended_at = NEVER
         self.status = 0
         """What the client was answered; 499: it left. 0 while nothing is."""
-        self.error: str | None = None
+        self.error_code: str | None = None
         """The code of an error of ours that it was answered with, or that broke its answer off."""
         self.pieces = 0
         """In how many reads the body of the answer came."""

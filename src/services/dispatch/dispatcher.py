@@ -1,30 +1,26 @@
 """Gives each request its place at an engine: at once, or when one is free. Acts; `services.routing` decides.
 
 A request brings a `Claim`. `ask` leases it a place or lets it wait; `try_elsewhere` after a failure; `finish` when it
-is over, whatever became of it. Whoever waits is served by `_pump`, in a step of its own behind the event that made a
-place; a request that comes in between does not overtake.
+is over, whatever became of it. Whoever waits is served by the `WaitingRoom`, in a step of its own behind the event that
+made a place; a request that comes in between does not overtake.
 """
 
-import asyncio
-import logging
 import random
 from collections.abc import Callable
 
-from vastproxy.services.backends.engine import Engine
 from vastproxy.services.dispatch.claim import MAX_ATTEMPTS, NOBODY, Claim, Lease
 from vastproxy.services.dispatch.limits import admission_limits, retry_budget
 from vastproxy.services.dispatch.need import Need
 from vastproxy.services.dispatch.nobody import Nobody
 from vastproxy.services.dispatch.targets import Targets
+from vastproxy.services.dispatch.waiting import WaitingRoom
 from vastproxy.services.errors import ServiceError
 from vastproxy.services.events import FleetEvent
 from vastproxy.services.routing.admission import Admission
 from vastproxy.services.routing.outlier import Event
 from vastproxy.services.routing.policy import NO_HINT, Choice
-from vastproxy.services.routing.ticket import Refusal
+from vastproxy.services.routing.ticket import WAITING, Priority, Refusal
 from vastproxy.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 
 class Dispatcher:
@@ -45,18 +41,18 @@ class Dispatcher:
         now, for people. `doubt`: see `Targets`."""
         self._clock = clock
         self._nobody = Nobody(expects, why_nobody)
-        self._waits = settings.queue.max_waiting > 0
+        self._may_wait = {
+            Priority.INTERACTIVE: settings.queue.max_waiting > 0,
+            Priority.BATCH: settings.queue.batch_max_waiting > 0,
+        }
         self._is_capped = bool(settings.admission.max_in_flight or settings.admission.max_in_flight_per_key)
         self.admission = self._admission = Admission[Claim](admission_limits(settings))
         self.budget = self._budget = retry_budget(settings)
         self.targets = Targets(
-            settings, rng, clock=clock, publish=publish, doubt=doubt, room=lambda: self._make_room(None)
+            settings, rng, clock=clock, publish=publish, doubt=doubt, room=lambda: self._waiting.look()
         )
         self._needs, self._passive = self.targets.needs, self.targets.passive
-        self._freed: dict[int, Engine] | None = {}
-        """Engines at which a place was made since the last pumping; None: anywhere."""
-        self._pumping: asyncio.Handle | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._waiting = WaitingRoom(self._admission, self.targets, self._nobody, self._place, clock)
 
     @property
     def in_flight(self) -> int:
@@ -86,12 +82,13 @@ class Dispatcher:
             if choice is not None:
                 claim.number = admission.begin(claim.asker)
                 return self._lease(claim, need, choice, now)
+        self._needs.renew(need)
         self._nobody.check(need)
         found = admission.wait(need, key=claim.asker, priority=claim.priority, owner=claim, now=now)
         if isinstance(found, Refusal):
             raise self._nobody.error(found, need)
         claim.ticket = found
-        self._arm()
+        self._waiting.set_timer()
         return None
 
     def try_elsewhere(self, claim: Claim, *, costly: bool) -> Lease | None:
@@ -110,7 +107,7 @@ class Dispatcher:
         choice = need.policy.choose(claim.hint, now, exclude=exclude)
         if choice is not None:
             return self._lease(claim, need, choice, now)
-        if not self._waits:
+        if not self._may_wait[claim.priority]:
             raise self._nobody.left(len(claim.tried))
         self._nobody.check(need)
         claim.tried = ()
@@ -121,9 +118,9 @@ class Dispatcher:
             claim.ticket = self._admission.turn_back(
                 claim.number, need, key=claim.asker, priority=claim.priority, owner=claim, now=now
             )
-        if need.has_room(self._passive.left_out(need, now)):
-            self._make_room(None)
-        self._arm()
+        if self._is_capped or need.has_room(self._passive.left_out(need, now)):
+            self._waiting.look()  # whoever waited for a cap alone may be served in its stead
+        self._waiting.set_timer()
         return None
 
     def let_go(self, claim: Claim) -> None:
@@ -139,8 +136,10 @@ class Dispatcher:
         lease.engine.in_flight -= 1
         if (finished := lease.need.finished) is not None:
             finished(lease.engine.key, lease.at)
+        if self.targets.parting:
+            self.targets.ended(lease.engine)
         if self._admission.waiting_tickets:
-            self._make_room(lease.engine)
+            self._waiting.look(lease.engine)
 
     def finish(self, claim: Claim) -> None:
         """The request is over, or its client has left, wherever it stands. More than once does nothing."""
@@ -149,12 +148,15 @@ class Dispatcher:
             self.targets.left(lease)
         self.let_go(claim)
         if claim.ticket is not None:
-            self._admission.release(claim.ticket, self._clock())
+            now = self._clock()
+            if claim.ticket.stage is WAITING:
+                claim.queued_s += now - claim.asked_at
+            self._admission.release(claim.ticket, now)
         elif claim.number:
             claim.number = 0
             self._admission.end(claim.asker)
         if self._is_capped and self._admission.waiting_tickets:
-            self._make_room(None)
+            self._waiting.look()
 
     def answered(self, claim: Claim, status: int, retry_after_s: float | None = None) -> None:
         """The head of an answer has come from the engine that has its place."""
@@ -168,7 +170,7 @@ class Dispatcher:
             return
         self.targets.answered(lease, status, retry_after_s)
         if self._admission.waiting_tickets:
-            self._make_room(lease.engine)
+            self._waiting.look(lease.engine)
 
     def failed(self, claim: Claim, error: ServiceError, *, reached: bool) -> None:
         """The engine that has its place has failed it. `reached`: had an answer begun?"""
@@ -182,7 +184,9 @@ class Dispatcher:
         assert need is not None
         assert lease is not None
         tried = {*claim.tried, lease.engine.key}
-        return need.has_room(self._passive.left_out_but(need, tried, self._clock()))
+        return self._needs.is_known(need) and need.has_room(
+            self._passive.left_out_but(need, tried, self._clock())
+        )
 
     # ── the budget of retries ──────────────────────────────────────────────────────────────────
 
@@ -205,6 +209,8 @@ class Dispatcher:
         engine = need.members[key]
         if key in self._passive.noted:
             self._passive.note(engine, Event.PICKED, now)
+            if self._passive.out:
+                self._waiting.look()  # with this one left alone now, another one may not be any more
         backend = self.targets.backends[engine.instance_id]
         backend.in_flight += 1
         backend.requests += 1
@@ -218,82 +224,14 @@ class Dispatcher:
             need.policy.assigned(key, claim.hint, now)
         return lease
 
-    def _make_room(self, engine: Engine | None) -> None:
-        """A place may be free: at `engine`, or anywhere."""
-        if not self._admission.waiting_tickets or self._nobody.is_final:
-            return
-        if engine is None:
-            self._freed = None
-        elif self._freed is not None:
-            self._freed[engine.key] = engine
-        if self._pumping is None:
-            self._pumping = asyncio.get_running_loop().call_soon(self._pump)
-
-    def _pump(self) -> None:
-        """Give those who wait the places that have become free."""
-        self._pumping = None
-        freed, self._freed = self._freed, {}
-        now = self._clock()
-
-        def is_free(need: object) -> bool:
-            assert isinstance(need, Need)
-            return self._has_room(need, freed, now)
-
-        while (ticket := self._admission.next(is_free, now)) is not None:
-            claim, need = ticket.owner, ticket.need
-            assert isinstance(need, Need)
-            choice = self._choose(claim, need, now)
-            assert choice is not None, "a place was free a moment ago"
-            claim.queued_s += now - claim.asked_at
-            self._tell(claim.granted, self._lease(claim, need, choice, now))
-        self._arm()
-
-    def _has_room(self, need: Need, freed: dict[int, Engine] | None, now: float) -> bool:
-        try:
-            self._needs.renew(need)
-        except (
-            ServiceError
-        ):  # nobody has such a model any more: those who wait for it wait in vain, and not for long
-            return False
-        left_out = self._passive.left_out(need, now)
-        return need.has_room(left_out) if freed is None else need.has_room_at(freed, left_out)
-
-    # ── waiting ────────────────────────────────────────────────────────────────────────────────
-
-    def _arm(self) -> None:
-        """Wake up when the first wait is over, or somebody may be asked again who was left alone."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        deadline = self._admission.next_deadline()
-        if deadline is None or self._nobody.is_final:
-            return
-        now = self._clock()
-        back = self._passive.next_return(now)
-        delay_s = max(0.0, min(deadline, deadline if back is None else back) - now)
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_time)
-
-    def _on_time(self) -> None:
-        self._timer = None
-        for ticket, refusal in self._admission.expired(self._clock()):
-            claim, need = ticket.owner, ticket.need
-            assert isinstance(need, Need)
-            self._tell(claim.refused, self._nobody.error(refusal, need))
-        self._make_room(None)
-        self._arm()
-
-    def _tell(self, hear: Callable[..., None], what: object) -> None:
-        try:
-            hear(what)
-        except Exception:
-            logger.exception("a request could not be told of its place")  # a bug, but the others wait too
+    def _place(self, claim: Claim, need: Need, now: float) -> Lease:
+        """For one that has waited: somebody has a place."""
+        choice = self._choose(claim, need, now)
+        assert choice is not None, "a place was free a moment ago"
+        return self._lease(claim, need, choice, now)
 
     def aclose(self) -> None:
         """Nobody is served from now on, and whoever waits is told so."""
         self._nobody.is_final = True
-        for ticket, _ in self._admission.expired(float("inf")):
-            self._tell(ticket.owner.refused, self._nobody.now())
-        for handle in (self._pumping, self._timer):
-            if handle is not None:
-                handle.cancel()
-        self._pumping = self._timer = None
+        self.targets.withdraw_all()
+        self._waiting.aclose()

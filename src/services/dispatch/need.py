@@ -58,6 +58,7 @@ class Need:
         return any(may_take(engine, exclude) for engine in self.members.values())
 
     def has_room_at(self, engines: Mapping[int, Engine], exclude: Collection[int]) -> bool:
-        """The same for those members that are among `engines`."""
+        """The same for those members that are among `engines`, by key: what ends at one that has been replaced must
+        not hide what has ended at its successor."""
         members = self.members
-        return any(members.get(key) is one and may_take(one, exclude) for key, one in engines.items())
+        return any((one := members.get(key)) is not None and may_take(one, exclude) for key in engines)

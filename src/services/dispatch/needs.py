@@ -47,8 +47,9 @@ class Needs:
         return need
 
     def renew(self, need: Need) -> None:
-        """Bring its members up to date, if they are not. Raises ModelNotFound if nobody has it any more."""
-        if need.version == self.version:
+        """Bring its members up to date, if they are not. Raises ModelNotFound if nobody has it any more, which may
+        become so without a change: what is gone is remembered for a while only."""
+        if need.version == self.version and need.members:
             return
         need.wire_names = wire_names = self._wire_names(need.model)
         need.renames = any(name is not None and name != need.model for name in wire_names.values())
@@ -70,6 +71,14 @@ class Needs:
             served = {models for models, _ in self._known.values()}
             self._is_mixed = len(served) > 1 or self._is_named
         return self._is_mixed
+
+    def is_known(self, need: Need) -> bool:
+        """Has somebody such a model, or had it lately? Then its members are up to date."""
+        try:
+            self.renew(need)
+        except ModelNotFound:
+            return False
+        return True
 
     def learn(self, engine: Engine) -> None:
         """An engine is there, or serves something else now."""
@@ -109,9 +118,14 @@ class Needs:
         listed = {entry.id for entry in self.models.listing()}
         need.label = next((name for name in (model, *need.wire_names.values()) if name in listed), None)
         while len(self.table) >= MAX_NEEDS:
-            del self.table[next(iter(self.table))]
+            del self.table[self._dispensable()]
         self.table[model] = need
         return need
+
+    def _dispensable(self) -> str | None:
+        """Which need to drop: the oldest whose name is made up, as the others know where their sessions are."""
+        oldest = next(iter(self.table))
+        return next((model for model in self.table if model and not self.models.has(model)), oldest)
 
     def _wire_names(self, model: str | None) -> Mapping[int, str | None]:
         if model == ANY_MODEL:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from vastproxy.services.dispatch.need import Need
 from vastproxy.services.errors import NoBackendAvailable, OverLimit, ServiceError
+from vastproxy.services.routing.models import clipped
 from vastproxy.services.routing.ticket import Refusal
 
 
@@ -33,5 +34,11 @@ class Nobody:
         """It may not wait, or has waited long enough."""
         if refusal.status == 429:
             return OverLimit(refusal.message, retry_after_s=refusal.retry_after_s)
-        text = refusal.message if need.members else f"{self.now()} ({refusal.message})"
+        text = refusal.message if need.members else f"{self._absent(need)} ({refusal.message})"
         return NoBackendAvailable(text, retry_after_s=refusal.retry_after_s)
+
+    def _absent(self, need: Need) -> str:
+        """Why nobody has it."""
+        if not need.model:
+            return str(self.now())
+        return f"no backend that serves the model '{clipped(need.model)}' can be asked now: {self._why()}"

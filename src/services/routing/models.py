@@ -60,11 +60,11 @@ class UnknownModel:
     @property
     def message(self) -> str:
         """For people."""
-        name = _clipped(self.model)
+        name = clipped(self.model)
         if not self.known:
             return f"The model '{name}' is not served here; no models are."
         more = f", and {self.total - len(self.known)} more" if self.total > len(self.known) else ""
-        return f"The model '{name}' is not served here. Served: {', '.join(map(_clipped, self.known))}{more}."
+        return f"The model '{name}' is not served here. Served: {', '.join(map(clipped, self.known))}{more}."
 
     def to_json(self) -> dict[str, object]:
         """OpenAI's error object."""
@@ -186,6 +186,10 @@ class Models:
             found.setdefault(key, names[0])
         return found
 
+    def has(self, name: str) -> bool:
+        """Is it listed, or an alias, as it is written here?"""
+        return name in self._serving or name in self._aliases
+
     def listing(self, among: Container[int] | None = None) -> list[Listed]:
         """Every model with the instances that serve it, by name, and every alias of one of them. `among`: of these
         engines alone; None: of all."""
@@ -233,5 +237,6 @@ def _offer(models: tuple[str, ...], kind: str, may_be_any: bool) -> _Offer:
     return _Offer(models, names, may_be_any and not models, kind == "sglang")
 
 
-def _clipped(name: str) -> str:
+def clipped(name: str) -> str:
+    """As it is shown: the beginning of a long one."""
     return name if len(name) <= _MAX_NAME_CHARS else name[:_MAX_NAME_CHARS] + "…"

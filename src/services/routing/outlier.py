@@ -160,7 +160,7 @@ def _clean(record: Record, now: float, limits: OutlierLimits) -> Record:
         return record
     return Record(
         since=record.since,
-        paused_until=record.paused_until,
+        paused_until=_NEVER if is_over else record.paused_until,
         busy=0 if is_over else record.busy,
         ejections=0 if is_forgiven else record.ejections,
     )

@@ -26,6 +26,8 @@ class Peer:
     answers: Answers
     #: Path and Authorization header of every request.
     seen: list[tuple[str, str | None]] = field(default_factory=list)
+    #: Path, Content-Type and body of every POST.
+    orders: list[tuple[str, str | None, bytes]] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -98,6 +100,11 @@ def _handler(peer: Peer) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Location", "http://127.0.0.1:1/elsewhere")
             self.end_headers()
             self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            peer.orders.append((self.path, self.headers["Content-Type"], body))
+            self.do_GET()
 
         def log_message(self, format: str, *args: object) -> None:
             """Says nothing."""

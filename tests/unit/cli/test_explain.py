@@ -106,6 +106,22 @@ def test_a_request_that_runs(explained: Run, peer: StartPeer) -> None:
     assert "on a connection that had served before" in output
 
 
+def test_a_request_that_waits(explained: Run, peer: StartPeer) -> None:
+    """Before its first attempt, or after one that failed."""
+    claim = begun()
+    output = explained(ID, peer(answers(tell(claim, 11.0))).url).output
+    assert output.startswith("waiting  POST")
+    assert "1.00 s so far" in output
+    assert "  waits for a place\n" in output
+    assert "no attempt was made" not in output
+    claim.lease = lease(101, 10.0)
+    claim.leases = [claim.lease]
+    claim.lease.end("failed", 10.5, "refused")
+    output = explained(ID, peer(answers(tell(claim, 11.0))).url).output
+    assert output.startswith("waiting  POST")
+    assert "  waits for a place\n  1. instance 101, port 8000: failed after 500 ms\n" in output
+
+
 def test_a_request_that_nobody_was_asked_to_serve(explained: Run, peer: StartPeer) -> None:
     claim = begun()
     claim.model, claim.stream, claim.status, claim.ended_at = "m", False, 503, 40.0
