@@ -121,13 +121,13 @@ async def test_hints_may_come_before_the_change() -> None:
 
 @pytest.mark.parametrize("status", [200, 403, 426, 503])
 async def test_an_engine_that_declines_gives_an_ordinary_answer(status: int) -> None:
-    """Both connections go on with ordinary requests."""
+    """Both connections go on with ordinary requests. One that says that it is busy is probed at once, besides."""
     declined = b"HTTP/1.1 %d X\r\ncontent-length: 2\r\nupgrade: other\r\n\r\nno" % status
     async with Stage(always(declined, ok(b"next"))) as stage, Talk(stage.port) as talk:
         answer = await talk.ask(get("/pipe", *OFFER))
         assert (answer.status, answer.body, answer.header("upgrade")) == (status, b"no", None)
         assert (await talk.ask(get("/x"))).body == b"next"
-        assert stage.accepted == 1
+        assert stage.accepted == 1 or status == 503
         await stage.idle()
 
 

@@ -1,6 +1,7 @@
 """When the only SSH connection to an instance ends, its places are nobody's from the first request on that is told."""
 
 import random
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -14,6 +15,7 @@ from vastproxy.services.dispatch.need import ANY_MODEL
 from vastproxy.services.dispatch.targets import Targets
 from vastproxy.services.errors import ResponseInterrupted
 from vastproxy.services.routing.policy import NO_HINT
+from vastproxy.services.tunnels.base import Path, SshAddress
 from vastproxy.settings import Settings
 
 
@@ -21,6 +23,7 @@ class Way:
     """An SSH connection as far as it is asked whether it may be used."""
 
     is_usable = True
+    tunnel = SimpleNamespace(address=SshAddress("192.0.2.1", 22, Path.DIRECT))
 
 
 @pytest.mark.parametrize(("spare", "offered"), [(False, False), (True, True)])
