@@ -36,6 +36,7 @@ FAST = {
     "VASTPROXY_LOGGING__FORMAT": "text",
     "VASTPROXY_ROUTING__POLICY": "round_robin",
     "VASTPROXY_QUEUE__MAX_WAIT_S": "1",
+    "VASTPROXY_SERVER__ALLOWED_HOSTS": "proxy.test",
     # Nothing listens on port 1: instances on one host must not find each other's engines.
     "VASTPROXY_ENGINES__PORTS": "1",
 }
