@@ -5,13 +5,13 @@ being asked for permission first: there is no key to protect a proxy that listen
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from vastproxy.api.errors import ApiError
+from vastproxy.api.json_answer import JsonAnswer, encoded
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.process import read_process_use
 from vastproxy.services.snapshot import BackendSnapshot
@@ -35,7 +35,7 @@ class AdminEndpoints:
 
     async def process(self, request: Request) -> Response:
         """What this process takes: memory, descriptors, threads, tasks; and the requests in flight."""
-        return JSONResponse({**read_process_use().to_json(), "in_flight": self._fleet.in_flight})
+        return JsonAnswer({**read_process_use().to_json(), "in_flight": self._fleet.in_flight})
 
     async def drain(self, request: Request) -> Response:
         """No new requests for this instance; running ones end."""
@@ -51,7 +51,7 @@ class AdminEndpoints:
         claim = traces.find(request.path_params["id"].encode("latin-1", "replace"))
         if claim is None:
             return refusal(404, "No request of this id is remembered; only the last ones are.", "not_found")
-        return JSONResponse(traces.tell(claim))
+        return JsonAnswer(traces.tell(claim))
 
     async def requests(self, request: Request) -> Response:
         """The last requests, the newest first: `?limit=`, 50 of them unless it says otherwise."""
@@ -59,7 +59,7 @@ class AdminEndpoints:
         if not (text.isascii() and text.isdigit() and len(text) < 7):
             return refusal(400, "limit must be a number.", "invalid_limit")
         traces = self._fleet.traces
-        return JSONResponse(
+        return JsonAnswer(
             {"requests": [traces.tell(claim) for claim in traces.latest(min(int(text), MOST_REQUESTS))]}
         )
 
@@ -72,7 +72,7 @@ class AdminEndpoints:
         except KeyError:
             return refusal(404, f"No instance {id} is served here.", "not_found")
         found = next(backend for backend in self._fleet.snapshot().backends if backend.id == id)
-        return JSONResponse(found.to_json())
+        return JsonAnswer(found.to_json())
 
 
 def refusal(status: int, message: str, code: str) -> Response:
@@ -81,12 +81,11 @@ def refusal(status: int, message: str, code: str) -> Response:
     return Response(error.body(), status, media_type="application/json")
 
 
-async def _document(backends: Sequence[BackendSnapshot]) -> AsyncIterator[str]:
+async def _document(backends: Sequence[BackendSnapshot]) -> AsyncIterator[bytes]:
     """All of them as one JSON document, in pieces: a large fleet must not hold up tokens."""
-    yield '{"backends":['
+    yield b'{"backends":['
     for start in range(0, len(backends), ROWS_IN_A_ROW):
         rows = [backend.to_json() for backend in backends[start : start + ROWS_IN_A_ROW]]
-        text = json.dumps(rows, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        yield ("," if start else "") + text[1:-1]
+        yield (b"," if start else b"") + encoded(rows)[1:-1]
         await asyncio.sleep(0)
-    yield "]}"
+    yield b"]}"

@@ -32,7 +32,8 @@ class ApiError:
 
     def body(self) -> bytes:
         error = {"message": self.message, "type": self.type, "code": self.code, "param": self.param}
-        return json.dumps({"error": error}, ensure_ascii=False).encode()
+        # What was no text (half of a surrogate pair) in the request is none here either.
+        return json.dumps({"error": error}, ensure_ascii=False).encode("utf-8", "replace")
 
     def headers(self, length: int) -> list[tuple[bytes, bytes]]:
         """The headers of an answer that is this error, with a body of `length` bytes."""

@@ -68,7 +68,7 @@ class Traces:
             "state": "done" if over else "running" if claim.lease is not None else "waiting",
             "began_unix": round(self._wall_clock() - (now - began), 3),
             "method": claim.method.decode("latin-1"),
-            "path": claim.target.partition(b"?")[0].decode("latin-1"),
+            "path": claim.target.partition(b"?")[0][:MAX_CHARS].decode("latin-1"),
             "model": None if claim.model is None or claim.model == ANY_MODEL else claim.model[:MAX_CHARS],
             "stream": claim.stream,
             "key": claim.asker if isinstance(claim.asker, str) else None,

@@ -146,6 +146,9 @@ def returned_lines(fields: Sequence[Field], connection: frozenset[bytes], *, sta
     if status < 200 or status == 204:
         # RFC 9110 §8.6: they must not have a length, and some clients would wait for that many bytes.
         dropped = dropped | {b"content-length"}
+    elif status in (307, 308):
+        # Clients repeat the request there, body and key and all: not where a rented machine wants it.
+        dropped = dropped | {b"location"}
     return wire(fields, dropped)
 
 
