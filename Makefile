@@ -17,10 +17,11 @@ ARGS ?=
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 SOAK ?=
 BENCH ?=
+FUZZ ?=
 BIN := $(VENV)/bin
 MINIMUM_COVERAGE ?= 90
 
-.PHONY: help test setup system check fix unit integration race coverage docs screenshots test-engine demo soak bench wheel lock upgrade clean
+.PHONY: help test setup system check fix unit integration race coverage docs screenshots test-engine demo soak fuzz bench wheel lock upgrade clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -87,6 +88,10 @@ demo: ## try vastproxy on a simulated account, without a key
 
 soak: setup ## half an hour of mixed load with kills; nothing may grow, nobody else may fail (SOAK="--minutes 5")
 	$(BIN)/python -m bench.soak --json bench/results/soak.json --plot docs/images/perf-soak.svg $(SOAK)
+
+fuzz: setup ## give everything that parses bytes a minute with a fuzzer each, where atheris can be had (FUZZ="--seconds 600 request")
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --requirement fuzz/requirements.txt || echo "atheris cannot be installed here"
+	$(BIN)/python -m fuzz $(FUZZ)
 
 bench: setup ## measure side by side with other proxies, and write docs/PERFORMANCE.md (BENCH="--quick": do not write)
 	@scripts/system.sh "$(PYTHON)" bench
