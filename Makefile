@@ -18,10 +18,11 @@ WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 SOAK ?=
 CHAOS ?=
 BENCH ?=
+FUZZ ?=
 BIN := $(VENV)/bin
 MINIMUM_COVERAGE ?= 90
 
-.PHONY: help test setup system check fix unit integration race coverage docs screenshots test-engine demo soak chaos bench wheel lock upgrade clean
+.PHONY: help test setup system check fix unit integration race coverage docs screenshots test-engine demo soak chaos fuzz bench wheel lock upgrade clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -91,6 +92,10 @@ soak: setup ## half an hour of mixed load with kills; nothing may grow, nobody e
 
 chaos: setup ## ten minutes of load while everything breaks at random; every request must end as it should (CHAOS="--minutes 2")
 	$(BIN)/python -m bench.chaos --out bench/results/chaos.json $(CHAOS)
+
+fuzz: setup ## give everything that parses bytes a minute with a fuzzer each, where atheris can be had (FUZZ="--seconds 600 request")
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --requirement fuzz/requirements.txt || echo "atheris cannot be installed here"
+	$(BIN)/python -m fuzz $(FUZZ)
 
 bench: setup ## measure side by side with other proxies, and write docs/PERFORMANCE.md (BENCH="--quick": do not write)
 	@scripts/system.sh "$(PYTHON)" bench

@@ -55,7 +55,7 @@ def request_bytes(
     asked["messages"] = [{"role": "user", "content": "How long does it take?"}]
     body = json.dumps(asked).encode()
     head = (
-        f"POST {CHAT} HTTP/1.1\r\nhost: cycles\r\ncontent-type: application/json\r\n"
+        f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         f"authorization: Bearer {CLIENT_KEY}\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

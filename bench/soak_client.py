@@ -110,7 +110,7 @@ def question(*, tokens: int = 0, rate: float = 0.0, answer_bytes: int = 0, promp
     asked["messages"] = [{"role": "user", "content": "x" * prompt_bytes}]
     body = json.dumps(asked).encode()
     head = (
-        f"POST {CHAT} HTTP/1.1\r\nhost: soak\r\ncontent-type: application/json\r\n"
+        f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         f"authorization: Bearer {CLIENT_KEY}\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

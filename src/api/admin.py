@@ -5,14 +5,14 @@ being asked for permission first: there is no key to protect a proxy that listen
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from vastproxy.api.errors import ApiError
+from vastproxy.api.json_answer import JsonAnswer, encoded
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.process import read_process_use
 from vastproxy.services.snapshot import BackendSnapshot
@@ -39,7 +39,7 @@ class AdminEndpoints:
 
     async def process(self, request: Request) -> Response:
         """What this process takes: memory, descriptors, threads, tasks; and the requests in flight."""
-        return JSONResponse({**read_process_use().to_json(), "in_flight": self._fleet.in_flight})
+        return JsonAnswer({**read_process_use().to_json(), "in_flight": self._fleet.in_flight})
 
     async def drain(self, request: Request) -> Response:
         """No new requests for this instance; running ones end."""
@@ -55,7 +55,7 @@ class AdminEndpoints:
         claim = traces.find(request.path_params["id"].encode("latin-1", "replace"))
         if claim is None:
             return refusal(404, "No request of this id is remembered; only the last ones are.", "not_found")
-        return JSONResponse(traces.tell(claim))
+        return JsonAnswer(traces.tell(claim))
 
     async def requests(self, request: Request) -> Response:
         """The last requests, the newest first: `?limit=`, 50 of them unless it says otherwise."""
@@ -74,7 +74,7 @@ class AdminEndpoints:
         except KeyError:
             return refusal(404, f"No instance {id} is served here.", "not_found")
         found = next(backend for backend in self._fleet.snapshot().backends if backend.id == id)
-        return JSONResponse(found.to_json())
+        return JsonAnswer(found.to_json())
 
 
 def refusal(status: int, message: str, code: str) -> Response:
@@ -86,13 +86,12 @@ def refusal(status: int, message: str, code: str) -> Response:
 def _document(name: str, rows: Sequence[T], tell: Callable[[T], dict[str, Any]]) -> Response:
     """All of them as one JSON document, in pieces: a large fleet, or long stories, must not hold up tokens."""
 
-    async def pieces() -> AsyncIterator[str]:
-        yield f'{{"{name}":['
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b'{"%b":[' % name.encode()
         for start in range(0, len(rows), ROWS_IN_A_ROW):
             told = [tell(row) for row in rows[start : start + ROWS_IN_A_ROW]]
-            text = json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-            yield ("," if start else "") + text[1:-1]
+            yield (b"," if start else b"") + encoded(told)[1:-1]
             await asyncio.sleep(0)
-        yield "]}"
+        yield b"]}"
 
     return StreamingResponse(pieces(), media_type="application/json")

@@ -20,6 +20,7 @@ from vastproxy.api.auth import KeyRing
 from vastproxy.api.browsers import Browsers
 from vastproxy.api.errors import ApiError, own_failure
 from vastproxy.api.front import Entrance, Front
+from vastproxy.api.gate import Gate
 from vastproxy.api.health import HealthEndpoints
 from vastproxy.api.metrics import MetricsEndpoint
 from vastproxy.api.models import ModelsEndpoint
@@ -128,7 +129,7 @@ def create_app(
     proxy = Proxy(fleet, access_log=access_log, metrics=metrics.requests)
     webhooks = WebhookEndpoint(fleet, make_inbox(settings.webhooks, environ=effective_environ()))
     tasks = Tasks("pages")
-    browsers = Browsers(settings.server)
+    browsers, gate = Browsers(settings.server), Gate(settings.server)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -139,11 +140,11 @@ def create_app(
 
     app = Starlette(
         routes=_routes(fleet, metrics, webhooks),
-        middleware=[Middleware(Front, proxy=proxy, keys=keys, tasks=tasks, browsers=browsers)],
+        middleware=[Middleware(Front, proxy=proxy, keys=keys, tasks=tasks, browsers=browsers, gate=gate)],
         exception_handlers={HTTPException: _refuse, Exception: _apologise},
         lifespan=lifespan,
     )
-    app.state.entrance = Entrance(app, proxy=proxy, keys=keys, tasks=tasks, browsers=browsers)
+    app.state.entrance = Entrance(app, proxy=proxy, keys=keys, tasks=tasks, browsers=browsers, gate=gate)
     return app
 
 

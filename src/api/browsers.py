@@ -25,8 +25,6 @@ _EXPOSED = (
 _MAX_AGE_S = b"600"
 #: Names of headers that a page wants to send: they are repeated to it, and so must be nothing else.
 _NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, \t-]{1,2048}")
-#: What an engine tells browsers does not hold here.
-_THEIRS = re.compile(rb"(?im)^access-control-[^\r\n]*\r\n")
 
 
 class Browsers:
@@ -42,10 +40,7 @@ class Browsers:
         """Is there anything to tell at all? If not, nobody need ask."""
 
     def headers(self, scheme: str, asked: Iterable[Header]) -> list[Header] | None:
-        """What to add to the answer to a request with the headers `asked`; None: nothing, and it can stay as it is.
-
-        Where it is something, the engine's own words to browsers must go.
-        """
+        """What to add to the answer to a request with the headers `asked`; None: nothing, and it can stay as it is."""
         added = list(self._hsts) if scheme == "https" else []
         origin = _only(asked, b"origin") if self._origins else None
         if origin is not None:
@@ -130,7 +125,7 @@ class Told:
 
     def respond(self, status: int, lines: bytes, **options: Any) -> None:
         """See `Client.respond`."""
-        self._client.respond(status, self._lines + _THEIRS.sub(b"", lines), **options)
+        self._client.respond(status, self._lines + lines, **options)
 
 
 def told(send: Send, headers: Iterable[Header]) -> Send:

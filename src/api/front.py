@@ -15,10 +15,12 @@ from vastproxy.api.client import Client, Handler
 from vastproxy.api.errors import BAD_KEY, ApiError, send_error
 from vastproxy.api.foreign import AsgiClient, request_of
 from vastproxy.api.foreign import path_of as path_of_scope
+from vastproxy.api.gate import Gate
 from vastproxy.api.guest import Guest
 from vastproxy.api.http.asgi import AsgiCall, path_of
 from vastproxy.api.http.request import Request
 from vastproxy.api.key_errors import no_right
+from vastproxy.api.page_headers import hardened
 from vastproxy.api.proxy import Proxy
 from vastproxy.services.access.callers import Caller
 from vastproxy.services.access.records import Right
@@ -32,6 +34,8 @@ OWN_PREFIXES = ("/vastproxy/", "/webhooks/")
 #: Answered without a key: monitoring must not need one, and they say nothing of requests; events bring a signature or
 #: a token of their own.
 OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/webhooks/vastai"})
+#: Of these, what may come by any name and from anywhere: it is signed.
+SIGNED_PATHS = frozenset({"/webhooks/vastai"})
 #: What shows or changes the proxy itself.
 ADMIN_PATHS = frozenset({"/metrics", "/vastproxy"})
 ADMIN_PREFIX = "/vastproxy/"
@@ -48,8 +52,11 @@ def is_own(path: str) -> bool:
 
 def needed_right(path: str) -> Right:
     """What a caller must have to ask for this decoded path."""
-    is_admin = path in ADMIN_PATHS or path.startswith(ADMIN_PREFIX)
-    return Right.ADMIN if is_admin else Right.INFERENCE
+    return Right.ADMIN if _is_admin(path) else Right.INFERENCE
+
+
+def _is_admin(path: str) -> bool:
+    return path in ADMIN_PATHS or path.startswith(ADMIN_PREFIX)
 
 
 def refusal_of(caller: Caller | None, path: str) -> ApiError | None:
@@ -66,11 +73,19 @@ def _authorizations(scope: Scope) -> Sequence[bytes]:
 
 class Front:
     """ASGI middleware. What is not ours goes to the proxy without meeting a router. Our own pages find who asks in
-    `request.state.caller`."""
+    `request.state.caller`. `gate`: keeps web pages away; None lets in whoever comes."""
 
     def __init__(
-        self, app: ASGIApp, *, proxy: Proxy, keys: KeyRing, tasks: Tasks, browsers: Browsers = _NOTHING_TOLD
+        self,
+        app: ASGIApp,
+        *,
+        proxy: Proxy,
+        keys: KeyRing,
+        tasks: Tasks,
+        browsers: Browsers = _NOTHING_TOLD,
+        gate: Gate | None = None,
     ) -> None:
+        self._gate = gate
         self._ours = app
         self._proxy = proxy
         self._keys = keys
@@ -92,17 +107,20 @@ class Front:
             await self._answer(scope, receive, send if added is None else told(send, added))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = path_of_scope(scope)
-        if path in OPEN_PATHS:
+        path, callers = path_of_scope(scope), self._keys.current()
+        if is_ours := is_own(path):
+            send = hardened(send)
+        refusal = self._refusal(scope, path, needs_key=callers.asks_for_key)
+        if refusal is None and path in OPEN_PATHS:
             await self._ours(scope, receive, send)
             return
-        caller = self._keys.current().find(_authorizations(scope))
-        if caller is not None:
+        caller = callers.find(_authorizations(scope))
+        if caller is not None and refusal is None:
             caller.used = True
-        refusal = refusal_of(caller, path)
+        refusal = refusal or refusal_of(caller, path)
         if refusal is not None:
             await send_error(send, refusal)
-        elif is_own(path):
+        elif is_ours:
             scope.setdefault("state", {})["caller"] = caller
             await self._ours(scope, receive, send)
         else:
@@ -114,13 +132,34 @@ class Front:
                 exchange.admit(Guest(caller))
             await client.serve(exchange, self._tasks)
 
+    def _refusal(self, scope: Scope, path: str, *, needs_key: bool) -> ApiError | None:
+        """Why a web page may not ask for this path, if it is one that asks."""
+        if self._gate is None or path in SIGNED_PATHS:
+            return None
+        return self._gate.refusal_for(
+            scope["method"].encode("latin-1"),
+            scope["headers"],
+            needs_key=needs_key,
+            is_own=is_own(path),
+            is_admin=_is_admin(path),
+        )
+
 
 class Entrance:
-    """Where our own server's connections bring their requests. `app` is the whole application."""
+    """Where our own server's connections bring their requests. `app` is the whole application; `gate` as for
+    `Front`."""
 
     def __init__(
-        self, app: ASGIApp, *, proxy: Proxy, keys: KeyRing, tasks: Tasks, browsers: Browsers = _NOTHING_TOLD
+        self,
+        app: ASGIApp,
+        *,
+        proxy: Proxy,
+        keys: KeyRing,
+        tasks: Tasks,
+        browsers: Browsers = _NOTHING_TOLD,
+        gate: Gate | None = None,
     ) -> None:
+        self._gate = gate
         self._app = app
         self._proxy = proxy
         self._keys = keys
@@ -150,6 +189,13 @@ class Entrance:
         # What was found out for the last request with this head holds while the keys do.
         callers, caller = self._keys.current(), facts.admitted_by
         if not isinstance(caller, Caller) or caller.table is not callers:
+            if self._gate is not None:
+                needs_key = callers.asks_for_key
+                exchange.refusal = self._gate.refusal(
+                    request.method, request.host, request.known, needs_key=needs_key
+                )
+                if exchange.refusal is not None:
+                    return exchange
             caller = facts.admitted_by = callers.find(request.known.get(b"authorization", ()))
         if caller is None:
             exchange.refusal = BAD_KEY

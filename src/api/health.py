@@ -3,9 +3,10 @@
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from vastproxy import __version__
+from vastproxy.api.json_answer import JsonAnswer
 from vastproxy.services.fleet import Fleet
 
 
@@ -17,16 +18,16 @@ class HealthEndpoints:
 
     async def healthz(self, request: Request) -> Response:
         """200 while at least one backend can serve, 503 otherwise; the body says what is wrong."""
-        return JSONResponse(self.report(), status_code=200 if self._fleet.can_serve else 503)
+        return JsonAnswer(self.report(), status_code=200 if self._fleet.can_serve else 503)
 
     async def livez(self, request: Request) -> Response:
         """200 while the process answers at all, whatever the backends do: a restart would not heal them."""
-        return JSONResponse({"status": "alive", "version": __version__})
+        return JsonAnswer({"status": "alive", "version": __version__})
 
     async def readyz(self, request: Request) -> Response:
         """200 when a request would find a backend, for load balancers in front."""
         ready = self._fleet.can_serve
-        return JSONResponse({"status": "ready" if ready else "not ready"}, status_code=200 if ready else 503)
+        return JsonAnswer({"status": "ready" if ready else "not ready"}, status_code=200 if ready else 503)
 
     def report(self) -> dict[str, Any]:
         """The body of `/healthz`."""

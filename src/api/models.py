@@ -1,8 +1,9 @@
 """`/v1/models`: the union of what the backends that can serve now serve."""
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from vastproxy.api.json_answer import JsonAnswer
 from vastproxy.services.fleet import Fleet
 
 
@@ -26,4 +27,4 @@ class ModelsEndpoint:
             }
             for model in self._fleet.models()
         ]
-        return JSONResponse({"object": "list", "data": data})
+        return JsonAnswer({"object": "list", "data": data})

@@ -39,6 +39,12 @@ class Deadline:
         if at < self._timer_at:
             self._set_timer(at)
 
+    def extend(self, seconds: float, *, at_most: float) -> None:
+        """It expires so much later than it would have, and `at_most` from now – unless it was closed."""
+        self._at = at = min(self._at + seconds, self._loop.time() + at_most)
+        if at < self._timer_at:
+            self._set_timer(at)
+
     def clear(self) -> None:
         """It does not expire."""
         self._at = _NEVER

@@ -8,7 +8,12 @@ from pydantic import AfterValidator, Field, model_validator
 from vastproxy.settings.expected import Expected
 from vastproxy.settings.section import Section
 
-_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+#: Pages from the web, and those that come with a program or an extension of a browser, which have schemes of their own.
+_ORIGIN = re.compile(
+    r"(?:https?|app|tauri|capacitor|vscode-webview|(?:chrome|moz|safari-web)-extension)"
+    r"://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?"
+)
+_HOST = re.compile(r"\*|\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 
 
 def checked_origin(text: str) -> str:
@@ -21,6 +26,22 @@ def checked_origin(text: str) -> str:
 
 Origin = Annotated[
     str, AfterValidator(checked_origin), Expected("an origin such as https://chat.example.org, or *")
+]
+
+
+def checked_host(text: str) -> str:
+    """A host name or address as a URL has it, without a port, in lower case, or `*`. Raises ValueError, for use as a
+    validator."""
+    host = text.strip().lower().rstrip(".")
+    if ":" in host.strip("[]") and not host.startswith("["):
+        host = f"[{host}]" if host.count(":") > 1 else host
+    if not _HOST.fullmatch(host):
+        raise ValueError(f"expected a host without a port such as gpu.example.org, or *; got {text[:60]!r}")
+    return host
+
+
+HostName = Annotated[
+    str, AfterValidator(checked_host), Expected("a host without a port such as gpu.example.org, or *")
 ]
 
 
@@ -39,7 +60,11 @@ class Exposure(Section):
     """Tell browsers over HTTPS to use nothing else for this host, for so long (Strict-Transport-Security). 0: say
     nothing."""
     cors_origins: tuple[Origin, ...] = ()
-    """Web pages of these origins may ask from a browser (CORS). `*`: any page. None: browsers refuse them all."""
+    """Web pages of these origins may ask from a browser (CORS). `*`: any page. None: browsers refuse them all, and
+    where nobody needs a key, so does the proxy."""
+    allowed_hosts: tuple[HostName, ...] = ()
+    """More names by which a loopback address may be asked while nobody needs a key, such as that of a web server before
+    it; `*`: any. Others than this machine's own are refused, because a web page can give itself one (DNS rebinding)."""
 
     @model_validator(mode="after")
     def _a_key_has_a_certificate(self) -> Self:

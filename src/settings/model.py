@@ -104,6 +104,9 @@ class ServerSettings(Exposure):
     connection (408)."""
     client_body_timeout_s: Seconds = 60.0
     """Longest silence within a request's body (408)."""
+    client_body_min_rate: Annotated[float, Field(ge=0, le=1_000_000)] = 500.0
+    """Least bytes per second of a request's body. Who falls behind by client_body_timeout_s wants to hold a place at
+    an engine (408); Apache's default. 0: however slowly."""
     client_write_timeout_s: Seconds = 300.0
     """How long a client may take not one byte of its answer before it counts as gone; it holds a place at the
     engine meanwhile."""

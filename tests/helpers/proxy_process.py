@@ -36,6 +36,7 @@ FAST = {
     "VASTPROXY_LOGGING__FORMAT": "text",
     "VASTPROXY_ROUTING__POLICY": "round_robin",
     "VASTPROXY_QUEUE__MAX_WAIT_S": "1",
+    "VASTPROXY_SERVER__ALLOWED_HOSTS": "proxy.test",
     # Nothing listens on port 1: instances on one host must not find each other's engines.
     "VASTPROXY_ENGINES__PORTS": "1",
 }
@@ -58,7 +59,8 @@ def environment(directory: Path, **variables: str) -> dict[str, str]:
 class ProxyProcess:
     """One run of `vastproxy serve`. On exit it has ended, with all that it started, and has not failed.
 
-    `secrets` are looked for in everything it wrote, by `check_output`, which also runs on exit.
+    `secrets` are looked for in everything it wrote, its state directory included, by `check_output`, which also runs
+    on exit.
     """
 
     def __init__(
@@ -115,8 +117,16 @@ class ProxyProcess:
     def check_output(self) -> None:
         """No traceback and no secret in anything it wrote."""
         assert "Traceback" not in self.output, self.output
+        kept = self.kept_files()
         for secret in self._secrets:
             assert secret not in self.output, f"{secret!r} was written:\n{self.output}"
+            for path, data in kept.items():
+                assert secret.encode() not in data, f"{secret!r} is in {path}"
+
+    def kept_files(self) -> dict[Path, bytes]:
+        """What it keeps in its state directory."""
+        found = (self._directory / "state").rglob("*")
+        return {path: path.read_bytes() for path in found if path.is_file()}
 
     # -- what it answers -------------------------------------------------------------------------------
 

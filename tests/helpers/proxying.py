@@ -44,11 +44,15 @@ class Proxying:
         queue: QueueSettings | None = None,
         webhooks: WebhookSettings | None = None,
     ) -> None:
-        """Engines take turns, and nobody waits for longer than a second, unless the settings say otherwise."""
+        """Engines take turns, nobody waits for longer than a second, and it may be asked by any name, unless the
+        settings say otherwise."""
+        server = server or ServerSettings()
+        if "allowed_hosts" not in server.model_fields_set:
+            server = server.model_copy(update={"allowed_hosts": ("*",)})
         self.engines = list(engines)
         self.settings = Settings(
             upstream=upstream or UpstreamSettings(),
-            server=server or ServerSettings(),
+            server=server,
             fleet=fleet or FleetSettings(label="none", probe_interval_s=0.2),
             webhooks=webhooks or WebhookSettings(),
             tunnels=TunnelSettings(backoff_min_s=0.05, backoff_max_s=0.1),

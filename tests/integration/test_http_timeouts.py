@@ -255,13 +255,33 @@ async def test_client_body(path: str, sent: bytes) -> None:
 
 
 async def test_client_body_is_a_silence_and_not_a_duration() -> None:
-    settings = ServerSettings(client_body_timeout_s=LIMIT_S)
+    settings = ServerSettings(client_body_timeout_s=LIMIT_S, client_body_min_rate=0)
     async with Stage(always(ok()), server=settings) as stage, Talk(stage.port) as talk:
         talk.write(get("/x", "content-length: 12", method="POST"))
         for _ in range(12):
             await asyncio.sleep(LIMIT_S / 4)
             talk.write(b".")
         assert (await talk.answer("POST")).status == 200
+
+
+async def test_client_body_slow_loris() -> None:
+    """A byte now and then does not hold a place at an engine: it has to come at a certain rate."""
+    settings = ServerSettings(client_body_timeout_s=LIMIT_S, client_body_min_rate=1_000)
+    async with Stage(always(ok()), server=settings) as stage, Talk(stage.port) as talk:
+        talk.write(get("/x", "content-length: 100000", method="POST"))
+
+        async def trickle() -> None:
+            while True:
+                talk.write(b".")
+                await asyncio.sleep(LIMIT_S / 5)
+
+        with _Stopwatch() as watch:
+            task = asyncio.get_running_loop().create_task(trickle())
+            answer = await talk.answer("POST")
+        task.cancel()
+        assert (answer.status, code_of(answer)) == (408, "request_timeout")
+        assert watch.took_s < LIMIT_S + 5
+        await stage.idle()
 
 
 async def test_client_body_does_not_count_while_the_engine_is_the_slow_one() -> None:

@@ -155,7 +155,8 @@ class HttpProtocol(AnswerWriter):
             self._deadline.clear()
         elif body:
             if not self._reading_paused:
-                self._deadline.after(self._limits.client_body_timeout_s)
+                limit_s, rate = self._limits.client_body_timeout_s, self._limits.client_body_min_rate
+                self._deadline.extend(len(body) / rate if rate else limit_s, at_most=limit_s)
         else:
             return
         handler.client_data(body, complete=self._reader.complete)

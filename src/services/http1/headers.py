@@ -42,8 +42,26 @@ REQUEST_OURS = frozenset(
         b"x-vastproxy-priority",
     }
 )
-#: Ours to write on answers, whatever the engine sent.
-RESPONSE_OURS = frozenset({b"x-vastproxy-instance", b"x-request-id"})
+#: Ours to write on answers, whatever the engine sent: who served, and what browsers are told of this host, where a
+#: rented machine has no say (CORS, fetch.spec.whatwg.org; RFC 6797; RFC 7838).
+RESPONSE_OURS = frozenset(
+    {
+        b"access-control-allow-credentials",
+        b"access-control-allow-headers",
+        b"access-control-allow-methods",
+        b"access-control-allow-origin",
+        b"access-control-allow-private-network",
+        b"access-control-expose-headers",
+        b"access-control-max-age",
+        b"alt-svc",
+        b"clear-site-data",
+        b"public-key-pins",
+        b"service-worker-allowed",
+        b"strict-transport-security",
+        b"x-request-id",
+        b"x-vastproxy-instance",
+    }
+)
 
 _NEVER_SENT = HOP_BY_HOP | REQUEST_OURS
 _NEVER_RETURNED = HOP_BY_HOP | RESPONSE_OURS
@@ -63,7 +81,19 @@ _CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive", b"upgrade", b"te", b"c
 
 #: Request headers that are read on our side, besides those that decide about the connection.
 _REQUEST_READ = (
-    frozenset({b"connection", b"content-type", b"te", b"transfer-encoding", b"upgrade"}) | REQUEST_OURS
+    frozenset(
+        {
+            b"connection",
+            b"content-type",
+            b"origin",
+            b"sec-fetch-mode",
+            b"sec-fetch-site",
+            b"te",
+            b"transfer-encoding",
+            b"upgrade",
+        }
+    )
+    | REQUEST_OURS
 )
 
 
@@ -116,6 +146,9 @@ def returned_lines(fields: Sequence[Field], connection: frozenset[bytes], *, sta
     if status < 200 or status == 204:
         # RFC 9110 §8.6: they must not have a length, and some clients would wait for that many bytes.
         dropped = dropped | {b"content-length"}
+    elif status in (307, 308):
+        # Clients repeat the request there, body and key and all: not where a rented machine wants it.
+        dropped = dropped | {b"location"}
     return wire(fields, dropped)
 
 

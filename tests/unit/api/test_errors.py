@@ -105,3 +105,9 @@ def test_a_broken_answer_ends_with_an_event_where_one_can_be_read(
 ) -> None:
     expected = b"" if before is None else before + BAD_KEY.sse_event()
     assert last_event(BAD_KEY, headers, tail) == expected
+
+
+def test_a_name_that_utf_8_cannot_write_is_no_reason_to_say_nothing() -> None:
+    """JSON can name half of a surrogate pair, so a client can ask for such a model."""
+    body = bad_request(400, "No \ud800.").body()
+    assert json.loads(body)["error"]["message"] == "No ?."

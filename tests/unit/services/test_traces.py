@@ -150,3 +150,9 @@ def test_the_first_outcome_of_an_attempt_counts() -> None:
     each.end("failed", 2.0, "refused")
     each.end("left", 3.0)
     assert (each.outcome, each.ended_at, each.error) == ("failed", 2.0, "refused")
+
+
+def test_a_path_without_end_is_cut() -> None:
+    claim = begun()
+    claim.target = b"/" + b"x" * 60_000 + b"?secret"
+    assert len(traces().tell(claim)["path"]) == MAX_CHARS

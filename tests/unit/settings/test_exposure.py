@@ -15,6 +15,8 @@ from vastproxy.settings.exposure import Exposure
         ("https://Chat.Example.org/", "https://chat.example.org"),
         ("http://localhost:3000", "http://localhost:3000"),
         ("https://[::1]:8443", "https://[::1]:8443"),
+        ("app://obsidian.md", "app://obsidian.md"),
+        ("chrome-extension://abcdef", "chrome-extension://abcdef"),
         ("*", "*"),
     ],
 )
@@ -31,6 +33,30 @@ def test_what_is_no_origin_is_refused(written: str) -> None:
         Exposure(cors_origins=(written,))
 
 
+@pytest.mark.parametrize(
+    ("written", "host"),
+    [
+        ("GPU.Example.org", "gpu.example.org"),
+        ("gpu.example.org.", "gpu.example.org"),
+        ("host.docker.internal", "host.docker.internal"),
+        ("10.0.0.7", "10.0.0.7"),
+        ("fd00::7", "[fd00::7]"),
+        ("[fd00::7]", "[fd00::7]"),
+        ("*", "*"),
+    ],
+)
+def test_hosts_are_as_urls_have_them(written: str, host: str) -> None:
+    assert Exposure(allowed_hosts=(written,)).allowed_hosts == (host,)
+
+
+@pytest.mark.parametrize(
+    "written", ["", " ", "http://a", "a:80", "a/b", "*.example.org", "u@a", "-a", "a b", "\u00e9"]
+)
+def test_what_is_no_host_is_refused(written: str) -> None:
+    with pytest.raises(ValidationError, match="expected a host without a port"):
+        Exposure(allowed_hosts=(written,))
+
+
 def test_a_key_without_a_certificate_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(
         SettingsError, match=r"server \(tls_key from .*: expected tls_cert where tls_key is set"
@@ -40,5 +66,5 @@ def test_a_key_without_a_certificate_is_a_mistake(tmp_path: Path) -> None:
 
 def test_nothing_is_on_by_itself() -> None:
     assert Exposure() == Exposure(
-        tls_cert=None, tls_key=None, hsts_max_age_s=0, cors_origins=(), keys_file=None
+        tls_cert=None, tls_key=None, hsts_max_age_s=0, cors_origins=(), keys_file=None, allowed_hosts=()
     )

@@ -70,7 +70,7 @@ async def test_the_second_head_has_its_time_too() -> None:
 
 
 async def test_silence_within_a_body_is_a_408() -> None:
-    connected = Connected()
+    connected = Connected(client_body_min_rate=0)
     connected.transport.send(post(b"Content-Length: 100"))
     for _ in range(3):
         await asyncio.sleep(BODY_S - 1)
@@ -79,6 +79,17 @@ async def test_silence_within_a_body_is_a_408() -> None:
     assert connected.handler.error is not None
     assert connected.handler.error.status == 408
     assert b"client_body_timeout_s" in connected.transport.written
+
+
+@pytest.mark.parametrize(("rate", "in_time"), [(0, True), (1, True), (2, False)])
+async def test_a_body_has_to_come_at_a_certain_rate(rate: float, in_time: bool) -> None:
+    """However much came at once before: that buys no more than one silence."""
+    connected = Connected(client_body_min_rate=rate)
+    connected.transport.send(post(b"Content-Length: 10000") + b"x" * 5_000)
+    for _ in range(5):
+        await asyncio.sleep(BODY_S / 2)
+        connected.transport.send(b"x" * int(BODY_S / 2 + 1))
+    assert (connected.handler.error is None) is in_time
 
 
 async def test_the_frame_of_a_chunk_is_not_the_body() -> None:

@@ -159,3 +159,20 @@ def test_header_lines() -> None:
     headers = [(b"a", b"1"), (b"a", b""), (b"b", b"x: y")]
     assert lines_of(headers) == b"a: 1\r\na: \r\nb: x: y\r\n"
     assert headers_of(lines_of(headers)) == headers
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"access-control-allow-origin", b"alt-svc", b"strict-transport-security", b"clear-site-data"],
+)
+def test_what_an_engine_tells_browsers_of_this_host_is_not_returned(name: bytes) -> None:
+    assert returned_headers([(name, b"x"), (b"x-a", b"1")], NONE) == [(b"x-a", b"1")]
+
+
+@pytest.mark.parametrize(
+    ("status", "returned"), [(301, True), (302, True), (303, True), (307, False), (308, False)]
+)
+def test_nobody_is_told_to_repeat_his_request_elsewhere(status: int, returned: bool) -> None:
+    headers = returned_headers([(b"location", b"/vastproxy/v1/x"), (b"x-a", b"1")], NONE, status=status)
+    assert ((b"location", b"/vastproxy/v1/x") in headers) is returned
+    assert (b"x-a", b"1") in headers
