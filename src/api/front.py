@@ -16,6 +16,7 @@ from vastproxy.api.errors import BAD_KEY, ApiError, send_error
 from vastproxy.api.foreign import AsgiClient, request_of
 from vastproxy.api.foreign import path_of as path_of_scope
 from vastproxy.api.guest import Guest
+from vastproxy.api.health import Glance, HealthEndpoints
 from vastproxy.api.http.asgi import AsgiCall, path_of
 from vastproxy.api.http.request import Request
 from vastproxy.api.key_errors import no_right
@@ -93,10 +94,11 @@ class Front:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = path_of_scope(scope)
+        caller = self._keys.current().find(_authorizations(scope))
         if path in OPEN_PATHS:
+            scope.setdefault("state", {})["caller"] = caller
             await self._ours(scope, receive, send)
             return
-        caller = self._keys.current().find(_authorizations(scope))
         if caller is not None:
             caller.used = True
         refusal = refusal_of(caller, path)
@@ -116,12 +118,21 @@ class Front:
 
 
 class Entrance:
-    """Where our own server's connections bring their requests. `app` is the whole application."""
+    """Where our own server's connections bring their requests. `app` is the whole application; what `health` tells is
+    told without it."""
 
     def __init__(
-        self, app: ASGIApp, *, proxy: Proxy, keys: KeyRing, tasks: Tasks, browsers: Browsers = _NOTHING_TOLD
+        self,
+        app: ASGIApp,
+        *,
+        proxy: Proxy,
+        keys: KeyRing,
+        tasks: Tasks,
+        browsers: Browsers = _NOTHING_TOLD,
+        health: HealthEndpoints | None = None,
     ) -> None:
         self._app = app
+        self._glances = {} if health is None else health.pages
         self._proxy = proxy
         self._keys = keys
         self._tasks = tasks
@@ -139,7 +150,7 @@ class Entrance:
         if facts.is_own is None:
             facts.is_own = is_own(path_of(request))
         if facts.is_own:
-            return AsgiCall(self._app, request, client, self._tasks)  # all is asked inside
+            return self._own(request, client)
         if self._tells:
             headers = request.headers
             if (allowed := self._browsers.preflight(request.method, headers)) is not None:
@@ -160,6 +171,15 @@ class Entrance:
         elif caller.is_limited:
             exchange.admit(Guest(caller))
         return exchange
+
+    def _own(self, request: Request, client: Client) -> Handler:
+        page = self._glances.get(path_of(request))
+        if page is None or request.method not in (b"GET", b"HEAD"):
+            return AsgiCall(self._app, request, client, self._tasks)  # all is asked inside
+        if self._tells and (added := self._browsers.headers(client.scheme, request.headers)) is not None:
+            client = Told(client, added)
+        caller = self._keys.current().find(request.known.get(b"authorization", ()))
+        return Glance(client, page, knows=caller is not None, head_only=request.method == b"HEAD")
 
     def refused(self, error: ApiError, client: Client) -> None:
         """What a client sent was no request: one line, as for requests."""
