@@ -188,6 +188,9 @@ def _measure(arguments: argparse.Namespace, directory: Path) -> Iterator[Row]:
         streaming(directory, rate=_TOKENS_PER_S, answer_bytes=500) as engines,
         start(directory, engines) as running,
     ):
+        if arguments.first:
+            for pid in running.pids():
+                os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))
         busy = Busy(running.pids())
         taken = _asked(running.url, arguments.seconds)
         yield from rows_of("quiet", taken, busy.shares(), 0.0, 0.0)
@@ -259,10 +262,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--streams", type=int, default=200)
     parser.add_argument("--clients", type=int, default=64, help="that ask for whole answers")
-    parser.add_argument("--listing", type=int, default=16, help="clients that list the models")
+    parser.add_argument("--listing", type=int, default=48, help="clients that list the models")
     parser.add_argument("--prompt-bytes", type=int, default=1000, help="length of their prompts")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each measurement")
     parser.add_argument("--limit-ms", type=float, default=50.0, help="longest time that an answer may take")
+    parser.add_argument(
+        "--first", action="store_true", help="the proxy goes before whoever else uses its core (needs root)"
+    )
     parser.add_argument("--json", type=Path, help="write the JSON here as well")
     return parser
 
