@@ -32,6 +32,11 @@ def test_every_command_and_option_is_told() -> None:
         assert f"### {words}\n" in CLI
 
 
+def test_a_page_without_a_place_for_commands_is_refused() -> None:
+    with pytest.raises(ValueError, match="markers"):
+        with_commands("# nothing here")
+
+
 def test_every_exit_code_is_told() -> None:
     told = {int(code) for code in re.findall(r"(?m)^\| (\d+) \|", CLI)}
     assert told >= {0, *exit_codes(), *(int(grade) for grade in Grade)}

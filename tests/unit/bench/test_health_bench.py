@@ -41,7 +41,7 @@ def test_what_a_process_used_and_wanted() -> None:
     """Of our own, which works meanwhile: it wants at least what it gets."""
     pid, before = os.getpid(), scheduled([os.getpid()])
     busy = Busy([pid])
-    assert sum(number * number for number in range(300_000)) > 0
+    assert sum(number * number for number in range(1_500_000)) > 0
     used, wanted = busy.shares()
     assert 0 < used <= wanted <= 1.5
     assert scheduled([pid])[0] > before[0]
