@@ -71,9 +71,10 @@ wheel: setup ## build sdist and wheel, and try the wheel in an environment of it
 screenshots: setup ## draw docs/images from the running program
 	$(BIN)/python scripts/screenshots.py docs/images
 
-docs: setup ## write what the documents take from the code: settings, schema, metrics, state diagram
+docs: setup ## write what the documents take from the code: settings, schema, commands, metrics, state diagram
 	$(BIN)/python -m vastproxy.settings.document config/settings.schema.json docs/CONFIGURATION.md
 	$(BIN)/python scripts/state_diagram.py docs/ARCHITECTURE.md
+	$(BIN)/python scripts/cli_document.py docs/CLI.md
 	$(BIN)/python -m vastproxy.services.metrics.document docs/METRICS.md
 	$(BIN)/python -m tests.corpus.document docs/HTTP.md
 

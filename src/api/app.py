@@ -26,6 +26,7 @@ from vastproxy.api.metrics import MetricsEndpoint
 from vastproxy.api.models import ModelsEndpoint
 from vastproxy.api.proxy import Proxy
 from vastproxy.api.webhooks import WebhookEndpoint, make_inbox
+from vastproxy.jobs.account import AccountJob
 from vastproxy.jobs.probe import ProbeJob
 from vastproxy.jobs.sync import SyncJob
 from vastproxy.services.access.keyfile import keys_path
@@ -96,6 +97,7 @@ async def running(fleet: Fleet) -> AsyncIterator[Fleet]:
     probe = ProbeJob(fleet)
     probe.start()
     tasks.spawn(SyncJob(fleet).run(), name="sync")
+    tasks.spawn(AccountJob(fleet.account).run(), name="account")
     try:
         yield fleet
     finally:
@@ -130,6 +132,7 @@ def create_app(
     webhooks = WebhookEndpoint(fleet, make_inbox(settings.webhooks, environ=effective_environ()))
     tasks = Tasks("pages")
     browsers, gate = Browsers(settings.server), Gate(settings.server)
+    health = HealthEndpoints(fleet)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -139,23 +142,26 @@ def create_app(
         await tasks.aclose()
 
     app = Starlette(
-        routes=_routes(fleet, metrics, webhooks),
+        routes=_routes(fleet, metrics, webhooks, health),
         middleware=[Middleware(Front, proxy=proxy, keys=keys, tasks=tasks, browsers=browsers, gate=gate)],
         exception_handlers={HTTPException: _refuse, Exception: _apologise},
         lifespan=lifespan,
     )
-    app.state.entrance = Entrance(app, proxy=proxy, keys=keys, tasks=tasks, browsers=browsers, gate=gate)
+    app.state.entrance = Entrance(
+        app, proxy=proxy, keys=keys, tasks=tasks, browsers=browsers, gate=gate, health=health
+    )
     return app
 
 
-def _routes(fleet: Fleet, metrics: Metrics, webhooks: WebhookEndpoint) -> list[Route]:
-    health, models, admin = HealthEndpoints(fleet), ModelsEndpoint(fleet), AdminEndpoints(fleet)
-    told = MetricsEndpoint(Scrape(metrics, fleet, routing=lambda: _routing(fleet)))
+def _routes(
+    fleet: Fleet, metrics: Metrics, webhooks: WebhookEndpoint, health: HealthEndpoints
+) -> list[Route]:
+    models, admin = ModelsEndpoint(fleet), AdminEndpoints(fleet)
+    scrape = Scrape(metrics, fleet, routing=lambda: _routing(fleet), account=fleet.account.reading)
+    told = MetricsEndpoint(scrape)
     return [
         *([Route("/metrics", told.metrics)] if fleet.settings.metrics.enabled else []),
-        Route("/healthz", health.healthz),
-        Route("/livez", health.livez),
-        Route("/readyz", health.readyz),
+        *(Route(path, health.endpoint(path)) for path in health.pages),
         Route("/v1/models", models.list),
         Route("/vastproxy/v1/backends", admin.backends),
         Route("/vastproxy/v1/backends/{id:int}/drain", admin.drain, methods=["POST"]),

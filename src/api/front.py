@@ -17,6 +17,7 @@ from vastproxy.api.foreign import AsgiClient, request_of
 from vastproxy.api.foreign import path_of as path_of_scope
 from vastproxy.api.gate import Gate
 from vastproxy.api.guest import Guest
+from vastproxy.api.health import Glance, HealthEndpoints
 from vastproxy.api.http.asgi import AsgiCall, path_of
 from vastproxy.api.http.request import Request
 from vastproxy.api.key_errors import no_right
@@ -111,10 +112,11 @@ class Front:
         if is_ours := is_own(path):
             send = hardened(send)
         refusal = self._refusal(scope, path, needs_key=callers.asks_for_key)
+        caller = callers.find(_authorizations(scope))
         if refusal is None and path in OPEN_PATHS:
+            scope.setdefault("state", {})["caller"] = caller
             await self._ours(scope, receive, send)
             return
-        caller = callers.find(_authorizations(scope))
         if caller is not None and refusal is None:
             caller.used = True
         refusal = refusal or refusal_of(caller, path)
@@ -147,7 +149,7 @@ class Front:
 
 class Entrance:
     """Where our own server's connections bring their requests. `app` is the whole application; `gate` as for
-    `Front`."""
+    `Front`; what `health` tells is told without either."""
 
     def __init__(
         self,
@@ -158,9 +160,11 @@ class Entrance:
         tasks: Tasks,
         browsers: Browsers = _NOTHING_TOLD,
         gate: Gate | None = None,
+        health: HealthEndpoints | None = None,
     ) -> None:
         self._gate = gate
         self._app = app
+        self._glances = {} if health is None else health.pages
         self._proxy = proxy
         self._keys = keys
         self._tasks = tasks
@@ -178,7 +182,7 @@ class Entrance:
         if facts.is_own is None:
             facts.is_own = is_own(path_of(request))
         if facts.is_own:
-            return AsgiCall(self._app, request, client, self._tasks)  # all is asked inside
+            return self._own(request, client)
         if self._tells:
             headers = request.headers
             if (allowed := self._browsers.preflight(request.method, headers)) is not None:
@@ -206,6 +210,22 @@ class Entrance:
         elif caller.is_limited:
             exchange.admit(Guest(caller))
         return exchange
+
+    def _own(self, request: Request, client: Client) -> Handler:
+        page = self._glances.get(path_of(request))
+        if page is None or request.method not in (b"GET", b"HEAD") or self._is_suspect(request):
+            return AsgiCall(self._app, request, client, self._tasks)  # all is asked inside
+        if self._tells and (added := self._browsers.headers(client.scheme, request.headers)) is not None:
+            client = Told(client, added)
+        caller = self._keys.current().find(request.known.get(b"authorization", ()))
+        return Glance(client, page, knows=caller is not None, head_only=request.method == b"HEAD")
+
+    def _is_suspect(self, request: Request) -> bool:
+        """Does a web page ask that may not?"""
+        needs_key, gate = self._keys.current().asks_for_key, self._gate
+        return gate is not None and bool(
+            gate.refusal(request.method, request.host, request.known, needs_key=needs_key)
+        )
 
     def refused(self, error: ApiError, client: Client) -> None:
         """What a client sent was no request: one line, as for requests."""

@@ -68,7 +68,8 @@ def judge(health: Mapping[str, Any]) -> Checked:
         if isinstance(reason, str) and reason
         else f"{serving or 0:g} of {total or 0:g} backends can serve"
     )
-    return Checked(grade, text, _data(serving, total, _number(api.get("latency_ms")), health.get("uptime_s")))
+    data = _data(serving, total, _number(api.get("latency_ms")), health.get("uptime_s"))
+    return Checked(grade, text, " ".join(filter(None, (data, _money(_mapping(health.get("account")))))))
 
 
 def _data(serving: float | None, total: float | None, latency_ms: float | None, uptime: object) -> str:
@@ -83,6 +84,15 @@ def _data(serving: float | None, total: float | None, latency_ms: float | None, 
     if (uptime_s := _number(uptime)) is not None:
         told.append(f"uptime={uptime_s:.0f}s;;;0")
     return " ".join(told)
+
+
+def _money(account: Mapping[str, Any]) -> str:
+    """The credit and for how long it lasts, where the proxy tells it to those who bring no key."""
+    known = (
+        ("credit", _number(account.get("credit_dollars"))),
+        ("hours_left", _number(account.get("hours_left"))),
+    )
+    return " ".join(f"{name}={value:g};;;0" for name, value in known if value is not None)
 
 
 def _number(value: object) -> float | None:

@@ -100,6 +100,8 @@ def status(
     if reason := _text(health, "reason"):
         line(console, f"  {reason}")
     line(console, f"  vast.ai API: {_vast_api(_mapping(health.get('vast_api')))}")
+    if money := _account(_mapping(health.get("account"))):
+        line(console, f"  account: {money}")
     line(console, f"  backends: {_counts(_mapping(health.get('backends')))}")
     if backends:
         console.print(_backends(backends))
@@ -235,6 +237,19 @@ def _gpus(row: Mapping[str, Any]) -> str:
 
 def _money(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, (int, float)) else _UNKNOWN
+
+
+def _account(account: Mapping[str, Any]) -> str:
+    """The credit, what is spent, and for how long it lasts; of these what is known."""
+    credit, cost, hours = (account.get(name) for name in ("credit_dollars", "dollars_per_hour", "hours_left"))
+    told = []
+    if isinstance(credit, (int, float)):
+        told.append(f"${credit:.2f} left")
+    if isinstance(cost, (int, float)):
+        told.append(f"${cost:.3f} per hour")
+    if isinstance(hours, (int, float)):
+        told.append(f"lasts {duration(hours * 3600)}")
+    return ", ".join(told)
 
 
 def _lines(*parts: tuple[str, str]) -> Text:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from types import TracebackType
 
+from vastproxy.services.account import Account
 from vastproxy.services.backends.backend import Backend
 from vastproxy.services.backends.keeping import KeeperTools
 from vastproxy.services.backends.state import Event, State
@@ -74,6 +75,7 @@ class Fleet:
         self.settings = settings
         self.events = EventBus()
         self._client = client
+        self.account = Account(client, clock=clock)
         self._tunnels = tunnels
         self.clock = clock
         self.traces = Traces(settings.routing.remembered_requests, clock=clock, wall_clock=time.time)
@@ -178,6 +180,7 @@ class Fleet:
     def apply(self, instances: tuple[Instance, ...], *, complete: bool = True) -> None:
         """Make the backends match a list. In one that is not `complete`, absence says nothing."""
         if not self._stopping:
+            self.account.listed(instances)
             had_any = len(self._roster) > 0
             self._roster.apply(instances, complete=complete)
             if had_any or len(self._roster):

@@ -128,6 +128,11 @@ class Offer:
 _KNOWN_OF_OFFERS = frozenset({"gpu_ram", "reliability2", "disk_space", "inet_up", "inet_down", "duration"})
 
 
+def without_secrets(answer: object) -> dict[str, Any]:
+    """An answer about the user as it may be kept: it holds the API key itself, among others."""
+    return {key: value for key, value in as_mapping(answer).items() if key not in _USER_SECRETS}
+
+
 def keys_of(rows: object, doing: str) -> tuple[SshKey, ...]:
     """Keys from a list, or from a string that holds one as JSON: vast.ai sends both.
 

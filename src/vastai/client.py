@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import requests
 
-from vastproxy.vastai.account import Offer, SshKey, User, keys_of, offers_of, search_body
+from vastproxy.vastai.account import Offer, SshKey, User, keys_of, offers_of, search_body, without_secrets
 from vastproxy.vastai.cache import Cache, MemoryCache, NoCache
 from vastproxy.vastai.calls import Caller
 from vastproxy.vastai.config import VastConfig
@@ -165,7 +165,7 @@ class VastClient:
 
     def current_user(self, *, fresh: bool = False) -> User:
         """The account that the key belongs to, and its credit."""
-        answer = self._read("user", lambda: self._caller.run(_ME), fresh)
+        answer = self._read("user", lambda: without_secrets(self._caller.run(_ME)), fresh)
         if (user := User.from_json(as_mapping(answer))) is None:
             raise VastProtocolError(f"the answer of vast.ai holds no user while {_ME.doing}", "no_user")
         return user

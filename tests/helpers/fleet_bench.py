@@ -15,11 +15,11 @@ from vastproxy.settings import Settings
 from vastproxy.settings.admission import QueueSettings
 from vastproxy.settings.model import FleetSettings, TunnelSettings
 from vastproxy.settings.routing import RoutingSettings
-from vastproxy.vastai import Instance, InstanceList, VastClient, VastRejected
+from vastproxy.vastai import Instance, InstanceList, User, VastClient, VastRejected
 
 
 class Account:
-    """The two calls that a fleet makes, answered from attributes. Called from threads, as the client is."""
+    """The calls that a fleet makes, answered from attributes. Called from threads, as the client is."""
 
     def __init__(self) -> None:
         self.instances: list[Instance] = []
@@ -33,7 +33,11 @@ class Account:
         self.asked_fresh: list[bool] = []
         self.old: list[Instance] | None = None
         """What another proxy has kept."""
+        self.user = User(id=1)
         self.closed = False
+
+    def current_user(self) -> User:
+        return self.user
 
     def list_instances(self, *, fresh: bool = False, stale_s: float = 0.0) -> InstanceList:
         self.lists += 1

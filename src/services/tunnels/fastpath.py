@@ -42,6 +42,9 @@ _DATA_HEAD: Final = struct.Struct(">BBII").unpack_from
 _DATA_HEAD_BYTES: Final = 10
 #: The lengths of most packets, by the bytes that announce them: a table is quicker than arithmetic.
 _LENGTHS: Final = {length.to_bytes(4, "big"): length for length in range(_BLOCK_BYTES, 4096, _BLOCK_BYTES)}
+#: A read of so many bytes may be followed by as much again: uvloop reads up to 32 times 256 KB before anybody else has
+#: a turn, which is half a second of tokens.
+_LARGE_READ_BYTES: Final = 65_536
 #: Bytes kept for the socket before streams are held back: enough for several packets in one system call.
 _HIGH_WATER: Final = 262_144
 
@@ -53,7 +56,7 @@ class FastConnection(asyncssh.SSHClientConnection):
         super().__init__(loop, options, wait="auth")
         self.is_congested = False
         self._held_back: deque[Callable[[], None]] = deque()
-        self._socket: asyncio.WriteTransport
+        self._socket: asyncio.Transport
         #: What is written in one system call once all that has happened by now has been dealt with.
         self._outbound: list[bytes] = []
         self._outbound_bytes = 0
@@ -79,6 +82,9 @@ class FastConnection(asyncssh.SSHClientConnection):
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         self.received += 1
         self._usual_writes, self._writes = self._writes, 0
+        if len(data) >= _LARGE_READ_BYTES and not self._socket.is_closing():
+            self._socket.pause_reading()
+            self._loop.call_soon(self._read_on)
         if self._parts:
             self._parts.append(data)
             self._parts_bytes += len(data)
@@ -105,6 +111,10 @@ class FastConnection(asyncssh.SSHClientConnection):
                 break
             super().data_received(data[at : at + length])
             at += length
+
+    def _read_on(self) -> None:
+        if not self._socket.is_closing():
+            self._socket.resume_reading()
 
     def _take_data(self, data: bytes, at: int) -> int:
         """Give streams the data of the packets from `at` on. Returns where a packet begins that is none of theirs,
@@ -232,7 +242,7 @@ class FastConnection(asyncssh.SSHClientConnection):
     # Backpressure.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._socket = cast(asyncio.WriteTransport, transport)
+        self._socket = cast(asyncio.Transport, transport)
         self._socket.set_write_buffer_limits(high=_HIGH_WATER)
         super().connection_made(transport)
 

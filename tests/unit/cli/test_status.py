@@ -76,6 +76,24 @@ def test_a_proxy_that_serves(run: Run, peer: StartPeer) -> None:
     assert max(map(len, lines[4:])) <= 80
 
 
+@pytest.mark.parametrize(
+    ("account", "line"),
+    [
+        (
+            {"credit_dollars": 37.42, "dollars_per_hour": 0.5217, "hours_left": 71.7},
+            "  account: $37.42 left, $0.522 per hour, lasts 2 d 23 h",
+        ),
+        ({"credit_dollars": None, "dollars_per_hour": 0.5, "hours_left": None}, "  account: $0.500 per hour"),
+        ({"credit_dollars": "much", "dollars_per_hour": [], "hours_left": {}}, None),
+        (None, None),
+    ],
+)
+def test_what_is_left_on_the_account(run: Run, peer: StartPeer, account: object, line: str | None) -> None:
+    result = run("status", peer(proxy(healthz(account=account))).url)
+    found = [one for one in result.output.splitlines() if "account:" in one]
+    assert found == ([] if line is None else [line])
+
+
 def test_a_proxy_that_does_not_serve(run: Run, peer: StartPeer) -> None:
     api = {"status": "unhealthy", "latency_ms": None, "error": "no key"}
     result = run("status", peer(proxy(healthz("unhealthy", vast_api=api), code=503)).url)

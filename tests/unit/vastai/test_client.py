@@ -379,6 +379,19 @@ def test_keys_that_cannot_be_read(web: Web, answer: Any) -> None:
         client().instance_ssh_keys(101)
 
 
+def test_of_the_user_no_secret_is_kept(web: Web) -> None:
+    """The answer holds the key itself; a cache may be somebody else's Redis."""
+    answer = {**data("user_current.json"), "api_key": KEY, "sid": "s-1", "session_key": "s-2"}
+    web.get(ME, json=answer)
+    cache = MemoryCache(16)
+    with VastClient(config(), cache=cache) as vast:
+        assert vast.current_user().credit == 37.4182
+        kept = cache.last("user", 60.0)
+        assert kept is not None
+        assert kept.value["email"] == answer["email"]
+        assert not {"api_key", "sid", "session_key"} & set(kept.value)
+
+
 def test_a_user_without_id_cannot_be_read(web: Web) -> None:
     web.get(ME, json={"credit": 1})
     with pytest.raises(VastProtocolError):

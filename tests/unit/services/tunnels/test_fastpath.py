@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import socket as socket_module
 import struct
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from asyncssh.packet import Boolean, SSHPacket, String, UInt32
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.uv import LOOPS
 from vastproxy.services.tunnels.aesgcm import AesGcm, adopted
 from vastproxy.services.tunnels.base import Stream
 from vastproxy.services.tunnels.channel import ChannelStream
@@ -46,6 +48,13 @@ class Socket(asyncio.Transport):
         self.raw = b""
         self.writes = 0
         self.aborted = False
+        self.reading: list[bool] = []
+
+    def pause_reading(self) -> None:
+        self.reading.append(False)
+
+    def resume_reading(self) -> None:
+        self.reading.append(True)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.limits = high
@@ -470,3 +479,79 @@ async def test_what_asyncssh_had_begun_to_read_is_taken_over(begun: int) -> None
     assert conn._recv_seq == 5
     conn.abort()
     await conn.wait_closed()
+
+
+async def test_after_a_large_read_others_have_a_turn_before_the_next() -> None:
+    """A line that was stuck and then comes in megabytes must not hold up everybody else."""
+    conn, socket = await logged_in(FastConnection)
+    await with_streams(conn, 1)
+    conn.data_received(sealed([data(0, b"x" * 1000)]))
+    assert socket.reading == []
+    conn.data_received(sealed([bytes((MSG_IGNORE,)) + String(b"x" * 1000)] * 70))
+    assert socket.reading == [False]
+    await asyncio.sleep(0)
+    assert socket.reading == [False, True]
+    conn.abort()
+    await conn.wait_closed()
+
+
+async def test_nobody_reads_on_from_what_has_ended_meanwhile() -> None:
+    conn, socket = await logged_in(FastConnection)
+    conn.data_received(sealed([bytes((MSG_IGNORE,)) + String(b"x" * 1000)] * 70))
+    socket.abort()
+    await asyncio.sleep(0)
+    assert socket.reading == [False]
+    conn.abort()
+    await conn.wait_closed()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_backlog_of_megabytes_lets_others_have_their_turns(loop: str) -> None:
+    """Between any two reads of a full socket somebody else has a turn; uvloop would make 32 of them at once."""
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        assert runner.run(_most_bytes_in_one_turn()) <= 262_144
+
+
+async def _most_bytes_in_one_turn() -> int:
+    """What a connection is given of 4 MB that wait for it, before a callback has its turn."""
+    loop, total, most, in_turn = asyncio.get_running_loop(), 4_000_000, 0, 0
+    over = asyncio.Event()
+    conn, _ = await logged_in(FastConnection)
+
+    class Counting(asyncio.Protocol):
+        """The connection, counted."""
+
+        seen = 0
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            conn._socket = transport
+
+        def data_received(self, data: bytes) -> None:
+            nonlocal most, in_turn
+            if not in_turn:
+                loop.call_soon(others)
+            in_turn += len(data)
+            most = max(most, in_turn)
+            conn._parts, conn._parts_needed = [b""], 1 << 40  # of one endless packet
+            conn.data_received(data)
+            Counting.seen += len(data)
+            if Counting.seen == total:
+                over.set()
+
+    def others() -> None:
+        nonlocal in_turn
+        in_turn = 0
+
+    with socket_module.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_RCVBUF, 8_000_000)
+        ours = socket_module.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+        with ours, theirs:
+            ours.setblocking(False)
+            sending = loop.run_in_executor(None, theirs.sendall, bytes(total))
+            transport, _ = await loop.create_connection(Counting, sock=ours)
+            async with asyncio.timeout(20):
+                await over.wait()
+                await sending
+            transport.close()
+    return most

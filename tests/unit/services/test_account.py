@@ -1,0 +1,137 @@
+"""What is known of the account's money: never a guess, and never an alarm of its own."""
+
+import asyncio
+import logging
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.helpers.builders import make_instance
+from vastproxy.jobs.account import AccountJob
+from vastproxy.services.account import KNOWN_FOR_S, REFUSED_FOR_S, Account, AccountSnapshot, snapshot_of
+from vastproxy.services.tasks import Tasks
+from vastproxy.vastai import User, VastClient, VastError, VastUnauthorized, VastUnavailable
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Asked:
+    """The one call that an account makes, answered from attributes."""
+
+    def __init__(self) -> None:
+        self.credit: float | None = 37.4182
+        self.error: VastError | None = None
+        self.calls = 0
+
+    def current_user(self) -> User:
+        self.calls += 1
+        if self.error is not None:
+            raise self.error
+        return User(id=7, credit=self.credit)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def asked() -> Asked:
+    return Asked()
+
+
+@pytest.fixture
+def account(asked: Asked, clock: Clock) -> Account:
+    return Account(cast(VastClient, asked), clock=clock)
+
+
+async def test_credit_cost_and_hours(account: Account) -> None:
+    assert account.snapshot() == AccountSnapshot(None, None, None)
+    account.listed(
+        [
+            make_instance(id=1, dph_total=0.5, instance={"totalHour": 0.5}),
+            make_instance(id=2, actual_status="exited", dph_total=0.4, instance={"totalHour": 0.02}),
+        ]
+    )
+    assert account.snapshot() == AccountSnapshot(None, 0.52, None)
+    await account.read()
+    assert account.snapshot() == AccountSnapshot(37.42, 0.52, 72.0)
+    assert account.reading().credit_dollars == 37.4182
+
+
+async def test_a_failure_keeps_what_is_known_for_an_hour(
+    account: Account, asked: Asked, clock: Clock
+) -> None:
+    await account.read()
+    asked.error = VastUnavailable("vast.ai answered 502", "bad_gateway")
+    clock.now += KNOWN_FOR_S - 1
+    await account.read()
+    assert account.credit_dollars == 37.4182
+    clock.now += 2
+    assert account.credit_dollars is None
+    assert account.reading().credit_dollars is None
+
+
+async def test_a_key_without_the_right_is_no_error_and_asked_for_seldom(
+    account: Account, asked: Asked, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    asked.error = VastUnauthorized("missing scope user_read", "auth_error")
+    for _ in range(3):
+        await account.read()
+    assert asked.calls == 1
+    assert account.snapshot().credit_dollars is None
+    assert [record.levelno for record in caplog.records] == [logging.INFO]
+    asked.error = None
+    clock.now += REFUSED_FOR_S
+    await account.read()
+    assert account.credit_dollars == 37.4182
+
+
+async def test_an_account_that_does_not_tell_its_credit(account: Account, asked: Asked) -> None:
+    asked.credit = None
+    await account.read()
+    assert account.snapshot().credit_dollars is None
+
+
+async def test_the_job_reads_at_once_and_again(asked: Asked) -> None:
+    enough = asyncio.Event()
+
+    class Counting(Account):
+        """Tells when it was read often enough."""
+
+        async def read(self) -> None:
+            await super().read()
+            if asked.calls == 3:
+                enough.set()
+
+    tasks = Tasks("test")
+    counting = Counting(cast(VastClient, asked))
+    tasks.spawn(AccountJob(counting, interval_s=0.001).run(), name="account")
+    async with asyncio.timeout(10):
+        await enough.wait()
+    await tasks.aclose()
+    assert counting.credit_dollars == 37.4182
+
+
+@given(
+    st.none() | st.floats(-1e6, 1e6),
+    st.none() | st.floats(0, 1e4),
+)
+def test_hours_are_told_only_where_they_can_be(credit: float | None, cost: float | None) -> None:
+    hours = snapshot_of(credit, cost).hours_left
+    if credit is None or not cost:
+        assert hours is None
+    else:
+        assert hours is not None
+        assert hours >= 0
