@@ -70,7 +70,7 @@ class Traces:
             "state": "done" if over else "waiting" if waits else "running",
             "began_unix": round(self._wall_clock() - (now - began), 3),
             "method": claim.method.decode("latin-1"),
-            "path": claim.target.partition(b"?")[0].decode("latin-1"),
+            "path": claim.target.partition(b"?")[0][:MAX_CHARS].decode("latin-1"),
             "model": _model(claim.model),
             "stream": claim.stream,
             "key": claim.asker if isinstance(claim.asker, str) else None,

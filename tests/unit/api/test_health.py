@@ -32,7 +32,7 @@ class Stage:
     def ask(self, target: bytes, *headers: tuple[bytes, bytes], method: bytes = b"GET") -> RecordingClient:
         """What is answered before anything else has had a turn."""
         client = RecordingClient()
-        request = make_request(method=method, target=target, headers=list(headers))
+        request = make_request(method=method, target=target, headers=list(headers), host=b"localhost")
         self.entrance.handle(request, client).begin(b"", complete=True)
         return client
 
