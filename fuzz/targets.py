@@ -62,7 +62,9 @@ def pieces_of(data: bytes) -> Iterator[bytes]:
 
 
 def _requests(pieces: Iterable[bytes]) -> tuple[list[Any], int | None]:
-    """The requests in these bytes with their bodies, and the status with which the rest is refused."""
+    """The requests in these bytes with their bodies, and the status with which the rest is refused.
+
+    Of what is both too long and malformed either may be seen first."""
     reader, found, body = RequestReader(max_head_bytes=2_048, max_headers=20), [], b""
     try:
         for piece in pieces:
@@ -77,7 +79,7 @@ def _requests(pieces: Iterable[bytes]) -> tuple[list[Any], int | None]:
                 if not (data := reader.next()):
                     break
     except BadRequest as error:
-        return found, error.status
+        return found, 400 if error.status in (414, 431) else error.status
     return found, None
 
 
