@@ -88,7 +88,10 @@ def _data(serving: float | None, total: float | None, latency_ms: float | None, 
 
 def _money(account: Mapping[str, Any]) -> str:
     """The credit and for how long it lasts, where the proxy tells it to those who bring no key."""
-    known = (("credit", _number(account.get("credit_dollars"))), ("hours_left", _number(account.get("hours_left"))))
+    known = (
+        ("credit", _number(account.get("credit_dollars"))),
+        ("hours_left", _number(account.get("hours_left"))),
+    )
     return " ".join(f"{name}={value:g};;;0" for name, value in known if value is not None)
 
 

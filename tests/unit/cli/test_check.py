@@ -55,7 +55,9 @@ def healthz(status: str, **more: Any) -> dict[str, Any]:
             "VASTPROXY CRITICAL - vast.ai says: a/b c | healthy=0;0:;1:;0;0 backends=0;;;0 uptime=7380s;;;0",
         ),
         (
-            healthz("healthy", account={"credit_dollars": 37.42, "dollars_per_hour": 0.5, "hours_left": 74.8}),
+            healthz(
+                "healthy", account={"credit_dollars": 37.42, "dollars_per_hour": 0.5, "hours_left": 74.8}
+            ),
             0,
             "VASTPROXY OK - 3 of 3 backends can serve | healthy=3;3:;1:;0;3 backends=3;;;0 vast_api=0.1234s;;;0 "
             "uptime=7380s;;;0 credit=37.42;;;0 hours_left=74.8;;;0",
