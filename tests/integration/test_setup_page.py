@@ -157,7 +157,7 @@ async def test_the_nginx_of_the_page_streams_and_keeps_the_metrics(tmp_path: Pat
     ask = f"curl -sS --cacert fullchain.pem --resolve llm.example.com:{port}:127.0.0.1"
     url = f"https://llm.example.com:{port}"
     messages = '[{"role": "user", "content": "Hi"}]'
-    body = '{"model": "Qwen/Qwen3-8B", "stream": true, "max_tokens": 4, "messages": %s}' % messages
+    body = '{"model": "Qwen/Qwen3-8B", "stream": true, "max_tokens": 4, "messages": ' + messages + "}"
     script = "\n".join(
         [
             "set -eu -o pipefail",
