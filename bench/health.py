@@ -44,7 +44,7 @@ _TOKENS_PER_S = 30.0
 _ASK_EVERY_S = 0.05
 _OPEN_LIMIT_S = 40.0
 _ASK_TIMEOUT_S = 10.0
-#: Wanting less than this share of its core, the process had time to spare. With `--first` the kernel gives at most 95 %.
+#: Wanting less than this share of its core, the process had time to spare. `--first` is given 95 % at most.
 SATURATED = 0.9
 
 

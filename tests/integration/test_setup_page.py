@@ -156,8 +156,8 @@ async def test_the_nginx_of_the_page_streams_and_keeps_the_metrics(tmp_path: Pat
     assert checked.returncode == 0, checked.stderr.decode()
     ask = f"curl -sS --cacert fullchain.pem --resolve llm.example.com:{port}:127.0.0.1"
     url = f"https://llm.example.com:{port}"
-    asked = '"stream": true, "max_tokens": 4, "messages": [{"role": "user", "content": "Hi"}]'
-    body = '{"model": "Qwen/Qwen3-8B", ' + asked + "}"
+    messages = '[{"role": "user", "content": "Hi"}]'
+    body = '{"model": "Qwen/Qwen3-8B", "stream": true, "max_tokens": 4, "messages": ' + messages + "}"
     script = "\n".join(
         [
             "set -eu -o pipefail",
