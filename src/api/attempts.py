@@ -161,8 +161,8 @@ class Attempts(Connecting):
         """Nothing more will be tried: the request is logged and counted, its place given back. What is left is kept for
         a while, as the story. `last`, `before`: the last pieces of the answer that the owner has seen."""
         tools = self._tools
-        tools.log(self, self._request.target, self._upload.total_bytes, self._client.peer)
-        tokens = tools.count(self, self._request.path, head, last, before + self.relayed_end)
+        received_bytes, peer = self._upload.total_bytes, self._client.peer
+        tokens = tools.ended(self, self._request, received_bytes, peer, head, last, before + self.relayed_end)
         tools.dispatcher.finish(self)
         if self.guest is not None:
             self.guest.leave(tools.now(), tokens)

@@ -44,7 +44,12 @@ class Proxy:
 
     def log_refused(self, error: ApiError, client: Client) -> None:
         """A connection was refused before there was a request to name."""
-        self._tools.access_log.log(b"-", b"-", b"-", None, error.status, 0, 0, 0, 0.0, None, client.peer)
+        # fmt: off
+        self._tools.access_log.log(
+            b"-", b"-", b"-", None, None, None, "", error.status, error.code, False, 0, 0, 0, 0.0, None, 0.0,
+            None, None, client.peer,
+        )
+        # fmt: on
         self._tools.finished(
             OTHER, None, None, error.status, error.code, 0, None, None, 0.0, 0, 0, None, None, 0, False
         )

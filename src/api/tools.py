@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from vastproxy.api.access import AccessLog, Tried
+from vastproxy.api.access import AccessLog, Tried, clipped
 from vastproxy.api.client import Client
 from vastproxy.api.errors import ApiError, denied_path, too_large
 from vastproxy.api.forwarded import Forwarding
@@ -14,6 +14,7 @@ from vastproxy.api.guest import Guest
 from vastproxy.api.http.request import Request
 from vastproxy.api.upload import Rename, Upload
 from vastproxy.api.wishes import Wishes, content_type
+from vastproxy.services.access.callers import Caller
 from vastproxy.services.backends.abort import Aborter
 from vastproxy.services.backends.engine import Engine
 from vastproxy.services.backends.engines import EngineKind
@@ -132,49 +133,42 @@ class ProxyTools:
         client.respond(error.status, head, length=len(body), has_body=has_body, data=data, last=True)
         return len(data)
 
-    def log(self, claim: Claim, target: bytes, received_bytes: int, client: str) -> None:
-        """A request has ended: one line in the access log, and the end of its story."""
+    def ended(
+        self,
+        claim: Claim,
+        request: Request,
+        received_bytes: int,
+        client: str,
+        head: ResponseHead | None,
+        last: bytes,
+        before: bytes,
+    ) -> int:
+        """A request has ended: one line in the access log, one more in the metrics, and the end of its story. `head` is
+        of the answer that the engine gave, `last` and `before` are the last pieces of its body. Returns the tokens that
+        it took, prompt and answer, as far as the engine has told."""
         now = claim.ended_at = self.now()
         claim.received_bytes = received_bytes
-        lease, first = claim.lease, claim.first_byte_at
-        self.access_log.log(
-            claim.request_id,
-            claim.method,
-            target,
-            lease.backend.id if lease is not None else None,
-            claim.status,
-            claim.sent_bytes,
-            received_bytes,
-            len(claim.leases) + claim.left_out,
-            now - claim.began_at,
-            first - claim.began_at if first != NEVER else None,
-            client,
-            claim.queued_s,
-            _tried(claim) if len(claim.leases) > 1 else (),
-        )
-
-    def count(self, claim: Claim, path: bytes, head: ResponseHead | None, last: bytes, before: bytes) -> int:
-        """The same for metrics, after `log`. `last`, `before`: the last pieces of the answer's body. Returns the tokens
-        that it took, prompt and answer, as far as the engine has told."""
-        lease, need, first = claim.lease, claim.need, claim.first_byte_at
+        began, first, need, pieces = claim.began_at, claim.first_byte_at, claim.need, claim.pieces
+        instance_id, via = (None, "") if (lease := claim.lease) is None else (lease.backend.id, lease.path)
+        label = None if need is None else need.label
         tokens_in, tokens_out = (None, None) if head is None else usage_of(last, before)
+        streamed = pieces > 1 and head is not None and is_stream(head.lines)
+        attempts = len(claim.leases) + claim.left_out
+        ttfb_s = first - began if first != NEVER else None
+        path, caller = request.path, request.facts.admitted_by
+        key = caller.name if isinstance(caller, Caller) else None
+        # fmt: off
         self.finished(
-            operation_of(path),
-            need.label if need is not None else None,
-            lease.backend.id if lease is not None else None,
-            claim.status,
-            claim.error,
-            len(claim.leases) + claim.left_out,
-            claim.queued_s if need is not None else None,
-            first - claim.began_at if first != NEVER else None,
-            claim.ended_at - claim.began_at,
-            claim.received_bytes,
-            claim.sent_bytes,
-            tokens_in,
-            tokens_out,
-            claim.pieces,
-            claim.pieces > 1 and head is not None and is_stream(head.lines),
+            operation_of(path), label, instance_id, claim.status, claim.error, attempts,
+            None if need is None else claim.queued_s, ttfb_s, now - began, received_bytes, claim.sent_bytes,
+            tokens_in, tokens_out, pieces, streamed,
         )
+        self.access_log.log(
+            claim.request_id, claim.method, path, key, label or _wished(claim), instance_id, via,
+            claim.status, claim.error, streamed, claim.sent_bytes, received_bytes, attempts, claim.queued_s,
+            ttfb_s, now - began, tokens_in, tokens_out, client, _tried(claim) if attempts > 1 else (),
+        )
+        # fmt: on
         return (tokens_in or 0) + (tokens_out or 0)
 
     @staticmethod
@@ -184,6 +178,11 @@ class ProxyTools:
         logger.warning(
             "%s instance=%s the answer broke off: %s", claim.request_id.decode("latin-1"), instance_id, error
         )
+
+
+def _wished(claim: Claim) -> str | None:
+    """The model that was asked for, though the fleet does not tell of one by that name."""
+    return clipped(claim.model) if claim.model else None
 
 
 def _tried(claim: Claim) -> list[Tried]:
