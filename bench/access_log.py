@@ -19,7 +19,7 @@ from typing import Literal, TextIO, cast
 
 from vastproxy.api.access import AccessLog
 from vastproxy.cli.logs import TextFormatter, set_up_logging
-from vastproxy.settings.model import LoggingSettings
+from vastproxy.settings.logs import LoggingSettings
 
 Log = Callable[[bytes], None]
 

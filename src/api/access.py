@@ -73,6 +73,14 @@ class AccessLog:
     one, the lines go to the logger `vastproxy.access` at INFO, and whoever configured logging decides how they look.
     With either, nothing is made while that logger is not enabled for INFO; with a sink it is asked once a second.
     `clock` tells Unix time.
+
+    What is told of a request: `path` without its query, where some put tokens. `key`: the name of the key that was
+    sent, None where nobody is told apart. `model`: as the fleet calls it, or `clipped`. `instance_id`, `via`: who
+    served it or was asked last, and over which path (`direct`, `relay`, "" where nobody was). `error`: the code of an
+    error of ours. `streamed`: was the answer sent while it was made? `sent_bytes`, `received_bytes`: of the bodies
+    sent to and received from the client. `queued_s`: its wait for a place; `ttfb_s`: until the first byte of the
+    engine's answer, None when there was none. `tokens_in`, `tokens_out`: as the engine told, or None. `client`: its
+    address. `tried`: the attempts before the last one.
     """
 
     def __init__(
@@ -124,16 +132,7 @@ class AccessLog:
         client: str,
         tried: Sequence[Tried] = (),
     ) -> None:
-        """One line about one request.
-
-        `path`: without its query, where some put tokens. `key`: the name of the key that was sent, None where nobody is
-        told apart. `model`: as the fleet calls it, or `clipped`. `instance_id`, `via`: who served it or was asked last,
-        and over which path (`direct`, `relay`, "" where nobody was). `error`: the code of an error of ours. `streamed`:
-        was the answer sent while it was made? `sent_bytes` and `received_bytes` are of the bodies sent to and received
-        from the client. `queued_s`: how long it waited for a place; `ttfb_s`: until the first byte of the engine's
-        answer, None when there was none. `tokens_in`, `tokens_out`: as the engine told, or None. `client`: its address.
-        `tried`: the attempts before the last one.
-        """
+        """One line about one request; what is told of it: see the class."""
         if not self._enabled:
             return
         now = self._clock()

@@ -219,7 +219,7 @@ async def test_however_a_process_ends_its_lines_are_written(tmp_path: Path, end:
     program = f"""
 import logging, threading
 from vastproxy.cli.logs import set_up_logging
-from vastproxy.settings.model import LoggingSettings
+from vastproxy.settings.logs import LoggingSettings
 set_up_logging(LoggingSettings(format="text"))
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 for number in range(5000):
