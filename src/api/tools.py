@@ -28,6 +28,9 @@ from vastproxy.services.metrics.requests import RequestMetrics
 from vastproxy.services.metrics.usage import usage_of
 from vastproxy.services.routing.paths import is_denied
 from vastproxy.services.tasks import Tasks
+from vastproxy.services.threads import in_thread
+from vastproxy.services.tracing.context import TRACE_HEADERS
+from vastproxy.services.tracing.tracing import Tracing
 from vastproxy.services.upstream.response import ResponseHead
 
 logger = logging.getLogger(__name__)
@@ -39,7 +42,14 @@ _SGLANG = EngineKind.SGLANG
 class ProxyTools:
     """Owns the tasks that open connections and tell engines to stop."""
 
-    def __init__(self, fleet: Fleet, *, access_log: AccessLog, metrics: RequestMetrics | None = None) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        access_log: AccessLog,
+        metrics: RequestMetrics | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
         server = fleet.settings.server
         self.dispatcher = fleet.dispatcher
         self.noted = fleet.dispatcher.targets.passive.noted
@@ -55,11 +65,14 @@ class ProxyTools:
         self.wall_clock = time.time
         self.access_log = access_log
         self.finished = (metrics or RequestMetrics()).finished
+        self.tracing = tracing
 
     async def aclose(self) -> None:
         """End what is under way, after the server has stopped."""
         await self._aborter.aclose()
         await self._tasks.aclose()
+        if self.tracing is not None:
+            await in_thread(self.tracing.close, name="tracing end")
 
     def refusal(self, request: Request, guest: Guest | None = None) -> ApiError | None:
         """Why this request is not proxied, if it is not. One that is counts for `guest`, until he leaves."""
@@ -84,9 +97,10 @@ class ProxyTools:
         *,
         expect: bool,
         model: str | None = None,
+        traced: bytes = b"",
     ) -> bytes:
         """The request as it is written to this engine: the head, and what has come of the body. `model`: what it shall
-        ask for instead of what it does."""
+        ask for instead of what it does. `traced`: header lines of its trace."""
         carrying = engine.target.kind is _SGLANG and may_carry(
             request.method.decode("latin-1"), request.target, request.headers
         )
@@ -96,10 +110,15 @@ class ProxyTools:
         if sent is None:
             sent = request.facts.sent_lines = self._sent_lines(request, client)
         last = b"x-request-id: " + request_id + (b"\r\nexpect: 100-continue\r\n" if expect else b"\r\n")
+        if traced:
+            last += traced
         return request_message(request.method, request.target, engine.request_lines, sent, last, length, body)
 
     def _sent_lines(self, request: Request, client: Client) -> bytes:
-        lines = sent_lines(request.fields, request.connection) + self._forwarding.lines(request, client)
+        fields = request.fields
+        if self.tracing is not None:  # what engines are told of traces, we say ourselves
+            fields = [each for each in fields if each.header[0] not in TRACE_HEADERS]
+        lines = sent_lines(fields, request.connection) + self._forwarding.lines(request, client)
         if request.upgrade:
             return lines + b"connection: upgrade\r\nupgrade: %b\r\n" % request.upgrade
         if request.takes_trailers:
@@ -157,6 +176,7 @@ class ProxyTools:
         ttfb_s = first - began if first != NEVER else None
         path, caller = request.path, request.facts.admitted_by
         key = caller.name if isinstance(caller, Caller) else None
+        model = label or _wished(claim)
         # fmt: off
         self.finished(
             operation_of(path), label, instance_id, claim.status, claim.error, attempts,
@@ -164,10 +184,14 @@ class ProxyTools:
             tokens_in, tokens_out, pieces, streamed,
         )
         self.access_log.log(
-            claim.request_id, claim.method, path, key, label or _wished(claim), instance_id, via,
+            claim.request_id, claim.method, path, key, model, instance_id, via,
             claim.status, claim.error, streamed, claim.sent_bytes, received_bytes, attempts, claim.queued_s,
             ttfb_s, now - began, tokens_in, tokens_out, client, _tried(claim) if attempts > 1 else (),
         )
+        if self.tracing is not None:
+            self.tracing.ended(
+                claim, request.headers, path, key, model, tokens_in, tokens_out, streamed, client
+            )
         # fmt: on
         return (tokens_in or 0) + (tokens_out or 0)
 
