@@ -31,8 +31,8 @@ class OtlpOutlet:
         self._resource = resource_of(os.environ)
         self._exporter = OTLPSpanExporter(endpoint=endpoint)
         self._overheard = _Overheard()
-        self._log = logging.getLogger(OTLPSpanExporter.__module__)
-        self._log.addFilter(self._overheard)
+        log = logging.getLogger(OTLPSpanExporter.__module__)
+        log.filters[:] = [self._overheard]
 
     def send(self, ended: Sequence[Ended]) -> str | None:
         """See `Outlet.send`."""
@@ -49,7 +49,6 @@ class OtlpOutlet:
 
     def stop(self) -> None:
         """See `Outlet.stop`."""
-        self._log.removeFilter(self._overheard)
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
 
@@ -59,5 +58,7 @@ class _Overheard(logging.Filter):
     last = ""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        self.last = record.getMessage()[:_MAX_CHARS]
+        text = record.getMessage().partition(" encountered while ")[0]
+        if "aborting retry" not in text:  # that it gives up says less than why it tried again
+            self.last = text[:_MAX_CHARS]
         return False
