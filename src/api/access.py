@@ -161,14 +161,8 @@ class AccessLog:
             )
             # fmt: on
         else:
-            first = b"-" if ttfb_s is None else b"%dms" % int(ttfb_s * 1000 + 0.5)
-            took_ms = int(took_s * 1000 + 0.5)
             more = _more(tokens_in, tokens_out, queued_s, tried)
-            # fmt: off
-            line = _TEXT % (
-                self._prefix, name, asked, served, sent_bytes, attempts, took_ms, first, peer, more,
-            )
-            # fmt: on
+            line = _text(self._prefix, name, asked, served, sent_bytes, attempts, took_s, ttfb_s, peer, more)
         if self._sink is not None:
             self._sink(line)
         else:
@@ -207,6 +201,23 @@ class AccessLog:
         over = b" via=" + text_word(_raw(via)) if via else b""
         why = b"" if error is None else b" error=" + text_word(_raw(error))
         return b"instance=%b%b status=%d%b%b" % (where, over, status, why, b" streamed" if streamed else b"")
+
+
+def _text(
+    prefix: bytes,
+    name: bytes,
+    asked: bytes,
+    served: bytes,
+    sent_bytes: int,
+    attempts: int,
+    took_s: float,
+    ttfb_s: float | None,
+    peer: bytes,
+    more: bytes,
+) -> bytes:
+    first = b"-" if ttfb_s is None else b"%dms" % int(ttfb_s * 1000 + 0.5)
+    took_ms = int(took_s * 1000 + 0.5)
+    return _TEXT % (prefix, name, asked, served, sent_bytes, attempts, took_ms, first, peer, more)
 
 
 def _number(number: int | None) -> bytes:
