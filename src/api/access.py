@@ -24,7 +24,7 @@ logger = logging.getLogger("vastproxy.access")
 _NOT_PLAIN = re.compile(rb"[^!-\[\]-~]")
 #: Of a longer word the log has the beginning and an ellipsis, which no escaped word can hold.
 WORD_LIMIT_BYTES = 1024
-#: Of the name of a model that the fleet does not know.
+#: Of the name of a model.
 NAME_LIMIT_CHARS = 120
 #: Entries of each table, and the longest text that is worth one: 3 MB each at the worst.
 _KEPT = 4096
@@ -178,6 +178,7 @@ class AccessLog:
 
     def _tell_asked(self, method: bytes, path: bytes, key: str | None, model: str | None) -> bytes:
         verb, where = self._word(method), self._word(path)
+        model = None if model is None else clipped(model)  # an engine may call its own as it likes
         if self._json:
             # fmt: off
             return b'","method":"%b","path":"%b","key":%b,"model":%b,' % (

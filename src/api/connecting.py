@@ -130,7 +130,7 @@ class Connecting(Claim):
             self.request_id,
             expect=request.expects_continue and not upload.total_bytes,
             model=lease.wire_name(self.model) if lease.need.renames else None,
-            traced=b"" if tracing is None else tracing.lines(self, lease, request.headers),
+            traced=b"" if traced is None else traced(self, lease, request.headers),
         )
         self._owner.attempt_sent()
         connection.send(

@@ -66,6 +66,8 @@ class ProxyTools:
         self.access_log = access_log
         self.finished = (metrics or RequestMetrics()).finished
         self.tracing = tracing
+        self.traced = tracing.lines if tracing is not None and tracing.propagate else None
+        """What an engine is told of the trace; None where it is told nothing."""
 
     async def aclose(self) -> None:
         """End what is under way, after the server has stopped."""
@@ -190,7 +192,8 @@ class ProxyTools:
         )
         if self.tracing is not None:
             self.tracing.ended(
-                claim, request.headers, path, key, model, tokens_in, tokens_out, streamed, client
+                claim, request.headers, path, key, clipped(model) if model else None, tokens_in, tokens_out,
+                streamed, client,
             )
         # fmt: on
         return (tokens_in or 0) + (tokens_out or 0)

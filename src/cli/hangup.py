@@ -1,9 +1,13 @@
-"""Signals: what ends the server, and SIGHUP, on which it opens its log file anew and reads the level of its log
-again."""
+"""Signals: what ends the server, and SIGHUP, which has two meanings.
+
+Sent by an operator it says: open the log file anew, and read the level of the log again. Sent by the system it says that
+the terminal has gone; a server that somebody started there shall not go on unseen.
+"""
 
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,15 +19,35 @@ from vastproxy.settings.logs import LoggingSettings
 logger = logging.getLogger(__name__)
 
 
-class Hangup:
-    """What is done on SIGHUP. `read` reads the settings again; it is called in a thread, for it reads files."""
+#: Standard input, output and error.
+_STANDARD = (0, 1, 2)
 
-    def __init__(self, logs: Logs, read: Callable[[], LoggingSettings]) -> None:
+
+class Hangup:
+    """What is done on SIGHUP. Make it at the start, while the terminal is there, if there is one.
+
+    `read` reads the settings again; it is called in a thread, for it reads files. `is_terminal` tells of a descriptor.
+    """
+
+    def __init__(
+        self,
+        logs: Logs,
+        read: Callable[[], LoggingSettings],
+        *,
+        is_terminal: Callable[[int], bool] = os.isatty,
+    ) -> None:
         self._logs = logs
         self._read = read
+        self._is_terminal = is_terminal
+        self._terminals = [number for number in _STANDARD if is_terminal(number)]
         self._turn = threading.Lock()
 
-    def __call__(self) -> None:
+    def heard(self, stop: Callable[[], None]) -> None:
+        """SIGHUP has come. `stop` is called if the terminal has gone."""
+        if self._terminals and not any(map(self._is_terminal, self._terminals)):
+            logger.info("the terminal has gone")
+            stop()
+            return
         self._logs.reopen()
         threading.Thread(target=self._follow, name="hangup", daemon=True).start()
 

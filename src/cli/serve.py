@@ -157,7 +157,8 @@ async def run_server(
         handle = RunningServer(server, fleet, url)
         # Until the very end: by itself, a signal during the last calls would end the process in the middle of them.
         stop = handle.request_stop
-        with handled({signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: hangup}):
+        hung_up = None if hangup is None else functools.partial(hangup.heard, stop)
+        with handled({signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: hung_up}):
             async with running(fleet):
                 await _serve(server, listener, handle, ready, keys, tls)
                 logger.info("no more streams; clearing labels and closing tunnels")

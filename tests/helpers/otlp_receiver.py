@@ -81,8 +81,8 @@ class OtlpReceiver:
         body = handler.rfile.read(int(handler.headers["content-length"]))
         if handler.headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
-        message = ExportTraceServiceRequest.FromString(body)
-        answer = ExportTraceServiceResponse().SerializeToString()
+        message = ExportTraceServiceRequest.FromString(body)  # type: ignore[no-untyped-call]
+        answer = ExportTraceServiceResponse().SerializeToString()  # type: ignore[no-untyped-call]
         handler.send_response(self.status)
         handler.send_header("content-type", "application/x-protobuf")
         handler.send_header("content-length", str(len(answer)))

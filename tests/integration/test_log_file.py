@@ -1,6 +1,7 @@
 """`vastproxy serve` with a log file: moved, rotated, on a full disk, and told to look at it again."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -65,6 +66,18 @@ async def test_a_hangup_reads_the_level_again(start: Start, tmp_path: Path) -> N
     logged = proxy.logged(read(path))
     assert logged == proxy.asked[-len(logged) :]
     assert 5 < len(logged) <= len(proxy.asked) - 5
+
+
+async def test_a_proxy_whose_terminal_has_gone_ends_with_it(start: Start) -> None:
+    """Politely; as the shell's SIGHUP ended it before it meant anything else."""
+    ours, theirs = os.openpty()
+    try:
+        proxy = await start(theirs)
+    finally:
+        os.close(theirs)
+    await proxy.ask(1)
+    os.close(ours)
+    assert await proxy.end(signal.SIGHUP) < 8
 
 
 async def test_a_full_disk_under_the_log_file_does_not_matter(start: Start) -> None:

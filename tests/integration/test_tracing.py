@@ -1,7 +1,9 @@
 """Traces of a running proxy, as a collector gets them over OTLP/HTTP."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +74,9 @@ async def test_a_request_and_its_attempt_are_spans_with_their_times_and_tokens(
     assert (below["gen_ai.provider.name"], below["vastproxy.outcome"]) == ("vllm", "answered")
     assert (below["vastproxy.instance.id"], below["vastproxy.connection.reused"]) == (1, False)
     assert root.start <= attempt.start <= attempt.end <= root.end
+    page = await asyncio.to_thread((Path(__file__).parents[2] / "docs/LOGS.md").read_text)
+    for name in {**told, **below}:
+        assert f"`{name}`" in page, name
 
 
 async def test_each_attempt_is_a_span(proxying: Open, collector: OtlpReceiver) -> None:

@@ -7,7 +7,7 @@ while it runs, and nobody can guess or repeat them by choosing a request id.
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from vastproxy.services.dispatch.claim import Claim, Lease
@@ -19,7 +19,12 @@ TRACE_HEADERS = frozenset({b"traceparent", b"tracestate"})
 MAX_STATE_BYTES = 512
 
 _PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?")
-_STATE = re.compile(rb"[ -~]+")
+#: One member of `tracestate`: its key and a value of printable ASCII.
+_MEMBER = re.compile(
+    rb"([a-z][_0-9a-z*/-]{0,255}|[a-z0-9][_0-9a-z*/-]{0,240}@[a-z][_0-9a-z*/-]{0,13})"
+    rb"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+)
+_MAX_MEMBERS = 32
 _SAMPLED = 1
 _SPAN_IDS = 1 << 64
 
@@ -54,10 +59,19 @@ def parent_of(headers: Iterable[Header]) -> Parent | None:
     trace_id, span_id = int(found[2], 16), int(found[3], 16)
     if not (trace_id and span_id):
         return None
-    state = b",".join(value for name, value in sent if name == b"tracestate")
-    if len(state) > MAX_STATE_BYTES or not _STATE.fullmatch(state):
-        state = b""
+    state = _state([value for name, value in sent if name == b"tracestate"])
     return Parent(trace_id, span_id, bool(int(found[4], 16) & _SAMPLED), state)
+
+
+def _state(values: Sequence[bytes]) -> bytes:
+    """One line of them all, or nothing if they are not all well-formed: half a state would be another one."""
+    members = [text for value in values for each in value.split(b",") if (text := each.strip(b" \t"))]
+    found = [_MEMBER.fullmatch(text) for text in members]
+    keys = {each[1] for each in found if each is not None}
+    if len(keys) != len(members) or len(members) > _MAX_MEMBERS:
+        return b""
+    state = b",".join(members)
+    return state if len(state) <= MAX_STATE_BYTES else b""
 
 
 def trace_of(claim: Claim, parent: Parent | None, *, secret: bytes, sample_ratio: float) -> Trace:

@@ -38,14 +38,14 @@ def spans_of(ended: Ended, resource: Resource, nanoseconds: Callable[[float], in
     if trace.parent is not None:
         parent = _context(trace, trace.parent.span_id, is_remote=True)
     operation = operation_of(ended.path)
-    name = " ".join(filter(None, [_verb(operation, claim.method), ended.model]))
+    name = _clean(" ".join(filter(None, [_verb(operation, claim.method), ended.model])))
     first = _event("first byte", claim.first_byte_at, nanoseconds)
     mine = ReadableSpan(
         name,
         context=root,
         parent=parent,
         resource=resource,
-        attributes=_attributes(ended, operation),
+        attributes=_cleaned(_attributes(ended, operation)),
         events=first,
         kind=SpanKind.SERVER,
         status=_status(claim),
@@ -66,17 +66,17 @@ def _attempt(
     over = lease.ended_at if lease.ended_at != NEVER else ended.claim.ended_at
     good = lease.outcome in ("answered", "left", "")
     return ReadableSpan(
-        f"attempt {ended.model}" if ended.model else "attempt",
+        _clean(f"attempt {ended.model}") if ended.model else "attempt",
         context=_context(ended.trace, attempt_id(ended.trace, lease)),
         parent=root,
         resource=resource,
-        attributes=_attempt_attributes(lease, ended),
+        attributes=_cleaned(_attempt_attributes(lease, ended)),
         events=[
             *_event("connected", lease.connected_at, nanoseconds),
             *_event("first byte", lease.first_byte_at, nanoseconds),
         ],
         kind=SpanKind.CLIENT,
-        status=Status(StatusCode.UNSET) if good else Status(StatusCode.ERROR, lease.error or lease.outcome),
+        status=Status(StatusCode.UNSET) if good else Status(StatusCode.ERROR, _clean(lease.error or lease.outcome)),
         start_time=nanoseconds(lease.at),
         end_time=nanoseconds(max(over, lease.at)),
         instrumentation_scope=_SCOPE,
@@ -129,6 +129,15 @@ def _attempt_attributes(lease: Lease, ended: Ended) -> Attributes:
     if lease.outcome in ("failed", "refused"):
         told["error.type"] = lease.outcome
     return told
+
+
+def _cleaned(told: Attributes) -> Attributes:
+    return {name: _clean(value) if isinstance(value, str) else value for name, value in told.items()}
+
+
+def _clean(text: str) -> str:
+    """Half a surrogate, which JSON can hold, would make the exporter drop all that is sent with it."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _generation(ended: Ended, operation: str) -> Attributes:

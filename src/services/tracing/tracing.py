@@ -55,6 +55,7 @@ class Tracing:
         self._outlet = outlet
         self._sample_ratio = sample_ratio
         self.propagate = propagate
+        """Are engines to be told `lines`?"""
         self._limit = queue
         self._interval_s = interval_s
         self._secret = secrets.token_bytes(16) if secret is None else secret
@@ -70,8 +71,6 @@ class Tracing:
 
     def lines(self, claim: Claim, lease: Lease, headers: Iterable[Header]) -> bytes:
         """What the engine of this attempt is told of the trace, as header lines. `headers`: of the request."""
-        if not self.propagate:
-            return b""
         parent = parent_of(headers)
         trace = trace_of(claim, parent, secret=self._secret, sample_ratio=self._sample_ratio)
         return lines_for(trace, attempt_id(trace, lease))

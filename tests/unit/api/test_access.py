@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -144,6 +145,15 @@ def test_a_line_for_programs_of_a_request_with_a_story() -> None:
     assert line["tried"] == [{"instance_id": 3, "outcome": "failed", "error": 'it "broke"\x7f'}]
 
 
+def test_every_field_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs/LOGS.md").read_text()
+    for name in json.loads(written("json", tried=[(1, "failed", "")])):
+        assert f"`{name}`" in page, name
+    line = written(error="x", queued_s=1.0, tried=[(1, "failed", "")])
+    for word in re.findall(r" ([a-z]+=)", line):
+        assert f"`{word}" in page, word
+
+
 words = st.text(max_size=40)
 
 
@@ -214,6 +224,8 @@ def test_a_request_is_one_line_of_json_and_each_value_is_in_it(
 
 
 def test_the_name_of_a_model_that_somebody_made_up_is_cut() -> None:
+    """A client, or an engine that calls its own so."""
+    assert json.loads(written("json", model="m" * 5_000))["model"] == "m" * NAME_LIMIT_CHARS + "…"
     assert clipped("m" * NAME_LIMIT_CHARS) == "m" * NAME_LIMIT_CHARS
     assert clipped("m" * 5_000) == "m" * NAME_LIMIT_CHARS + "…"
 

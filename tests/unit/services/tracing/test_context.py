@@ -63,7 +63,21 @@ def test_states_of_several_lines_are_one() -> None:
     assert found.state == b"a=1,b=2"
 
 
-@pytest.mark.parametrize("state", [b"", b"a=\xff", b"a" * (MAX_STATE_BYTES + 1)])
+@pytest.mark.parametrize(
+    "state",
+    [
+        b"",
+        b"a",
+        b"a=",
+        b"A=1",
+        b"a=\xff",
+        b"a=1,a=2",
+        b"a=1,=2",
+        b"a=" + b"x" * 257,
+        b",".join(b"k%d=1" % number for number in range(33)),
+        b",".join(b"k%d=%b" % (number, b"x" * 100) for number in range(MAX_STATE_BYTES // 100 + 1)),
+    ],
+)
 def test_a_state_that_is_none_is_left_out(state: bytes) -> None:
     found = parent_of(headers(GOOD, states=(state,)))
     assert found is not None
