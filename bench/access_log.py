@@ -19,7 +19,7 @@ from typing import Literal, TextIO, cast
 
 from vastproxy.api.access import AccessLog
 from vastproxy.cli.logs import TextFormatter, set_up_logging
-from vastproxy.settings.model import LoggingSettings
+from vastproxy.settings.logs import LoggingSettings
 
 Log = Callable[[bytes], None]
 
@@ -77,19 +77,12 @@ def ours(form: Literal["text", "json"], *, enabled: bool = True) -> Iterator[Log
         access = AccessLog(enabled=enabled, form=logs.form, sink=logs.access_sink)
 
         def log(request_id: bytes) -> None:
+            # fmt: off
             access.log(
-                request_id,
-                b"POST",
-                b"/v1/chat/completions",
-                12345678,
-                200,
-                5120,
-                873,
-                1,
-                0.0123,
-                0.0051,
-                "203.0.113.77",
+                request_id, b"POST", b"/v1/chat/completions", "web", "Qwen/Qwen3-8B", 12345678, "direct", 200,
+                None, False, 5120, 873, 1, 0.0, 0.0051, 0.0123, 873, 250, "203.0.113.77",
             )
+            # fmt: on
 
         yield log
     logging.getLogger().handlers.clear()

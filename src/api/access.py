@@ -1,9 +1,10 @@
 """The access log: one line about each request that has ended.
 
 It is on by default, so it must be cheap: a line is one formatting of bytes, at 1 to 2 µs. What repeats – the second,
-the paths, the clients – is made once and kept, in tables of a fixed size. What others chose (paths, ids, methods,
-addresses) is escaped, so that nobody can begin a line or a field of his own: in text each value is one word of ASCII,
-in JSON one string.
+what is asked for and by whom, who served it and how, the clients – is made once and kept, in tables of a fixed size.
+What others chose (paths, ids, methods, models, names of keys, addresses) is escaped, so that nobody can begin a line
+or a field of his own: in text each value is one word of ASCII, in JSON one string. No prompt, no answer, no key and no
+query comes here.
 """
 
 import json
@@ -23,18 +24,21 @@ logger = logging.getLogger("vastproxy.access")
 _NOT_PLAIN = re.compile(rb"[^!-\[\]-~]")
 #: Of a longer word the log has the beginning and an ellipsis, which no escaped word can hold.
 WORD_LIMIT_BYTES = 1024
-#: Entries of each table, and the longest word that is worth one: 2 MB each at the worst.
+#: Of the name of a model.
+NAME_LIMIT_CHARS = 120
+#: Entries of each table, and the longest text that is worth one: 3 MB each at the worst.
 _KEPT = 4096
-_KEPT_BYTES = 128
+_KEPT_BYTES = 384
 
 #: What begins each line, for `time.strftime`.
 _TEXT_PREFIX = "%Y-%m-%d %H:%M:%S info    "
 _JSON_PREFIX = '{"time":"%Y-%m-%dT%H:%M:%S%z","level":"info","logger":"vastproxy.access","request_id":"'
-_TEXT = ("%b%b %b %b → instance=%b status=%d bytes=%d attempts=%d took=%dms ttfb=%b client=%b%b\n").encode()
+_TEXT = "%b%b %b → %b bytes=%d attempts=%d took=%dms ttfb=%b client=%b%b\n".encode()
 _JSON = (
-    b'%b%b","method":"%b","path":"%b","instance_id":%b,"status":%d,"sent_bytes":%d,"received_bytes":%d,'
-    b'"attempts":%d,"took_s":%.6f,"ttfb_s":%b,"client":"%b"%b}\n'
+    b'%b%b%b%b"sent_bytes":%d,"received_bytes":%d,"attempts":%d,"queue_s":%b,"ttfb_s":%b,"took_s":%.6f%b'
+    b',"client":"%b"%b}\n'
 )
+_NO_TOKENS = b',"tokens_in":null,"tokens_out":null'
 
 
 def text_word(raw: bytes) -> bytes:
@@ -46,6 +50,15 @@ def text_word(raw: bytes) -> bytes:
 def json_word(raw: bytes) -> bytes:
     """The inside of a JSON string of ASCII, in which each byte of `raw` is the character of that number."""
     text = raw[:WORD_LIMIT_BYTES].decode("latin-1") + ("…" if len(raw) > WORD_LIMIT_BYTES else "")
+    return _inside(text)
+
+
+def clipped(name: str) -> str:
+    """A name that somebody made up: its beginning and an ellipsis, if it is long."""
+    return name if len(name) <= NAME_LIMIT_CHARS else name[:NAME_LIMIT_CHARS] + "…"
+
+
+def _inside(text: str) -> bytes:
     return json.dumps(text)[1:-1].replace("\x7f", "\\u007f").encode()
 
 
@@ -60,6 +73,14 @@ class AccessLog:
     one, the lines go to the logger `vastproxy.access` at INFO, and whoever configured logging decides how they look.
     With either, nothing is made while that logger is not enabled for INFO; with a sink it is asked once a second.
     `clock` tells Unix time.
+
+    What is told of a request: `path` without its query, where some put tokens. `key`: the name of the key that was
+    sent, None where nobody is told apart. `model`: as the fleet calls it, or `clipped`. `instance_id`, `via`: who
+    served it or was asked last, and over which path (`direct`, `relay`, "" where nobody was). `error`: the code of an
+    error of ours. `streamed`: was the answer sent while it was made? `sent_bytes`, `received_bytes`: of the bodies
+    sent to and received from the client. `queued_s`: its wait for a place; `ttfb_s`: until the first byte of the
+    engine's answer, None when there was none. `tokens_in`, `tokens_out`: as the engine told, or None. `client`: its
+    address. `tried`: the attempts before the last one.
     """
 
     def __init__(
@@ -75,10 +96,9 @@ class AccessLog:
         self._json = sink is not None and form == "json"
         self._clock = clock
         self._word = json_word if self._json else text_word
-        self._methods: dict[bytes, bytes] = {}
-        self._paths: dict[bytes, bytes] = {}
-        self._words: dict[str, bytes] = {}
-        self._instances: dict[int | None, bytes] = {}
+        self._asked: dict[tuple[bytes, bytes, str | None, str | None], bytes] = {}
+        self._served: dict[tuple[int | None, str, int, str | None, bool], bytes] = {}
+        self._clients: dict[str, bytes] = {}
         # What holds for this second, [since, until): is the level low enough, and how lines begin.
         self._wanted = False
         self._prefix = b""
@@ -93,25 +113,26 @@ class AccessLog:
         self,
         request_id: bytes,
         method: bytes,
-        target: bytes,
+        path: bytes,
+        key: str | None,
+        model: str | None,
         instance_id: int | None,
+        via: str,
         status: int,
+        error: str | None,
+        streamed: bool,
         sent_bytes: int,
         received_bytes: int,
         attempts: int,
-        took_s: float,
+        queued_s: float,
         ttfb_s: float | None,
+        took_s: float,
+        tokens_in: int | None,
+        tokens_out: int | None,
         client: str,
-        queued_s: float = 0.0,
         tried: Sequence[Tried] = (),
     ) -> None:
-        """One line about one request. The query of `target` stays out of it: some put tokens there.
-
-        `sent_bytes` and `received_bytes` are of the bodies sent to and received from the client; `ttfb_s` is until the
-        first byte of the engine's answer, None when there was none; `client` is the client's address. `queued_s`: how
-        long it waited for a place. `tried`: the attempts that came to nothing. Both are written where there is anything
-        to tell.
-        """
+        """One line about one request; what is told of it: see the class."""
         if not self._enabled:
             return
         now = self._clock()
@@ -120,41 +141,32 @@ class AccessLog:
         if not self._wanted:
             return
         name = request_id if request_id.isalnum() else self._word(request_id)
-        verb = self._methods.get(method) or _kept(self._methods, method, self._word(method))
-        path = self._paths.get(target) or self._path(target)
-        where = self._instances.get(instance_id) or self._instance(instance_id)
-        peer = self._words.get(client) or self._known(client)
-        more = self._more(queued_s, tried) if queued_s or tried else b""
+        asked = self._asked.get(wish := (method, path, key, model)) or _kept(
+            self._asked, wish, self._tell_asked(*wish)
+        )
+        served = self._served.get(how := (instance_id, via, status, error, streamed)) or _kept(
+            self._served, how, self._tell_served(*how)
+        )
+        peer = self._clients.get(client) or _kept(self._clients, client, self._word(_raw(client)))
         if self._json:
+            tokens = _NO_TOKENS
+            if tokens_in is not None or tokens_out is not None:
+                tokens = b',"tokens_in":%b,"tokens_out":%b' % (_number(tokens_in), _number(tokens_out))
+            waited = b"%.6f" % queued_s if queued_s else b"0"
             first = b"null" if ttfb_s is None else b"%.6f" % ttfb_s
             # fmt: off
             line = _JSON % (
-                self._prefix, name, verb, path, where, status, sent_bytes, received_bytes,
-                attempts, took_s, first, peer, more,
+                self._prefix, name, asked, served, sent_bytes, received_bytes, attempts, waited, first, took_s,
+                tokens, peer, _tell_tried(tried) if tried else b"",
             )
             # fmt: on
         else:
-            first = b"-" if ttfb_s is None else b"%dms" % int(ttfb_s * 1000 + 0.5)
-            took_ms = int(took_s * 1000 + 0.5)
-            # fmt: off
-            line = _TEXT % (
-                self._prefix, name, verb, path, where, status, sent_bytes,
-                attempts, took_ms, first, peer, more,
-            )
-            # fmt: on
+            more = _more(tokens_in, tokens_out, queued_s, tried)
+            line = _text(self._prefix, name, asked, served, sent_bytes, attempts, took_s, ttfb_s, peer, more)
         if self._sink is not None:
             self._sink(line)
         else:
             logger.info("%s", line[:-1].decode())
-
-    def _more(self, queued_s: float, tried: Sequence[Tried]) -> bytes:
-        if self._json:
-            rows = [{"instance_id": id, "outcome": what, "error": error} for id, what, error in tried]
-            return f',"queue_s":{queued_s:.6f},"tried":{json.dumps(rows)}'.encode()
-        waited = f" waited={queued_s * 1000:.0f}ms" if queued_s else ""
-        return (
-            waited + (" tried=" + ",".join(f"{id}:{what}" for id, what, _ in tried) if tried else "")
-        ).encode()
 
     def _begin_second(self, now: float) -> None:
         self._wanted = logger.isEnabledFor(logging.INFO)
@@ -164,21 +176,85 @@ class AccessLog:
             form = _JSON_PREFIX if self._json else _TEXT_PREFIX
             self._prefix = time.strftime(form, time.localtime(now)).encode()
 
-    def _path(self, target: bytes) -> bytes:
-        raw = target.partition(b"?")[0]
-        return self._paths.get(raw) or _kept(self._paths, raw, self._word(raw))
+    def _tell_asked(self, method: bytes, path: bytes, key: str | None, model: str | None) -> bytes:
+        verb, where = self._word(method), self._word(path)
+        model = None if model is None else clipped(model)  # an engine may call its own as it likes
+        if self._json:
+            # fmt: off
+            return b'","method":"%b","path":"%b","key":%b,"model":%b,' % (
+                verb, where, _string(key), _string(model),
+            )
+            # fmt: on
+        by = b"" if key is None else b" key=" + text_word(_raw(key))
+        return b"%b %b%b%b" % (verb, where, by, b"" if model is None else b" model=" + text_word(_raw(model)))
 
-    def _known(self, word: str) -> bytes:
-        return _kept(self._words, word, self._word(word.encode("utf-8", "surrogatepass")))
+    def _tell_served(
+        self, instance_id: int | None, via: str, status: int, error: str | None, streamed: bool
+    ) -> bytes:
+        if self._json:
+            # fmt: off
+            return b'"instance_id":%b,"via":%b,"status":%d,"error":%b,"streamed":%b,' % (
+                _number(instance_id), _string(via or None), status, _string(error),
+                b"true" if streamed else b"false",
+            )
+            # fmt: on
+        where = b"-" if instance_id is None else b"%d" % instance_id
+        over = b" via=" + text_word(_raw(via)) if via else b""
+        why = b"" if error is None else b" error=" + text_word(_raw(error))
+        return b"instance=%b%b status=%d%b%b" % (where, over, status, why, b" streamed" if streamed else b"")
 
-    def _instance(self, instance_id: int | None) -> bytes:
-        nothing = b"null" if self._json else b"-"
-        return _kept(self._instances, instance_id, nothing if instance_id is None else b"%d" % instance_id)
+
+def _text(
+    prefix: bytes,
+    name: bytes,
+    asked: bytes,
+    served: bytes,
+    sent_bytes: int,
+    attempts: int,
+    took_s: float,
+    ttfb_s: float | None,
+    peer: bytes,
+    more: bytes,
+) -> bytes:
+    first = b"-" if ttfb_s is None else b"%dms" % int(ttfb_s * 1000 + 0.5)
+    took_ms = int(took_s * 1000 + 0.5)
+    return _TEXT % (prefix, name, asked, served, sent_bytes, attempts, took_ms, first, peer, more)
 
 
-def _kept(table: dict[K, bytes], key: K, word: bytes) -> bytes:
-    if len(word) <= _KEPT_BYTES:
+def _number(number: int | None) -> bytes:
+    return b"null" if number is None else b"%d" % number
+
+
+def _string(text: str | None) -> bytes:
+    return b"null" if text is None else b'"%b"' % _inside(text)
+
+
+def _raw(word: str) -> bytes:
+    return word.encode("utf-8", "surrogatepass")
+
+
+def _tell_tried(tried: Sequence[Tried]) -> bytes:
+    rows = [{"instance_id": id, "outcome": what, "error": error} for id, what, error in tried]
+    return b',"tried":' + json.dumps(rows).replace("\x7f", "\\u007f").encode()
+
+
+def _more(tokens_in: int | None, tokens_out: int | None, queued_s: float, tried: Sequence[Tried]) -> bytes:
+    """What people are told where there is anything to tell."""
+    more = b""
+    if tokens_in is not None or tokens_out is not None:
+        shown = ["-" if count is None else str(count) for count in (tokens_in, tokens_out)]
+        more = f" tokens={'+'.join(shown)}".encode()
+    if queued_s:
+        more += b" waited=%.0fms" % (queued_s * 1000)
+    if tried:
+        words = (text_word(_raw(f"{id}:{what}")) for id, what, _ in tried)
+        more += b" tried=" + b",".join(words)
+    return more
+
+
+def _kept(table: dict[K, bytes], key: K, text: bytes) -> bytes:
+    if len(text) <= _KEPT_BYTES:
         if len(table) >= _KEPT:
             table.clear()
-        table[key] = word
-    return word
+        table[key] = text
+    return text

@@ -38,6 +38,7 @@ from vastproxy.services.metrics.readings import RoutingReading
 from vastproxy.services.metrics.scrape import Scrape
 from vastproxy.services.routing.ticket import Priority
 from vastproxy.services.tasks import Tasks
+from vastproxy.services.tracing.make import make_tracing
 from vastproxy.services.tunnels.base import TunnelEngine
 from vastproxy.services.tunnels.factory import make_engine
 from vastproxy.settings import Settings, effective_environ, load_settings, resolve_secret
@@ -128,7 +129,8 @@ def create_app(
     fleet.events.subscribe(metrics.happened)
     keys = inbound_keys(settings)
     access_log = access_log or AccessLog(enabled=settings.logging.access)
-    proxy = Proxy(fleet, access_log=access_log, metrics=metrics.requests)
+    tracing = make_tracing(settings.tracing, clock=fleet.clock)
+    proxy = Proxy(fleet, access_log=access_log, metrics=metrics.requests, tracing=tracing)
     webhooks = WebhookEndpoint(fleet, make_inbox(settings.webhooks, environ=effective_environ()))
     tasks = Tasks("pages")
     browsers, gate = Browsers(settings.server), Gate(settings.server)

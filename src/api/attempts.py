@@ -164,8 +164,8 @@ class Attempts(Connecting):
         a while, as the story. `last`, `before`: the last pieces of the answer that the owner has seen."""
         tools = self._tools
         tools.dispatcher.finish(self)
-        tools.log(self, self._request.target, self._upload.total_bytes, self._client.peer)
-        tokens = tools.count(self, self._request.path, head, last, before + self.relayed_end)
+        received_bytes, peer = self._upload.total_bytes, self._client.peer
+        tokens = tools.ended(self, self._request, received_bytes, peer, head, last, before + self.relayed_end)
         if self.guest is not None:
             self.guest.leave(tools.now(), tokens)
         del self._owner, self._client, self._upload  # the owner refers to us, too: no cycle shall be left

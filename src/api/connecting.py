@@ -116,7 +116,7 @@ class Connecting(Claim):
 
     def _send(self, lease: Lease, connection: UpstreamConnection) -> None:
         self.connection = connection
-        request, upload, limits = self._request, self._upload, self._tools.limits
+        request, upload, limits, traced = self._request, self._upload, self._tools.limits, self._tools.traced
         data = self._tools.compose(
             request,
             upload,
@@ -125,6 +125,7 @@ class Connecting(Claim):
             self.request_id,
             expect=request.expects_continue and not upload.total_bytes,
             model=lease.wire_name(self.model) if lease.need.renames else None,
+            traced=b"" if traced is None else traced(self, lease, request.headers),
         )
         self._owner.attempt_sent()
         connection.send(

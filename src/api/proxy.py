@@ -13,6 +13,7 @@ from vastproxy.api.tools import ProxyTools
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.metrics.operations import OTHER
 from vastproxy.services.metrics.requests import RequestMetrics
+from vastproxy.services.tracing.tracing import Tracing
 
 #: A request id of the client's is kept when it is one: short, printable, no surprises in a log line.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -22,10 +23,15 @@ class Proxy:
     """See the module's docstring. `aclose` after the server has stopped."""
 
     def __init__(
-        self, fleet: Fleet, *, access_log: AccessLog | None = None, metrics: RequestMetrics | None = None
+        self,
+        fleet: Fleet,
+        *,
+        access_log: AccessLog | None = None,
+        metrics: RequestMetrics | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         log = access_log if access_log is not None else AccessLog()
-        self._tools = ProxyTools(fleet, access_log=log, metrics=metrics)
+        self._tools = ProxyTools(fleet, access_log=log, metrics=metrics, tracing=tracing)
         # Unique among processes by its beginning, within one by its end.
         self._request_ids = map(f"{secrets.token_hex(6)}%08x".encode().__mod__, itertools.count(1))
 
@@ -44,7 +50,12 @@ class Proxy:
 
     def log_refused(self, error: ApiError, client: Client) -> None:
         """A connection was refused before there was a request to name."""
-        self._tools.access_log.log(b"-", b"-", b"-", None, error.status, 0, 0, 0, 0.0, None, client.peer)
+        # fmt: off
+        self._tools.access_log.log(
+            b"-", b"-", b"-", None, None, None, "", error.status, error.code, False, 0, 0, 0, 0.0, None, 0.0,
+            None, None, client.peer,
+        )
+        # fmt: on
         self._tools.finished(
             OTHER, None, None, error.status, error.code, 0, None, None, 0.0, 0, 0, None, None, 0, False
         )

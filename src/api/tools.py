@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from vastproxy.api.access import AccessLog, Tried
+from vastproxy.api.access import AccessLog, Tried, clipped
 from vastproxy.api.client import Client
 from vastproxy.api.errors import ApiError, denied_path, too_large
 from vastproxy.api.forwarded import Forwarding
@@ -14,6 +14,7 @@ from vastproxy.api.guest import Guest
 from vastproxy.api.http.request import Request
 from vastproxy.api.upload import Rename, Upload
 from vastproxy.api.wishes import Wishes, content_type
+from vastproxy.services.access.callers import Caller
 from vastproxy.services.backends.abort import Aborter
 from vastproxy.services.backends.engine import Engine
 from vastproxy.services.backends.engines import EngineKind
@@ -28,6 +29,9 @@ from vastproxy.services.metrics.requests import RequestMetrics
 from vastproxy.services.metrics.usage import usage_of
 from vastproxy.services.routing.paths import is_denied
 from vastproxy.services.tasks import Tasks
+from vastproxy.services.threads import in_thread
+from vastproxy.services.tracing.context import TRACE_HEADERS
+from vastproxy.services.tracing.tracing import Tracing
 from vastproxy.services.upstream.response import ResponseHead
 
 logger = logging.getLogger(__name__)
@@ -40,7 +44,14 @@ _CAME_TO_NOTHING = frozenset({"failed", "refused"})
 class ProxyTools:
     """Owns the tasks that open connections and tell engines to stop."""
 
-    def __init__(self, fleet: Fleet, *, access_log: AccessLog, metrics: RequestMetrics | None = None) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        access_log: AccessLog,
+        metrics: RequestMetrics | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
         server = fleet.settings.server
         self.dispatcher = fleet.dispatcher
         self.noted = fleet.dispatcher.targets.passive.noted
@@ -56,11 +67,16 @@ class ProxyTools:
         self.wall_clock = time.time
         self.access_log = access_log
         self.finished = (metrics or RequestMetrics()).finished
+        self.tracing = tracing
+        self.traced = tracing.lines if tracing is not None and tracing.propagate else None
+        """What an engine is told of the trace; None where it is told nothing."""
 
     async def aclose(self) -> None:
         """End what is under way, after the server has stopped."""
         await self._aborter.aclose()
         await self._tasks.aclose()
+        if self.tracing is not None:
+            await in_thread(self.tracing.close, name="tracing end")
 
     def refusal(self, request: Request, guest: Guest | None = None) -> ApiError | None:
         """Why this request is not proxied, if it is not. One that is counts for `guest`, until he leaves."""
@@ -85,9 +101,10 @@ class ProxyTools:
         *,
         expect: bool,
         model: str | None = None,
+        traced: bytes = b"",
     ) -> bytes:
         """The request as it is written to this engine: the head, and what has come of the body. `model`: what it shall
-        ask for instead of what it does."""
+        ask for instead of what it does. `traced`: header lines of its trace."""
         carrying = engine.target.kind is _SGLANG and may_carry(
             request.method.decode("latin-1"), request.target, request.headers
         )
@@ -97,10 +114,15 @@ class ProxyTools:
         if sent is None:
             sent = request.facts.sent_lines = self._sent_lines(request, client)
         last = b"x-request-id: " + request_id + (b"\r\nexpect: 100-continue\r\n" if expect else b"\r\n")
+        if traced:
+            last += traced
         return request_message(request.method, request.target, engine.request_lines, sent, last, length, body)
 
     def _sent_lines(self, request: Request, client: Client) -> bytes:
-        lines = sent_lines(request.fields, request.connection) + self._forwarding.lines(request, client)
+        fields = request.fields
+        if self.tracing is not None:  # what engines are told of traces, we say ourselves
+            fields = [each for each in fields if each.header[0] not in TRACE_HEADERS]
+        lines = sent_lines(fields, request.connection) + self._forwarding.lines(request, client)
         if request.upgrade:
             return lines + b"connection: upgrade\r\nupgrade: %b\r\n" % request.upgrade
         if request.takes_trailers:
@@ -141,51 +163,50 @@ class ProxyTools:
         client.respond(error.status, head, length=len(body), has_body=has_body, data=data, last=True)
         return len(data)
 
-    def log(self, claim: Claim, target: bytes, received_bytes: int, client: str) -> None:
-        """A request has ended: one line in the access log, and the end of its story."""
+    def ended(
+        self,
+        claim: Claim,
+        request: Request,
+        received_bytes: int,
+        client: str,
+        head: ResponseHead | None,
+        last: bytes,
+        before: bytes,
+    ) -> int:
+        """A request has ended: one line in the access log, one more in the metrics, and the end of its story. `head` is
+        of the answer that the engine gave, `last` and `before` are the last pieces of its body. Returns the tokens that
+        it took, prompt and answer, as far as the engine has told."""
         now = claim.ended_at = self.now()
         claim.received_bytes = received_bytes
-        lease, first = claim.lease, claim.first_byte_at
-        self.access_log.log(
-            claim.request_id,
-            claim.method,
-            target,
-            lease.backend.id if lease is not None else None,
-            claim.status,
-            claim.sent_bytes,
-            received_bytes,
-            len(claim.leases) + claim.left_out,
-            now - claim.began_at,
-            first - claim.began_at if first != NEVER else None,
-            client,
-            claim.queued_s,
-            _tried(claim)
-            if (lease is not None and lease.outcome != "answered") or len(claim.leases) > 1
-            else (),
-        )
-
-    def count(self, claim: Claim, path: bytes, head: ResponseHead | None, last: bytes, before: bytes) -> int:
-        """The same for metrics, after `log`. `last`, `before`: the last pieces of the answer's body. Returns the tokens
-        that it took, prompt and answer, as far as the engine has told."""
-        lease, need, first = claim.lease, claim.need, claim.first_byte_at
+        began, first, need, pieces = claim.began_at, claim.first_byte_at, claim.need, claim.pieces
+        instance_id, via = (None, "") if (lease := claim.lease) is None else (lease.backend.id, lease.path)
+        label = None if need is None else need.label
         tokens_in, tokens_out = (None, None) if head is None else usage_of(last, before)
+        streamed = pieces > 1 and head is not None and is_stream(head.lines)
+        attempts = len(claim.leases) + claim.left_out
+        ttfb_s = first - began if first != NEVER else None
+        path, caller = request.path, request.facts.admitted_by
+        key = caller.name if isinstance(caller, Caller) else None
+        model = label or _wished(claim)
+        is_tried = attempts > 1 or (lease is not None and lease.outcome != "answered")
+        tried = _tried(claim) if is_tried else ()
+        # fmt: off
         self.finished(
-            operation_of(path),
-            need.label if need is not None else None,
-            lease.backend.id if lease is not None else None,
-            claim.status,
-            claim.error_code,
-            len(claim.leases) + claim.left_out,
-            claim.queued_s if need is not None else None,
-            first - claim.began_at if first != NEVER else None,
-            claim.ended_at - claim.began_at,
-            claim.received_bytes,
-            claim.sent_bytes,
-            tokens_in,
-            tokens_out,
-            claim.pieces,
-            claim.pieces > 1 and head is not None and is_stream(head.lines),
+            operation_of(path), label, instance_id, claim.status, claim.error_code, attempts,
+            None if need is None else claim.queued_s, ttfb_s, now - began, received_bytes, claim.sent_bytes,
+            tokens_in, tokens_out, pieces, streamed,
         )
+        self.access_log.log(
+            claim.request_id, claim.method, path, key, model, instance_id, via,
+            claim.status, claim.error_code, streamed, claim.sent_bytes, received_bytes, attempts, claim.queued_s,
+            ttfb_s, now - began, tokens_in, tokens_out, client, tried,
+        )
+        if self.tracing is not None:
+            self.tracing.ended(
+                claim, request.headers, path, key, clipped(model) if model else None, tokens_in, tokens_out,
+                streamed, client,
+            )
+        # fmt: on
         return (tokens_in or 0) + (tokens_out or 0)
 
     @staticmethod
@@ -195,6 +216,11 @@ class ProxyTools:
         logger.warning(
             "%s instance=%s the answer broke off: %s", claim.request_id.decode("latin-1"), instance_id, error
         )
+
+
+def _wished(claim: Claim) -> str | None:
+    """The model that was asked for, though the fleet does not tell of one by that name."""
+    return clipped(claim.model) if claim.model else None
 
 
 def _tried(claim: Claim) -> list[Tried]:

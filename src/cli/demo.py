@@ -25,10 +25,10 @@ from vastproxy.errors import VastproxyError
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.threads import in_thread
 from vastproxy.settings import Settings
+from vastproxy.settings.logs import LoggingSettings
 from vastproxy.settings.model import (
     EngineSettings,
     FleetSettings,
-    LoggingSettings,
     ServerSettings,
     TunnelSettings,
     UpstreamSettings,

@@ -6,6 +6,7 @@ nobody waits for standard error.
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -14,8 +15,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TextIO
 
+from vastproxy.services.logfile import LogFile
 from vastproxy.services.logwriter import CLOSE_LIMIT_S, LogWriter
-from vastproxy.settings.model import LoggingSettings
+from vastproxy.settings.errors import SettingsError
+from vastproxy.settings.load import effective_environ
+from vastproxy.settings.logs import LoggingSettings
+from vastproxy.settings.paths import expand_home
 
 #: What the HTTP server says about answers that were cut on purpose. Our own access log has said it better.
 _EXPECTED = ("ASGI callable returned without completing response.",)
@@ -145,9 +150,13 @@ class Logs:
     the main module writes what there is too.
     """
 
-    def __init__(self, handler: SinkHandler, form: Form, late: _Sink) -> None:
+    def __init__(
+        self, handler: SinkHandler, form: Form, late: _Sink, *, reopen: Callable[[], None] = lambda: None
+    ) -> None:
         self._handler = handler
         self._late = late
+        self.reopen = reopen
+        """Open the log file anew before the next line, if there is one: somebody has moved it."""
         self.form = form
         self.access_sink: Callable[[bytes], None] = handler.sink.put
 
@@ -170,24 +179,57 @@ class Logs:
 
 
 def set_up_logging(settings: LoggingSettings, *, stream: TextIO | None = None) -> Logs:
-    """Send all log lines of the process to `stream` (standard error unless given).
+    """Send all log lines of the process to the file of the settings, else to `stream` (standard error unless given).
 
-    A stream with a descriptor gets them from a thread, in batches: nobody who logs waits for it. A stream in memory
-    gets each line at once. A process without standard error logs nothing.
+    A file, and a stream with a descriptor, get them from a thread, in batches: nobody who logs waits for them. A stream
+    in memory gets each line at once. A process without standard error logs nothing, unless to a file. Raises
+    SettingsError when the file cannot be written.
     """
     stream = stream or sys.stderr
     if stream is None:
         _occupy_stderr()
-        return _install(SinkHandler(_Nowhere(), JsonFormatter()), "json", _Nowhere(), _ABOVE_ALL)
-    form: Form = "json"
-    if settings.format == "text" or (settings.format == "auto" and stream.isatty()):
-        form = "text"
+    level = settings.level.upper()
+    late = _Nowhere() if stream is None else _StreamSink(stream)
+    is_terminal = settings.file is None and stream is not None and stream.isatty()
+    form: Form = (
+        "text" if settings.format == "text" or (settings.format == "auto" and is_terminal) else "json"
+    )
     formatter = TextFormatter() if form == "text" else JsonFormatter()
-    handler = SinkHandler(_open_sink(stream, formatter), formatter)
-    return _install(handler, form, _StreamSink(stream), settings.level.upper())
+    if settings.file is not None:
+        file = _open_file(settings.file, settings)
+        lost_line = functools.partial(_lost_line, formatter, str(settings.file))
+        writer = LogWriter(file.write, release=file.close, lost_line=lost_line)
+        return _install(SinkHandler(writer, formatter), form, late, level, reopen=file.reopen)
+    if stream is None:
+        return _install(SinkHandler(_Nowhere(), formatter), form, late, _ABOVE_ALL)
+    return _install(SinkHandler(_open_sink(stream, formatter), formatter), form, late, level)
 
 
-def _install(handler: SinkHandler, form: Form, late: _Sink, level: str | int) -> Logs:
+def set_level(settings: LoggingSettings) -> None:
+    """Lines of this severity are written from now on."""
+    logging.getLogger().setLevel(settings.level.upper())
+
+
+def _open_file(name: str, settings: LoggingSettings) -> LogFile:
+    path = expand_home(name, effective_environ())
+    try:
+        return LogFile(path, max_bytes=settings.max_bytes, keep=settings.keep)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise SettingsError(
+            f"logging.file: {printable(str(path))} cannot be written: {why.lower()}; create its directory, or "
+            "name a file that this user may write"
+        ) from None
+
+
+def _install(
+    handler: SinkHandler,
+    form: Form,
+    late: _Sink,
+    level: str | int,
+    *,
+    reopen: Callable[[], None] = lambda: None,
+) -> Logs:
     root = logging.getLogger()
     replaced, root.handlers[:] = root.handlers[:], [handler]
     for other in replaced:
@@ -199,7 +241,7 @@ def _install(handler: SinkHandler, form: Form, late: _Sink, level: str | int) ->
     server.filters[:] = [_is_news]
     for name in ("asyncssh", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    return Logs(handler, form, late)
+    return Logs(handler, form, late, reopen=reopen)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -208,17 +250,19 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
-def _open_sink(stream: TextIO, formatter: logging.Formatter) -> _Sink:
-    def lost_line(count: int) -> bytes:
-        message = "%d log lines were lost here: they came faster than standard error took them"
-        record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, (count,), None)
-        return _encoded(formatter.format(record))
+def _lost_line(formatter: logging.Formatter, where: str, count: int) -> bytes:
+    message = "%d log lines were lost here: they came faster than %s took them"
+    record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, (count, where), None)
+    return _encoded(formatter.format(record))
 
+
+def _open_sink(stream: TextIO, formatter: logging.Formatter) -> _Sink:
     try:
         stream.flush()
         descriptor = stream.fileno()
     except (OSError, ValueError):  # io.UnsupportedOperation is both: a stream in memory
         return _StreamSink(stream)
+    lost_line = functools.partial(_lost_line, formatter, "standard error")
     return LogWriter.to_descriptor(descriptor, lost_line=lost_line)
 
 

@@ -7,7 +7,7 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +22,7 @@ from vastproxy.api.http.departures import Departures
 from vastproxy.api.http.protocol import HttpProtocol
 from vastproxy.api.http.tls import ServerTls
 from vastproxy.cli.descriptors import raise_open_files
+from vastproxy.cli.hangup import Hangup, handled
 from vastproxy.cli.listener import bound, explained, url_of
 from vastproxy.cli.logs import set_up_logging
 from vastproxy.services.fleet import Fleet
@@ -94,7 +95,8 @@ def serve(
         log = AccessLog(enabled=loaded.settings.logging.access, form=logs.form, sink=logs.access_sink)
         raise_open_files()
         _spare_garbage_collection()
-        code = run(loaded.settings, access_log=log)
+        hangup = Hangup(logs, lambda: load(overrides=overrides, config_path=config).settings.logging)
+        code = run(loaded.settings, access_log=log, hangup=hangup)
     raise typer.Exit(code)
 
 
@@ -104,12 +106,12 @@ def _spare_garbage_collection() -> None:
     gc.set_threshold(10_000, 10, 10)
 
 
-def run(settings: Settings, *, access_log: AccessLog | None = None) -> int:
+def run(settings: Settings, *, access_log: AccessLog | None = None, hangup: Hangup | None = None) -> int:
     """Serve until a signal ends it, on uvloop. Returns the exit code."""
     # Before there is a loop: a person may be asked for a passphrase, and a signal shall end the question.
     engine = make_engine(settings.tunnels, environ=effective_environ(), prompt=terminal_prompt())
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(run_server(settings, engine=engine, access_log=access_log))
+        return runner.run(run_server(settings, engine=engine, access_log=access_log, hangup=hangup))
 
 
 class RunningServer:
@@ -132,10 +134,12 @@ async def run_server(
     client: VastClient | None = None,
     engine: TunnelEngine | None = None,
     access_log: AccessLog | None = None,
+    hangup: Hangup | None = None,
     ready: Callable[[RunningServer], Awaitable[None]] | None = None,
 ) -> int:
     """Serve until stopped: by a signal, or by `RunningServer.request_stop`. Returns the exit code.
 
+    `hangup` is told of SIGHUP; without it that signal is left as it was.
     `ready` runs as a task once the socket listens; when it raises, the server stops and the error is raised here.
     Raises SettingsError when it cannot begin: a key is missing, the port is taken, the address needs keys.
     """
@@ -152,7 +156,9 @@ async def run_server(
         logger.info("listening on %s (base_url for clients: %s/v1)%s", url, url, hint)
         handle = RunningServer(server, fleet, url)
         # Until the very end: by itself, a signal during the last calls would end the process in the middle of them.
-        with _signals(handle.request_stop):
+        stop = handle.request_stop
+        hung_up = None if hangup is None else functools.partial(hangup.heard, stop)
+        with handled({signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: hung_up}):
             async with running(fleet):
                 await _serve(server, listener, handle, ready, keys, tls)
                 logger.info("no more streams; clearing labels and closing tunnels")
@@ -261,22 +267,6 @@ class _Server(uvicorn.Server):
     def _abort_connections(self) -> None:
         for connection in self._connections():
             connection.abort()
-
-
-@contextlib.contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    handled: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
-    try:
-        for number in handled:
-            loop.add_signal_handler(number, stop)
-    except (NotImplementedError, ValueError, RuntimeError):  # not the main thread, or no POSIX signals
-        handled = ()
-    try:
-        yield
-    finally:
-        for number in handled:
-            loop.remove_signal_handler(number)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

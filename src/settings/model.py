@@ -13,19 +13,15 @@ from vastproxy.settings.cache import CacheSettings
 from vastproxy.settings.expected import Expected
 from vastproxy.settings.exposure import Exposure
 from vastproxy.settings.listen import checked_listen
+from vastproxy.settings.logs import LoggingSettings
 from vastproxy.settings.metrics import MetricsSettings
 from vastproxy.settings.routing import RoutingSettings
-from vastproxy.settings.section import Seconds, Secret, Section
+from vastproxy.settings.section import HttpUrl, Seconds, Secret, Section
+from vastproxy.settings.tracing import TracingSettings
 from vastproxy.settings.webhooks import WebhookSettings
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Environment = Literal["development", "staging", "production"]
-# No user name or password: an address is shown in logs and errors.
-HttpUrl = Annotated[
-    str,
-    Field(pattern=r"^https?://[^\s/@]+(/[^\s]*)?$"),
-    Expected("an address that begins with http:// or https://, without a user name or password"),
-]
 Listen = Annotated[str, AfterValidator(checked_listen), Expected("host:port, [ipv6]:port or :port")]
 
 
@@ -260,17 +256,6 @@ class UpstreamSettings(Section):
     """Backends tried for one request, when it is certain that the ones before did not begin it."""
 
 
-class LoggingSettings(Section):
-    """What is written to standard error."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severity that is written."""
-    access: bool = True
-    """Write one line about every request."""
-    format: Literal["auto", "text", "json"] = "auto"
-    """Lines for people (text), one JSON object per line (json), or whichever fits: text on a terminal (auto)."""
-
-
 class Settings(Section):
     """Everything vastproxy can be told. Made by `load_settings`; secrets are never in its `repr`."""
 
@@ -289,4 +274,5 @@ class Settings(Section):
     cache: CacheSettings = CacheSettings()
     webhooks: WebhookSettings = WebhookSettings()
     logging: LoggingSettings = LoggingSettings()
+    tracing: TracingSettings = TracingSettings()
     metrics: MetricsSettings = MetricsSettings()

@@ -4,8 +4,16 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from vastproxy.settings.expected import Expected
+
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 7)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
+# No user name or password: an address is shown in logs and errors.
+HttpUrl = Annotated[
+    str,
+    Field(pattern=r"^https?://[^\s/@]+(/[^\s]*)?$"),
+    Expected("an address that begins with http:// or https://, without a user name or password"),
+]
 
 
 class Section(BaseModel):

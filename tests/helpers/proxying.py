@@ -21,6 +21,7 @@ from vastproxy.settings import Settings
 from vastproxy.settings.admission import QueueSettings
 from vastproxy.settings.model import FleetSettings, ServerSettings, TunnelSettings, UpstreamSettings
 from vastproxy.settings.routing import RoutingSettings
+from vastproxy.settings.tracing import TracingSettings
 from vastproxy.settings.webhooks import WebhookSettings
 from vastproxy.vastai import VastClient, VastConfig
 
@@ -43,6 +44,7 @@ class Proxying:
         routing: RoutingSettings | None = None,
         queue: QueueSettings | None = None,
         webhooks: WebhookSettings | None = None,
+        tracing: TracingSettings | None = None,
     ) -> None:
         """Engines take turns, nobody waits for longer than a second, and it may be asked by any name, unless the
         settings say otherwise."""
@@ -55,6 +57,7 @@ class Proxying:
             server=server,
             fleet=fleet or FleetSettings(label="none", probe_interval_s=0.2),
             webhooks=webhooks or WebhookSettings(),
+            tracing=tracing or TracingSettings(),
             tunnels=TunnelSettings(backoff_min_s=0.05, backoff_max_s=0.1),
             routing=routing or RoutingSettings(policy="round_robin"),
             queue=queue or QueueSettings(max_wait_s=1.0),

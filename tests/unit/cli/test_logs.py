@@ -14,7 +14,7 @@ from typing import Literal
 import pytest
 
 from vastproxy.cli.logs import Logs, SinkHandler, TextFormatter, printable, set_up_logging
-from vastproxy.settings.model import LoggingSettings
+from vastproxy.settings.logs import LoggingSettings
 
 logger = logging.getLogger("vastproxy.test_logs")
 TEXT = LoggingSettings(format="text")
