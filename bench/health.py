@@ -44,8 +44,8 @@ _TOKENS_PER_S = 30.0
 _ASK_EVERY_S = 0.05
 _OPEN_LIMIT_S = 40.0
 _ASK_TIMEOUT_S = 10.0
-#: Wanting less than this share of its core, the process had time to spare. `--first` is given 95 % at most.
-SATURATED = 0.9
+#: Wanting less than this share of its core, the process had time to spare.
+SATURATED = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +188,6 @@ def _measure(arguments: argparse.Namespace, directory: Path) -> Iterator[Row]:
         streaming(directory, rate=_TOKENS_PER_S, answer_bytes=500) as engines,
         start(directory, engines) as running,
     ):
-        if arguments.first:
-            for pid in running.pids():
-                os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))
         busy = Busy(running.pids())
         taken = _asked(running.url, arguments.seconds)
         yield from rows_of("quiet", taken, busy.shares(), 0.0, 0.0)
@@ -266,9 +263,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prompt-bytes", type=int, default=1000, help="length of their prompts")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each measurement")
     parser.add_argument("--limit-ms", type=float, default=50.0, help="longest time that an answer may take")
-    parser.add_argument(
-        "--first", action="store_true", help="the proxy goes before whoever else uses its core (needs root)"
-    )
     parser.add_argument("--json", type=Path, help="write the JSON here as well")
     return parser
 
