@@ -1,7 +1,7 @@
 """Signals: what ends the server, and SIGHUP, which has two meanings.
 
-Sent by an operator it says: open the log file anew, and read the level of the log again. Sent by the system it says that
-the terminal has gone; a server that somebody started there shall not go on unseen.
+Sent by an operator it says: open the log file anew, and read the level of the log again. Sent by the system it says
+that the terminal has gone; a server that somebody started there shall not go on unseen.
 """
 
 import asyncio

@@ -76,7 +76,9 @@ def _attempt(
             *_event("first byte", lease.first_byte_at, nanoseconds),
         ],
         kind=SpanKind.CLIENT,
-        status=Status(StatusCode.UNSET) if good else Status(StatusCode.ERROR, _clean(lease.error or lease.outcome)),
+        status=Status(StatusCode.UNSET)
+        if good
+        else Status(StatusCode.ERROR, _clean(lease.error or lease.outcome)),
         start_time=nanoseconds(lease.at),
         end_time=nanoseconds(max(over, lease.at)),
         instrumentation_scope=_SCOPE,

@@ -82,7 +82,12 @@ def test_what_is_not_known_is_not_told() -> None:
     assert not {"gen_ai.usage.input_tokens", "vastproxy.key", "http.response.status_code"} & set(told)
 
 
-@given(model=st.text(max_size=30), key=st.text(max_size=10), path=st.binary(max_size=30), state=st.binary(max_size=60))
+@given(
+    model=st.text(max_size=30),
+    key=st.text(max_size=10),
+    path=st.binary(max_size=30),
+    state=st.binary(max_size=60),
+)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_others_chose_a_collector_can_read_it_and_nothing_is_logged(
     caplog: pytest.LogCaptureFixture, model: str, key: str, path: bytes, state: bytes
