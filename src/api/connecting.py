@@ -116,7 +116,8 @@ class Connecting(Claim):
 
     def _send(self, lease: Lease, connection: UpstreamConnection) -> None:
         self.connection = connection
-        request, upload, limits, traced = self._request, self._upload, self._tools.limits, self._tools.traced
+        request, upload, limits = self._request, self._upload, self._tools.limits
+        traced = self._tools.traced
         data = self._tools.compose(
             request,
             upload,

@@ -385,7 +385,7 @@ async def scarce(make_scene: Callable[..., Scene]) -> Scene:
 
 async def test_the_log_has_the_wait_and_each_attempt(scarce: Scene, caplog: pytest.LogCaptureFixture) -> None:
     line = await logged(scarce, "text", caplog)
-    assert " instance=2 status=200 " in line
+    assert " instance=2 via=direct status=200 " in line
     assert " attempts=2 " in line
     assert line.endswith(" waited=3000ms tried=1:refused\n")
 
