@@ -61,10 +61,9 @@ def pieces_of(data: bytes) -> Iterator[bytes]:
 # ── HTTP ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _requests(pieces: Iterable[bytes]) -> tuple[list[Any], int | None]:
-    """The requests in these bytes with their bodies, and the status with which the rest is refused.
-
-    Of what is both too long and malformed either may be seen first."""
+def _requests(pieces: Iterable[bytes]) -> tuple[list[Any], bool]:
+    """The requests in these bytes with their bodies, and whether the rest is refused; of two reasons for that either
+    may be seen first."""
     reader, found, body = RequestReader(max_head_bytes=2_048, max_headers=20), [], b""
     try:
         for piece in pieces:
@@ -78,9 +77,9 @@ def _requests(pieces: Iterable[bytes]) -> tuple[list[Any], int | None]:
                 body = b""
                 if not (data := reader.next()):
                     break
-    except BadRequest as error:
-        return found, 400 if error.status in (414, 431) else error.status
-    return found, None
+    except BadRequest:
+        return found, True
+    return found, False
 
 
 def request(data: bytes) -> None:
