@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import typer.main
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from vastproxy.cli.main import app
 
@@ -42,7 +42,7 @@ def options_of(command: TyperCommand) -> Iterator[tuple[str, str]]:
         record = parameter.get_help_record(context)
         if record is not None:
             yield record[0], record[1]
-        elif not isinstance(parameter, TyperOption):
+        elif isinstance(parameter, TyperArgument):
             yield parameter.make_metavar(context), ""
 
 
