@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import typer.main
 from typer.core import TyperArgument, TyperCommand, TyperGroup
@@ -43,7 +44,8 @@ def options_of(command: TyperCommand) -> Iterator[tuple[str, str]]:
         if record is not None:
             yield record[0], record[1]
         elif isinstance(parameter, TyperArgument):
-            yield parameter.make_metavar(context), ""
+            described: Any = parameter  # typed in some versions of typer, and not in others
+            yield described.make_metavar(context), ""
 
 
 def _escaped(text: str) -> str:
