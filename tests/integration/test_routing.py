@@ -259,7 +259,7 @@ async def test_explain_tells_of_an_engine_that_refused(scene: Scene) -> None:
     ]
     assert (story["model"], story["status"], story["state"]) == ("m", 200, "done")
     line = await proxy.says(f" {ODD_ID} POST ")
-    assert " instance=102 status=200 " in line
+    assert " instance=102 via=direct status=200 " in line
     assert line.endswith(" tried=101:refused")
     bodies = [
         {key: value for key, value in each.json.items() if key != "rid"}

@@ -175,6 +175,7 @@ async def test_the_nginx_of_the_page_streams_and_keeps_the_metrics(tmp_path: Pat
             VAST_API_KEY=simulation.api_key,
             SSH_KEY_PATH=str(simulation.ssh_key_path),
             LISTEN_ADDR=address,
+            VASTPROXY_SERVER__ALLOWED_HOSTS="llm.example.com",
         )
         await asyncio.to_thread(nginx.start)
         try:

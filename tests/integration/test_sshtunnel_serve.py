@@ -30,7 +30,10 @@ def settings_for(simulation: Simulation, state_dir: Path) -> Settings:
     """Those of the demo, with the second engine."""
     settings = demo_settings(simulation, "127.0.0.1:0", state_dir)
     return settings.model_copy(
-        update={"tunnels": settings.tunnels.model_copy(update={"engine": "sshtunnel", "backoff_min_s": 0.1})}
+        update={
+            "tunnels": settings.tunnels.model_copy(update={"engine": "sshtunnel", "backoff_min_s": 0.1}),
+            "server": settings.server.model_copy(update={"allowed_hosts": ("proxy.test",)}),
+        }
     )
 
 
