@@ -35,6 +35,8 @@ if [[ $scope != venv ]]; then
     command -v curl >/dev/null || missing+=(curl)
     command -v nginx >/dev/null || missing+=(nginx-light)
     command -v redis-server >/dev/null || missing+=(redis-server)
+    command -v tmux >/dev/null || missing+=(tmux)
+    command -v chromium >/dev/null || missing+=(chromium)
 fi
 if [[ $scope == bench ]]; then
     command -v wrk >/dev/null || missing+=(wrk)
