@@ -141,7 +141,11 @@ def request_of(reader: RequestReader, raw: bytes) -> tuple[object, ...] | None:
         return None
     if (request := reader.request) is None:
         return (b"nothing",)
-    told = {name: getattr(request, name) for name in (each.name for each in fields(request)) if name not in NOT_TOLD}
+    told = {
+        name: getattr(request, name)
+        for name in (each.name for each in fields(request))
+        if name not in NOT_TOLD
+    }
     return told, request.headers, body, reader.complete, reader.rest
 
 
