@@ -9,6 +9,7 @@ call may change is not asked for twice in one function with another answer in mi
 """
 
 import os
+import sys
 from pathlib import Path
 
 from setuptools import setup
@@ -79,7 +80,8 @@ def modules() -> list[str]:
     ]
 
 
-if os.environ.get("VASTPROXY_COMPILE") == "1":
+is_building = not {"build_ext", "bdist_wheel"}.isdisjoint(sys.argv)  # others only ask for names and versions
+if is_building and os.environ.get("VASTPROXY_COMPILE") == "1":
     from mypyc.build import mypycify
 
     os.chdir(ROOT)

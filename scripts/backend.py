@@ -9,7 +9,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from setuptools import build_meta
 from setuptools.build_meta import (
     build_editable,
     build_sdist,
@@ -36,9 +35,8 @@ PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
     """See PEP 517."""
-    wanted: list[str] = build_meta.get_requires_for_build_wheel(config_settings)
     if os.environ.get("VASTPROXY_COMPILE") != "1":
-        return wanted
+        return []
     project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))
     compiler = [each for each in project["dependency-groups"]["dev"] if each.startswith("mypy>")]
-    return [*wanted, *compiler, *project["project"]["dependencies"]]
+    return [*compiler, *project["project"]["dependencies"]]

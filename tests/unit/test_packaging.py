@@ -171,16 +171,11 @@ def test_what_is_compiled_is_there() -> None:
 
 
 def test_nothing_is_compiled_that_is_read_by_its_annotations() -> None:
-    """msgspec and pydantic make their code from annotations, which the compiler does not keep."""
+    """msgspec's decoders and pydantic are made from annotations, of which the compiler keeps only a part."""
     for path in compiled_modules():
-        tree = ast.parse(Path(path).read_text())
-        bases = {
-            ast.unparse(base)
-            for each in ast.walk(tree)
-            if isinstance(each, ast.ClassDef)
-            for base in each.bases
-        }
-        assert not bases & {"Struct", "BaseModel", "Section"}, path
+        text = Path(path).read_text()
+        assert "Decoder(" not in text, path
+        assert "pydantic" not in text, path
 
 
 def test_errors_that_are_caught_in_one_try_have_names_of_their_own() -> None:
