@@ -21,13 +21,7 @@ from vastproxy.services.backends.keeping import KeeperTools
 from vastproxy.services.backends.state import Event, State
 from vastproxy.services.dispatch.dispatcher import Dispatcher
 from vastproxy.services.drains import Drains
-from vastproxy.services.events import (
-    EventBus,
-    Heard,
-    PathChanged,
-    PollFailed,
-    StateChanged,
-)
+from vastproxy.services.events import EventBus, Heard, PathChanged, PollFailed, StateChanged
 from vastproxy.services.labels import Labels
 from vastproxy.services.roster import Roster
 from vastproxy.services.routing.models import Listed
@@ -44,6 +38,7 @@ from vastproxy.services.snapshot import (
 from vastproxy.services.sync import SetLabel
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.threads import in_thread
+from vastproxy.services.timeleft import TimeLeft, time_left
 from vastproxy.services.traces import Traces
 from vastproxy.services.tunnels.base import Path, TunnelEngine
 from vastproxy.settings import Settings
@@ -242,16 +237,23 @@ class Fleet:
 
     def each_backend(self) -> Iterator[BackendSnapshot]:
         """Every backend, each as it is when its turn comes; one that has gone by then is left out."""
+        left = self.time_left()
         for instance_id in self._roster.ids:
             if (keeper := self._roster.get(instance_id)) is not None:
-                yield snapshot_backend(keeper.backend, keeper.reach, self.clock())
+                backend = keeper.backend
+                yield snapshot_backend(backend, keeper.reach, self.clock(), left(backend.instance))
 
     def snapshot(self) -> FleetSnapshot:
         """The fleet as it is now, with all that is known of every backend."""
-        now, brief = self.clock(), self.summary()
-        keepers = (self._roster[id] for id in self._roster.ids)
-        backends = tuple(snapshot_backend(keeper.backend, keeper.reach, now) for keeper in keepers)
-        return FleetSnapshot(brief.status, brief.reason, brief.uptime_s, brief.vast_api, backends)
+        brief = self.summary()
+        return FleetSnapshot(
+            brief.status, brief.reason, brief.uptime_s, brief.vast_api, tuple(self.each_backend())
+        )
+
+    def time_left(self) -> Callable[[Instance], TimeLeft]:
+        """What tells, as of now, how long an instance is ours."""
+        account, now, ahead_s = self.account.snapshot(), time.time(), self.settings.fleet.drain_before_end_s
+        return lambda instance: time_left(instance, account, now, ahead_s)
 
     @property
     def can_serve(self) -> bool:

@@ -9,6 +9,7 @@ from vastproxy.services.backends.engine import Engine
 from vastproxy.services.backends.gpus import Gpu
 from vastproxy.services.backends.reach import Reach
 from vastproxy.services.backends.state import State
+from vastproxy.services.timeleft import TimeLeft
 from vastproxy.services.tunnels.base import Path
 
 Status = Literal["healthy", "degraded", "unhealthy"]
@@ -61,7 +62,7 @@ class EngineSnapshot:
 @dataclass(frozen=True, slots=True)
 class BackendSnapshot:
     """One backend. `path`, `address`, `engine`, `port`, `models`: what new requests take. `since_s`: seconds in this
-    state. `error`: why it does not serve."""
+    state. `error`: why it does not serve. `time_left`: how long it is ours, None where nobody has asked."""
 
     id: int
     state: str
@@ -84,11 +85,13 @@ class BackendSnapshot:
     hourly_cost: float | None
     label: str
     error: str | None
+    time_left: TimeLeft | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Its fields by name."""
         fields: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         return fields | {
+            "time_left": None if self.time_left is None else self.time_left.to_json(),
             "paths": [path.to_json() for path in self.paths],
             "engines": [engine.to_json() for engine in self.engines],
             "gpus": [gpu.to_json() for gpu in self.gpus],
@@ -141,7 +144,9 @@ def count_states(states: Iterable[str]) -> dict[str, int]:
     return {"total": sum(by_state.values()), **by_state}
 
 
-def snapshot_backend(backend: Backend, reach: Reach, now: float) -> BackendSnapshot:
+def snapshot_backend(
+    backend: Backend, reach: Reach, now: float, left: TimeLeft | None = None
+) -> BackendSnapshot:
     tunnel, reading = backend.tunnel, backend.gpus
     engine = backend.engine or next(iter(backend.engines), None)
     return BackendSnapshot(
@@ -166,6 +171,7 @@ def snapshot_backend(backend: Backend, reach: Reach, now: float) -> BackendSnaps
         hourly_cost=backend.instance.hourly_cost,
         label=backend.instance.label,
         error=backend.detail or None,
+        time_left=left,
     )
 
 
