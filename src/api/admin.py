@@ -66,8 +66,8 @@ class AdminEndpoints:
         return _document("requests", traces.latest(min(int(text), MOST_REQUESTS)), traces.tell)
 
     def _act(self, request: Request, act: Callable[[int], None]) -> Response:
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            return refusal(415, "Send this with 'Content-Type: application/json'.", "unsupported_media_type")
+        if (answer := not_json(request)) is not None:
+            return answer
         id = request.path_params["id"]
         try:
             act(id)
@@ -75,6 +75,13 @@ class AdminEndpoints:
             return refusal(404, f"No instance {id} is served here.", "not_found")
         found = next(backend for backend in self._fleet.snapshot().backends if backend.id == id)
         return JsonAnswer(found.to_json())
+
+
+def not_json(request: Request) -> Response | None:
+    """The refusal of an order that a page of another site could have sent."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
+        return None
+    return refusal(415, "Send this with 'Content-Type: application/json'.", "unsupported_media_type")
 
 
 def refusal(status: int, message: str, code: str) -> Response:

@@ -3,10 +3,9 @@ hosts ask for."""
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from collections.abc import Callable, Iterable
 
+from vastproxy.services.funds import AccountSnapshot, snapshot_of
 from vastproxy.services.metrics.readings import AccountReading
 from vastproxy.services.threads import in_thread
 from vastproxy.vastai import Instance, User, VastClient, VastError, VastUnauthorized
@@ -18,41 +17,6 @@ logger = logging.getLogger(__name__)
 KNOWN_FOR_S = 3600.0
 #: A key without the right to read the account is tried again after so long: rights can be added to it.
 REFUSED_FOR_S = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class AccountSnapshot:
-    """The account now. `credit_dollars`: None where it is not known, for example because the key may not read it.
-    `dollars_per_hour`: what all its instances cost, also those that are stopped or not served; None before the first
-    list. `hours_left`: how long the credit lasts at that; None where either is not known, or nothing costs anything.
-    These are rounded for people. `lasts_s`: the same in seconds, less the time since it was read. `price_rises`: those
-    that nobody has answered, by instance id."""
-
-    credit_dollars: float | None
-    dollars_per_hour: float | None
-    hours_left: float | None
-    lasts_s: float | None = None
-    price_rises: Mapping[int, PriceRise] = field(default_factory=lambda: MappingProxyType({}), hash=False)
-
-
-def snapshot_of(
-    credit_dollars: float | None,
-    dollars_per_hour: float | None,
-    *,
-    age_s: float = 0.0,
-    price_rises: Iterable[PriceRise] = (),
-) -> AccountSnapshot:
-    """The figures, for a credit that was read `age_s` seconds ago. Pure."""
-    lasts_s = None
-    if credit_dollars is not None and dollars_per_hour is not None and dollars_per_hour > 0:
-        lasts_s = max(credit_dollars, 0.0) / dollars_per_hour * 3600.0
-    return AccountSnapshot(
-        None if credit_dollars is None else round(credit_dollars, 2),
-        None if dollars_per_hour is None else round(dollars_per_hour, 4),
-        None if lasts_s is None else round(lasts_s / 3600.0, 1),
-        None if lasts_s is None else max(lasts_s - max(age_s, 0.0), 0.0),
-        MappingProxyType({rise.instance_id: rise for rise in price_rises}),
-    )
 
 
 class Account:

@@ -16,6 +16,7 @@ from functools import partial
 from types import TracebackType
 
 from vastproxy.services.account import Account
+from vastproxy.services.actions import Actions
 from vastproxy.services.backends.backend import Backend
 from vastproxy.services.backends.keeping import KeeperTools
 from vastproxy.services.backends.state import Event, State
@@ -30,15 +31,13 @@ from vastproxy.services.snapshot import (
     FleetSnapshot,
     FleetSummary,
     VastApiSnapshot,
-    api_news,
-    count_states,
     snapshot_backend,
-    verdict,
+    summarise,
 )
 from vastproxy.services.sync import SetLabel
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.threads import in_thread
-from vastproxy.services.timeleft import TimeLeft, time_left
+from vastproxy.services.timeleft import time_left
 from vastproxy.services.traces import Traces
 from vastproxy.services.tunnels.base import Path, TunnelEngine
 from vastproxy.settings import Settings
@@ -99,6 +98,8 @@ class Fleet:
             tools, engine_token=engine_token, watch=self._backend_event, publish=self.events.publish
         )
         self._backends = self._roster.backends
+        self.actions = Actions(client, self._roster, tunnels, publish=self.events.publish)
+        """What a person may have done to an instance."""
         self._labels = Labels(
             client,
             wanted=self._wanted_labels,
@@ -228,20 +229,22 @@ class Fleet:
 
     def summary(self) -> FleetSummary:
         """How the fleet is, in a few words: costs next to nothing, however many backends there are."""
-        now = self.clock()
-        heard_at = self._started_at if self._listed_at is None else self._listed_at
-        api = api_news(self._vast_api, silent_s=now - heard_at)
-        status, reason = verdict(len(self._roster), len(self._serving), api, self._listed_at is not None)
-        counts = count_states(keeper.backend.state for keeper in self._roster)
-        return FleetSummary(status, reason, round(now - self._started_at, 1), api, counts)
+        return summarise(
+            [keeper.backend.state for keeper in self._roster],
+            serving=len(self._serving),
+            api=self._vast_api,
+            listed_at=self._listed_at,
+            started_at=self._started_at,
+            now=self.clock(),
+        )
 
     def each_backend(self) -> Iterator[BackendSnapshot]:
         """Every backend, each as it is when its turn comes; one that has gone by then is left out."""
-        left = self.time_left()
+        account, now, ahead_s = self.account.snapshot(), time.time(), self.settings.fleet.drain_before_end_s
         for instance_id in self._roster.ids:
             if (keeper := self._roster.get(instance_id)) is not None:
-                backend = keeper.backend
-                yield snapshot_backend(backend, keeper.reach, self.clock(), left(backend.instance))
+                left = time_left(keeper.backend.instance, account, now, ahead_s)
+                yield snapshot_backend(keeper.backend, keeper.reach, self.clock(), left)
 
     def snapshot(self) -> FleetSnapshot:
         """The fleet as it is now, with all that is known of every backend."""
@@ -249,11 +252,6 @@ class Fleet:
         return FleetSnapshot(
             brief.status, brief.reason, brief.uptime_s, brief.vast_api, tuple(self.each_backend())
         )
-
-    def time_left(self) -> Callable[[Instance], TimeLeft]:
-        """What tells, as of now, how long an instance is ours."""
-        account, now, ahead_s = self.account.snapshot(), time.time(), self.settings.fleet.drain_before_end_s
-        return lambda instance: time_left(instance, account, now, ahead_s)
 
     @property
     def can_serve(self) -> bool:

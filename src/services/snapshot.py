@@ -1,6 +1,6 @@
 """What is shown of the fleet to people and programs: plain values, no secrets, safe to serialise."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -204,6 +204,22 @@ def snapshot_engine(engine: Engine) -> EngineSnapshot:
         cache_used=load.cache_used if load else None,
         error=engine.detail or None,
     )
+
+
+def summarise(
+    states: Sequence[str],
+    *,
+    serving: int,
+    api: VastApiSnapshot,
+    listed_at: float | None,
+    started_at: float,
+    now: float,
+) -> FleetSummary:
+    """The fleet in a few words. `states`: of all backends; `serving`: how many of them may be given requests; `api`:
+    what was last said of vast.ai; `listed_at`: when the list was last read."""
+    news = api_news(api, silent_s=now - (started_at if listed_at is None else listed_at))
+    status, reason = verdict(len(states), serving, news, listed_at is not None)
+    return FleetSummary(status, reason, round(now - started_at, 1), news, count_states(states))
 
 
 def api_news(last: VastApiSnapshot, *, silent_s: float) -> VastApiSnapshot:

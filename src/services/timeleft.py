@@ -8,9 +8,8 @@ rents its GPUs on demand.
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vastproxy.services.account import AccountSnapshot
-from vastproxy.vastai import Instance
-from vastproxy.vastai.prices import PriceRise
+from vastproxy.services.funds import AccountSnapshot
+from vastproxy.vastai.types import Instance, PriceRise
 
 Because = Literal["contract", "credit"]
 OutbidRisk = Literal["none", "low", "high"]

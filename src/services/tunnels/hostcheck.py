@@ -12,13 +12,13 @@ a known_hosts file lists and nothing else. A login asks a rule for a check of it
 import logging
 import shlex
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vastproxy.services.errors import TunnelRefused
 from vastproxy.services.tunnels.base import Path, SshAddress, TunnelTarget
 from vastproxy.services.tunnels.hostkeys import HostKeyPins
 from vastproxy.services.tunnels.known_hosts import KnownHostsFile, Standing, kinds, names
-from vastproxy.services.tunnels.pins import Pin, Sibling, Verdict
+from vastproxy.services.tunnels.pins import Change, Pin, Sibling, Verdict
 from vastproxy.services.tunnels.publickey import shown
 
 logger = logging.getLogger(__name__)
@@ -72,6 +72,22 @@ class HostKeyRules(Protocol):
         """See `TunnelEngine.recycled`."""
         ...
 
+    async def changes(self, instance_id: int) -> tuple[Change, ...]:
+        """The changed keys of an instance that wait for a person to accept them."""
+        ...
+
+    async def accept(self, change: Change) -> bool:
+        """A person has looked at it and accepts it. False where one of its keys has changed since. Raises
+        PinsNotStored."""
+        ...
+
+
+@runtime_checkable
+class KnowsHostKeys(Protocol):
+    """An SSH engine that lets others ask which host keys it accepts."""
+
+    host_keys: HostKeyRules
+
 
 class PinnedHostKeys:
     """Trust at first sight, per instance identity and path."""
@@ -88,6 +104,15 @@ class PinnedHostKeys:
         """See `TunnelEngine.recycled`."""
         await self._pins.recycled(identity)
 
+    async def changes(self, instance_id: int) -> tuple[Change, ...]:
+        """See `HostKeyRules.changes`."""
+        await self._pins.refresh()
+        return self._pins.changes(instance_id)
+
+    async def accept(self, change: Change) -> bool:
+        """See `HostKeyRules.accept`."""
+        return await self._pins.accept(change)
+
 
 class ListedHostKeys:
     """Trust in a known_hosts file alone."""
@@ -102,6 +127,14 @@ class ListedHostKeys:
 
     async def recycled(self, identity: str) -> None:
         """Nothing is kept: the file is somebody else's."""
+
+    async def changes(self, instance_id: int) -> tuple[Change, ...]:
+        """Nothing waits: what is not in the file is refused."""
+        return ()
+
+    async def accept(self, change: Change) -> bool:
+        """Nobody can accept what the file does not list."""
+        return False
 
 
 class _PinCheck:

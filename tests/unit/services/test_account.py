@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.helpers.builders import make_instance
 from vastproxy.jobs.account import AccountJob
-from vastproxy.services.account import KNOWN_FOR_S, REFUSED_FOR_S, Account, AccountSnapshot, snapshot_of
+from vastproxy.services.account import KNOWN_FOR_S, REFUSED_FOR_S, Account
+from vastproxy.services.funds import AccountSnapshot, snapshot_of
 from vastproxy.services.tasks import Tasks
 from vastproxy.vastai import (
     PriceRise,

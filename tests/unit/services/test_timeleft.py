@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.builders import make_instance
-from vastproxy.services.account import AccountSnapshot, snapshot_of
+from vastproxy.services.funds import AccountSnapshot, snapshot_of
 from vastproxy.services.timeleft import outbid_risk, time_left
 from vastproxy.vastai import PriceRise
 
