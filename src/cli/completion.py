@@ -1,7 +1,7 @@
 """What the shell completes where an instance's id is typed: the ids of the account, kept for a moment.
 
-A shell waits for this at each press of Tab, so vast.ai is asked at most once a minute, briefly, and whatever goes wrong is
-silence: what is typed there can be typed without help.
+A shell waits for this at each press of Tab, so vast.ai is asked at most once a minute, briefly, and whatever goes wrong
+is silence: what is typed there can be typed without help.
 """
 
 import hashlib

@@ -18,6 +18,12 @@ ConfigFile = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+InstanceIds = Annotated[
+    list[int] | None,
+    typer.Argument(
+        metavar="[INSTANCE]...", min=1, help="Ids of instances. Default: all.", autocompletion=instance_ids
+    ),
+]
 InstanceId = Annotated[
     int, typer.Argument(metavar="ID", min=1, help="Id of the instance.", autocompletion=instance_ids)
 ]

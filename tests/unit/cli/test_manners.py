@@ -1,4 +1,4 @@
-"""What every command has in common: help that teaches, JSON for programs, tables that fit, no colour where none is wanted."""
+"""What every command has in common: help that teaches, JSON for programs, tables that fit, colour only if wanted."""
 
 import inspect
 
