@@ -25,6 +25,12 @@ def instances(
     """List the account's instances.
 
     Shows what they do, what they cost, how SSH reaches them, and whether they would be served.
+
+    Examples:
+
+      vastproxy instances --all
+
+      vastproxy instances --json | jq '.[] | select(.serves) | .id'
     """
     loaded = load(config_path=config)
     vast = VastConfig.from_settings(loaded.settings.vast, loaded.environ)

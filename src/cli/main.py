@@ -10,6 +10,7 @@ import typer
 import vastproxy
 from vastproxy.cli.config import config_app
 from vastproxy.cli.demo import demo
+from vastproxy.cli.doctor.command import doctor
 from vastproxy.cli.drain import drain
 from vastproxy.cli.explain import explain
 from vastproxy.cli.instances import instances
@@ -23,7 +24,7 @@ from vastproxy.errors import VastproxyError
 INTERRUPTED = 130
 
 #: What can be typed, in the order of the help.
-COMMANDS: tuple[Callable[..., Any], ...] = (serve, demo, status, explain, drain, instances, trust)
+COMMANDS: tuple[Callable[..., Any], ...] = (serve, demo, doctor, status, explain, drain, instances, trust)
 
 ABOUT = """One OpenAI-compatible endpoint in front of every GPU you rent on vast.ai.
 
@@ -36,6 +37,7 @@ EXAMPLES = """Examples:
   vastproxy demo                      try it without an account
   export VAST_API_KEY=...             the key from https://cloud.vast.ai/manage-keys/
   vastproxy instances                 what runs on the account, and what would be served
+  vastproxy doctor                    is everything as it should be, and what to do if not
   vastproxy serve                     proxy on http://127.0.0.1:8080/v1
   vastproxy status                    how a running proxy and its backends are
   vastproxy status http://gpu-gw:8080 --json

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from vastproxy.cli import render
-from vastproxy.cli.options import ConfigFile
+from vastproxy.cli.options import ConfigFile, InstanceId
 from vastproxy.errors import VastproxyError
 from vastproxy.services.tunnels.base import Path
 from vastproxy.services.tunnels.hostcheck import LOOK_INSIDE, when
@@ -24,7 +24,7 @@ class NothingTrusted(VastproxyError):
 
 
 def trust(
-    instance_id: Annotated[int, typer.Argument(metavar="ID", min=1, help="Id of the instance.")],
+    instance_id: InstanceId,
     path: Annotated[
         Path | None, typer.Option("--path", help="Only the key seen on this path. Default: both.")
     ] = None,
@@ -35,6 +35,10 @@ def trust(
 
     Shows the pinned key and the one that was refused, and asks. A running proxy takes the new key into account at
     its next attempt to connect. Exits with 1 if there is nothing to accept or you decline.
+
+    Example:
+
+      vastproxy trust 48001001
     """
     loaded = load(config_path=config)
     tunnels = loaded.settings.tunnels
