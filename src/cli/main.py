@@ -10,11 +10,13 @@ import typer
 import vastproxy
 from vastproxy.cli.config import config_app
 from vastproxy.cli.demo import demo
+from vastproxy.cli.destroy import destroy
 from vastproxy.cli.doctor.command import doctor
 from vastproxy.cli.drain import drain
 from vastproxy.cli.explain import explain
 from vastproxy.cli.instances import instances
 from vastproxy.cli.keys import keys_app
+from vastproxy.cli.requests import abort, cancel, requests
 from vastproxy.cli.serve import serve
 from vastproxy.cli.status import status
 from vastproxy.cli.trust import trust
@@ -24,7 +26,9 @@ from vastproxy.errors import VastproxyError
 INTERRUPTED = 130
 
 #: What can be typed, in the order of the help.
-COMMANDS: tuple[Callable[..., Any], ...] = (serve, demo, doctor, status, explain, drain, instances, trust)
+COMMANDS: tuple[Callable[..., Any], ...] = (
+    *(serve, demo, doctor, status, requests, explain, cancel, abort, drain, instances, destroy, trust),
+)
 
 ABOUT = """One OpenAI-compatible endpoint in front of every GPU you rent on vast.ai.
 
@@ -42,7 +46,9 @@ EXAMPLES = """Examples:
   vastproxy status                    how a running proxy and its backends are
   vastproxy status http://gpu-gw:8080 --json
   vastproxy explain 5f1c0e9a2b3d00000001   what became of a request
+  vastproxy requests --state running  what runs now; `vastproxy cancel ID` ends one of them
   vastproxy drain 1234567             no new requests for an instance; --undo takes it back
+  vastproxy destroy 1234567           end its contract and delete its data, for ever
   vastproxy trust 1234567             accept the changed host key of an instance
   vastproxy keys create web           make a key for a client
   vastproxy webhooks create URL       let vast.ai tell a proxy at once what happens

@@ -27,3 +27,6 @@ InstanceIds = Annotated[
 InstanceId = Annotated[
     int, typer.Argument(metavar="ID", min=1, help="Id of the instance.", autocompletion=instance_ids)
 ]
+ProxyUrl = Annotated[
+    str | None, typer.Argument(metavar="URL", help="Address of the proxy. Default: where server.listen says.")
+]

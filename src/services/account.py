@@ -11,6 +11,8 @@ from vastproxy.services.threads import in_thread
 from vastproxy.vastai import Instance, User, VastClient, VastError, VastUnauthorized
 from vastproxy.vastai.prices import PriceRise
 
+__all__ = ["KNOWN_FOR_S", "REFUSED_FOR_S", "Account", "AccountSnapshot", "snapshot_of"]
+
 logger = logging.getLogger(__name__)
 
 #: A credit that was read so long ago is told no more: at some dollars an hour it has become another one.

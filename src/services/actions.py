@@ -9,7 +9,7 @@ from vastproxy.services.events import FleetEvent, Heard
 from vastproxy.services.roster import Roster
 from vastproxy.services.threads import in_thread
 from vastproxy.services.tunnels.base import Path, TunnelEngine
-from vastproxy.services.tunnels.hostcheck import KnowsHostKeys
+from vastproxy.services.tunnels.hostcheck import HostKeyDecisions, KnowsHostKeys
 from vastproxy.services.tunnels.pins import Change
 from vastproxy.vastai import VastClient, VastNotFound
 from vastproxy.vastai.handlers.events import Decision, Verdict
@@ -58,9 +58,9 @@ class Actions:
     async def changed_keys(self, instance_id: int) -> tuple[Change, ...]:
         """The host keys that were refused because others are pinned. Raises KeyError where it is not served."""
         identity = self._roster[instance_id].backend.instance.identity
-        if not isinstance(self._tunnels, KnowsHostKeys):
+        if (decisions := self._decisions()) is None:
             return ()
-        changes = await self._tunnels.host_keys.changes(instance_id)
+        changes = await decisions.changes(instance_id)
         return tuple(change for change in changes if change.identity == identity)
 
     async def trust(
@@ -80,9 +80,10 @@ class Actions:
                 if on_path
                 else f"no changed host key of instance {instance_id} was seen, so there is nothing to trust"
             )
-        assert isinstance(self._tunnels, KnowsHostKeys)
+        decisions = self._decisions()
+        assert decisions is not None
         for change in wanted:
-            if not await self._tunnels.host_keys.accept(change):
+            if not await decisions.accept(change):
                 raise NothingToTrust(
                     f"the {change.path} path of instance {instance_id} has shown yet another host key meanwhile; "
                     "look at it again"
@@ -93,3 +94,7 @@ class Actions:
         if (keeper := self._roster.get(instance_id)) is not None:
             keeper.reach.redial(change.path for change in wanted)
         return wanted
+
+    def _decisions(self) -> HostKeyDecisions | None:
+        rules = self._tunnels.host_keys if isinstance(self._tunnels, KnowsHostKeys) else None
+        return rules if isinstance(rules, HostKeyDecisions) else None

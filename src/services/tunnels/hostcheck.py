@@ -72,6 +72,11 @@ class HostKeyRules(Protocol):
         """See `TunnelEngine.recycled`."""
         ...
 
+
+@runtime_checkable
+class HostKeyDecisions(Protocol):
+    """Rules under which a person may accept a key that was refused."""
+
     async def changes(self, instance_id: int) -> tuple[Change, ...]:
         """The changed keys of an instance that wait for a person to accept them."""
         ...
@@ -105,12 +110,12 @@ class PinnedHostKeys:
         await self._pins.recycled(identity)
 
     async def changes(self, instance_id: int) -> tuple[Change, ...]:
-        """See `HostKeyRules.changes`."""
+        """See `HostKeyDecisions.changes`."""
         await self._pins.refresh()
         return self._pins.changes(instance_id)
 
     async def accept(self, change: Change) -> bool:
-        """See `HostKeyRules.accept`."""
+        """See `HostKeyDecisions.accept`."""
         return await self._pins.accept(change)
 
 
@@ -127,14 +132,6 @@ class ListedHostKeys:
 
     async def recycled(self, identity: str) -> None:
         """Nothing is kept: the file is somebody else's."""
-
-    async def changes(self, instance_id: int) -> tuple[Change, ...]:
-        """Nothing waits: what is not in the file is refused."""
-        return ()
-
-    async def accept(self, change: Change) -> bool:
-        """Nobody can accept what the file does not list."""
-        return False
 
 
 class _PinCheck:
