@@ -114,7 +114,7 @@ class ActionEndpoints:
         except KeyError:
             return refusal(404, f"No instance {instance_id} is served here.", "not_found")
         except VastError as error:
-            return refusal(502, f"vast.ai did not destroy instance {instance_id}: {error}", "vast_api_error")
+            return refusal(502, f"vast.ai did not destroy instance {instance_id}: {error}.", "vast_api_error")
         return JsonAnswer({"id": instance_id, "destroyed": True})
 
     async def changed_keys(self, request: Request) -> Response:

@@ -111,6 +111,10 @@ def destroy(
             help="Address of the proxy. Default: where server.listen says, else vast.ai is asked directly.",
         ),
     ] = None,
+    direct: Annotated[
+        bool,
+        typer.Option("--direct", help="Ask vast.ai with the account's own key, also where a proxy runs."),
+    ] = False,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -129,11 +133,15 @@ def destroy(
     """
     if bool(instances) == everything:
         raise typer.BadParameter("name instances, or --all")
+    if direct and url is not None:
+        raise typer.BadParameter("--direct goes to vast.ai, and --url to a proxy")
     if not (yes or somebody_types()):
         raise NotConfirmed("destroying cannot be undone: type the confirmation on a terminal, or give --yes")
     loaded = load(config_path=config)
     with ExitStack() as stack:
-        chosen = _choose(stack, loaded, url, None if everything else dict.fromkeys(instances or ()))
+        proxy = None if direct else _proxy(stack, loaded, url)
+        wanted = None if everything else dict.fromkeys(instances or ())
+        chosen = _choose(stack, loaded, proxy, wanted, named=url is not None)
         doomed = [each for _, each in chosen]
         # What is asked goes to stderr, so that stdout holds the answer alone.
         if not yes:
@@ -169,14 +177,19 @@ def confirm(console: Console, doomed: Sequence[Doomed], where: str) -> None:
 
 
 def _choose(
-    stack: ExitStack, loaded: Loaded, url: str | None, wanted: dict[int, None] | None
+    stack: ExitStack,
+    loaded: Loaded,
+    proxy: ThroughProxy | None,
+    wanted: dict[int, None] | None,
+    *,
+    named: bool,
 ) -> list[tuple[Account, Doomed]]:
-    """Which instances, and who destroys each. `wanted`: these; None: all. Raises VastproxyError."""
+    """Which instances, and who destroys each. `wanted`: these; None: all. `named`: it is the proxy or nobody. Raises
+    VastproxyError."""
     found: dict[int, tuple[Account, Doomed]] = {}
-    proxy = _proxy(stack, loaded, url)
     if proxy is not None:
         found = {each.id: (proxy, each) for each in proxy.instances()}
-    if proxy is None or (url is None and wanted is not None and wanted.keys() - found.keys()):
+    if proxy is None or (not named and wanted is not None and wanted.keys() - found.keys()):
         client = stack.enter_context(
             get_client(VastConfig.from_settings(loaded.settings.vast, loaded.environ))
         )
@@ -188,7 +201,7 @@ def _choose(
             raise NothingDestroyed("there is no instance to destroy")
         return list(found.values())
     if missing := [str(each) for each in wanted if each not in found]:
-        where = "on the account" if proxy is None or url is None else proxy.where
+        where = proxy.where if proxy is not None and named else "on the account"
         raise NothingDestroyed(f"there is no instance {', '.join(missing)} {where}; nothing was changed")
     return [found[each] for each in wanted]
 

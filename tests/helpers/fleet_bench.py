@@ -36,6 +36,13 @@ class Account:
         self.user = User(id=1)
         self.rises: tuple[PriceRise, ...] = ()
         self.closed = False
+        self.destroyed: list[int] = []
+        self.destroy_error: Exception | None = None
+
+    def destroy_instance(self, instance_id: int) -> None:
+        if self.destroy_error is not None:
+            raise self.destroy_error
+        self.destroyed.append(instance_id)
 
     def current_user(self) -> User:
         return self.user
