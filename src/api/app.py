@@ -22,7 +22,7 @@ from vastproxy.api.browsers import Browsers
 from vastproxy.api.errors import ApiError, own_failure
 from vastproxy.api.feed import FeedEndpoints
 from vastproxy.api.fleet_page import FleetPages
-from vastproxy.api.front import Entrance, Front
+from vastproxy.api.front import Entrance, Front, is_admitted
 from vastproxy.api.gate import Gate
 from vastproxy.api.health import HealthEndpoints
 from vastproxy.api.live import LiveEndpoint
@@ -146,7 +146,8 @@ def create_app(
     health = HealthEndpoints(fleet)
     overview = Overview(fleet)
     pages = FleetPages(overview, lambda: fleet.backend_ids)
-    live, feed = LiveEndpoint(fleet, pages, tasks), FeedEndpoints(fleet, overview, pages)
+    live = LiveEndpoint(fleet, pages, tasks, admits=lambda request: is_admitted(keys, request.scope))
+    feed = FeedEndpoints(fleet, overview, pages)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
