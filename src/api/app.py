@@ -139,6 +139,8 @@ def create_app(
     keys = inbound_keys(settings)
     access_log = access_log or AccessLog(enabled=settings.logging.access)
     tracing = make_tracing(settings.tracing, clock=fleet.clock)
+    if tracing is not None:
+        metrics.traces_lost = lambda: tracing.lost
     proxy = Proxy(fleet, access_log=access_log, metrics=metrics.requests, tracing=tracing)
     webhooks = WebhookEndpoint(fleet, make_inbox(settings.webhooks, environ=effective_environ()))
     tasks = Tasks("pages")
