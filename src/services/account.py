@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 KNOWN_FOR_S = 3600.0
 #: A key without the right to read the account is tried again after so long: rights can be added to it.
 REFUSED_FOR_S = 3600.0
+#: Whoever reads the log is told when the credit lasts for less than each of these, once until it lasts longer again.
+WARN_AT_S = (24 * 3600.0, 3 * 3600.0, 1800.0)
 
 
 class Account:
@@ -33,6 +35,8 @@ class Account:
         self._dollars_per_hour: float | None = None
         self._rises: tuple[PriceRise, ...] = ()
         self._rises_at = self._rises_refused_at = float("-inf")
+        self._warned = 0
+        """How many of the warnings about the credit were given."""
 
     def listed(self, instances: Iterable[Instance]) -> None:
         """The instances of the account, all of them, as just read."""
@@ -42,6 +46,7 @@ class Account:
         """Read the price rises, and the credit unless the key was refused lately. A failure changes nothing and is
         nobody's alarm: that vast.ai does not answer is told by whoever reads the list."""
         await self._read_credit()
+        self._warn()
         await self._read_rises()
 
     async def _read_credit(self) -> None:
@@ -56,6 +61,20 @@ class Account:
             logger.debug("the credit of the account could not be read: %s", error)
         else:
             self._credit, self._read_at = user.credit, self._clock()
+
+    def _warn(self) -> None:
+        funds = self.snapshot()
+        if (lasts_s := funds.lasts_s) is None:
+            return
+        passed = sum(lasts_s < limit_s for limit_s in WARN_AT_S)
+        if passed > self._warned:
+            logger.warning(
+                "the account's credit lasts %.1f h more at $%.3f per hour; then vast.ai stops all instances: add some "
+                "at https://cloud.vast.ai/billing/",
+                lasts_s / 3600,
+                funds.dollars_per_hour,
+            )
+        self._warned = passed
 
     async def _read_rises(self) -> None:
         if self._clock() - self._rises_refused_at < REFUSED_FOR_S:
@@ -76,7 +95,7 @@ class Account:
 
     def reading(self) -> AccountReading:
         """For a scrape."""
-        return AccountReading(self.credit_dollars)
+        return AccountReading(self.credit_dollars, self.snapshot().lasts_s)
 
     def snapshot(self) -> AccountSnapshot:
         """For people."""

@@ -45,6 +45,11 @@ class Columns:
         put(families.BACKEND_REQUESTS, id, backend.requests)
         put(families.BACKEND_FAILURES, id, backend.failures)
         put(families.COST, id, backend.hourly_cost)
+        if (left := backend.time_left) is not None:
+            put(families.CONTRACT_LEFT, id, left.contract_s)
+            put(families.OUTBID_RISK, id, 1 if left.outbid_risk == "high" else None)
+            if left.price_rise is not None:
+                put(families.PRICE_RISE, id, left.price_rise.new_dollars_per_hour)
         for path in backend.paths:
             self._add_path(path, id)
         for engine in backend.engines:

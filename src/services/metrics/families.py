@@ -138,6 +138,11 @@ POLLS_FAILED: Final = Family(
 CREDIT: Final = Family(
     "vastproxy_account_credit_dollars", "gauge", "Credit left on the account, where the key may read it."
 )
+CREDIT_LEFT: Final = Family(
+    "vastproxy_account_credit_left_seconds",
+    "gauge",
+    "How long the credit lasts at what all instances of the account cost now. Without credit vast.ai stops them all.",
+)
 INSTANCES: Final = Family(
     "vastproxy_account_instances", "gauge", "Instances on the account, the running and others."
 )
@@ -185,6 +190,24 @@ BACKEND_FAILURES: Final = Family(
 )
 COST: Final = Family(
     "vastproxy_backend_cost_dollars_per_hour", "gauge", "What it costs while it runs, as vast.ai says.", _ONE
+)
+CONTRACT_LEFT: Final = Family(
+    "vastproxy_backend_contract_left_seconds",
+    "gauge",
+    "Until its contract ends; no sample where vast.ai tells no end, or one that is over.",
+    _ONE,
+)
+OUTBID_RISK: Final = Family(
+    "vastproxy_backend_outbid_risk",
+    "gauge",
+    "1 while others bid more for an interruptible instance than it pays; no sample otherwise.",
+    _ONE,
+)
+PRICE_RISE: Final = Family(
+    "vastproxy_backend_price_rise_dollars_per_hour",
+    "gauge",
+    "What its host asks for the GPUs after the end of the contract, while nobody has answered; no sample otherwise.",
+    _ONE,
 )
 TUNNEL_UP: Final = Family(
     "vastproxy_tunnel_up", "gauge", "Does an SSH connection over this path answer? 1 or 0.", _PATH
@@ -255,7 +278,16 @@ REQUEST_FAMILIES: Final = (
     BACKEND_TOKENS,
 )
 PROXY_FAMILIES: Final = (BUILD, IN_FLIGHT, WAITING, EJECTIONS, EJECTED, RETRY_BUDGET, TASKS, THREADS)
-VAST_FAMILIES: Final = (API_UP, API_LATENCY, API_CALLS, API_ERRORS, POLLS_FAILED, CREDIT, INSTANCES)
+VAST_FAMILIES: Final = (
+    API_UP,
+    API_LATENCY,
+    API_CALLS,
+    API_ERRORS,
+    POLLS_FAILED,
+    CREDIT,
+    CREDIT_LEFT,
+    INSTANCES,
+)
 BACKEND_FAMILIES: Final = (
     UP,
     STATE,
@@ -265,6 +297,9 @@ BACKEND_FAMILIES: Final = (
     BACKEND_REQUESTS,
     BACKEND_FAILURES,
     COST,
+    CONTRACT_LEFT,
+    OUTBID_RISK,
+    PRICE_RISE,
     TUNNEL_UP,
     TUNNEL_CONNECTIONS,
     TUNNEL_STREAMS,

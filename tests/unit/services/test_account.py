@@ -127,6 +127,34 @@ async def test_the_credit_goes_on_being_spent_after_it_was_read(account: Account
     assert account.snapshot().lasts_s == pytest.approx(3000)
 
 
+async def test_a_credit_that_runs_out_is_told_at_each_step_once(
+    account: Account, asked: Asked, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def warnings(credit: float) -> int:
+        """At a dollar an hour."""
+        caplog.clear()
+        asked.credit = credit
+        await account.read()
+        return len([record for record in caplog.records if record.levelno == logging.WARNING])
+
+    account.listed([make_instance(dph_total=1.0)])
+    told = [await warnings(hours) for hours in (30, 23, 20, 2.9, 2.0, 0.4, 0.1, 0)]
+    assert told == [0, 1, 0, 1, 0, 1, 0, 0]
+    assert "0.4 h" not in caplog.text
+    assert await warnings(100) == 0
+    assert await warnings(0.4) == 1, "one that jumps over two steps is told once"
+    assert "lasts 0.4 h more at $1.000 per hour" in caplog.text
+
+
+async def test_nothing_is_told_of_an_account_that_costs_nothing(
+    account: Account, asked: Asked, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked.credit = 0.0
+    account.listed([])
+    await account.read()
+    assert caplog.records == []
+
+
 async def test_price_rises_are_known_until_they_are_too_old(
     account: Account, asked: Asked, clock: Clock
 ) -> None:
