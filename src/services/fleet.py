@@ -22,8 +22,10 @@ from vastproxy.services.backends.keeping import KeeperTools
 from vastproxy.services.backends.state import Event, State
 from vastproxy.services.dispatch.dispatcher import Dispatcher
 from vastproxy.services.drains import Drains
-from vastproxy.services.events import EventBus, Heard, PathChanged, PollFailed, StateChanged
+from vastproxy.services.events import Heard, PathChanged, PollFailed, StateChanged
+from vastproxy.services.happenings import EventBus
 from vastproxy.services.labels import Labels
+from vastproxy.services.live.live import Live
 from vastproxy.services.roster import Roster
 from vastproxy.services.routing.models import Listed
 from vastproxy.services.snapshot import (
@@ -82,29 +84,25 @@ class Fleet:
         self._vast_api = VastApiSnapshot("unknown", None, None)
         self._started_at = clock()
         self._stopping = False
-        rng = rng or random.Random()
+        rng, publish = rng or random.Random(), self.events.publish
         tools = KeeperTools(tunnels, settings, self._tasks, clock, rng, self._path_changed)
         self.dispatcher = Dispatcher(
             settings,
             clock=clock,
             rng=rng,
-            publish=self.events.publish,
+            publish=publish,
             expects=self._expects_somebody,
             why_nobody=lambda: self.summary().reason or "the proxy is stopping",
             doubt=self._probe_at_once,
         )
         self._drains = Drains(ahead_s=settings.fleet.drain_before_end_s, clock=clock)
-        self._roster = Roster(
-            tools, engine_token=engine_token, watch=self._backend_event, publish=self.events.publish
-        )
+        self._roster = Roster(tools, engine_token=engine_token, watch=self._backend_event, publish=publish)
         self._backends = self._roster.backends
-        self.actions = Actions(client, self._roster, tunnels, publish=self.events.publish)
+        self.live = Live(self._backends, self.dispatcher, self.traces, publish, clock=clock)
+        self.actions = Actions(client, self._roster, tunnels, publish=publish)
         """What a person may have done to an instance."""
         self._labels = Labels(
-            client,
-            wanted=self._wanted_labels,
-            written=self._roster.label_written,
-            publish=self.events.publish,
+            client, wanted=self._wanted_labels, written=self._roster.label_written, publish=publish
         )
 
     async def __aenter__(self) -> "Fleet":
@@ -240,18 +238,20 @@ class Fleet:
 
     def each_backend(self) -> Iterator[BackendSnapshot]:
         """Every backend, each as it is when its turn comes; one that has gone by then is left out."""
-        account, now, ahead_s = self.account.snapshot(), time.time(), self.settings.fleet.drain_before_end_s
         for instance_id in self._roster.ids:
-            if (keeper := self._roster.get(instance_id)) is not None:
-                left = time_left(keeper.backend.instance, account, now, ahead_s)
-                yield snapshot_backend(keeper.backend, keeper.reach, self.clock(), left)
+            if self._roster.get(instance_id) is not None:
+                yield self.backend(instance_id)
+
+    def backend(self, instance_id: int) -> BackendSnapshot:
+        """One of them. Raises KeyError."""
+        keeper, ahead_s = self._roster[instance_id], self.settings.fleet.drain_before_end_s
+        left = time_left(keeper.backend.instance, self.account.snapshot(), time.time(), ahead_s)
+        return snapshot_backend(keeper.backend, keeper.reach, self.clock(), left)
 
     def snapshot(self) -> FleetSnapshot:
         """The fleet as it is now, with all that is known of every backend."""
-        brief = self.summary()
-        return FleetSnapshot(
-            brief.status, brief.reason, brief.uptime_s, brief.vast_api, tuple(self.each_backend())
-        )
+        brief, backends = self.summary(), tuple(self.each_backend())
+        return FleetSnapshot(brief.status, brief.reason, brief.uptime_s, brief.vast_api, backends)
 
     @property
     def can_serve(self) -> bool:

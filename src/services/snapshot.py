@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal
 
 from vastproxy.services.backends.backend import Backend
@@ -62,7 +63,8 @@ class EngineSnapshot:
 @dataclass(frozen=True, slots=True)
 class BackendSnapshot:
     """One backend. `path`, `address`, `engine`, `port`, `models`: what new requests take. `since_s`: seconds in this
-    state. `error`: why it does not serve. `time_left`: how long it is ours, None where nobody has asked."""
+    state. `error`: why it does not serve. `ends_unix`: when its contract ends. `tunnel_since_s`: for how long its path
+    has been connected. `time_left`: how long it is ours, None where nobody has asked."""
 
     id: int
     state: str
@@ -85,6 +87,11 @@ class BackendSnapshot:
     hourly_cost: float | None
     label: str
     error: str | None
+    machine_id: int | None = None
+    geolocation: str = ""
+    ends_unix: float | None = None
+    draining: bool = False
+    tunnel_since_s: float | None = None
     time_left: TimeLeft | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -171,8 +178,18 @@ def snapshot_backend(
         hourly_cost=backend.instance.hourly_cost,
         label=backend.instance.label,
         error=backend.detail or None,
+        machine_id=backend.instance.machine_id,
+        geolocation=backend.instance.geolocation,
+        ends_unix=backend.instance.end_date,
+        draining=backend.state is State.DRAINING,
+        tunnel_since_s=None if tunnel is None else _connected_s(reach, tunnel.address.path, now),
         time_left=left,
     )
+
+
+def _connected_s(reach: Reach, path: Path, now: float) -> float | None:
+    seconds = now - reach.records[path].connected_at
+    return round(max(seconds, 0.0), 1) if isfinite(seconds) else None
 
 
 def snapshot_path(reach: Reach, path: Path) -> PathSnapshot:

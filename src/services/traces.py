@@ -7,7 +7,7 @@ prompt, no key and no query.
 from collections.abc import Callable, Mapping
 from itertools import chain
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from vastproxy.services.dispatch.claim import MAX_CHARS, NEVER, Claim, Lease
 from vastproxy.services.dispatch.need import ANY_MODEL
@@ -22,6 +22,8 @@ MAX_CANDIDATES = 32
 #: ended are let go of.
 _SWEEP_AT = 64
 _PORTS = 65_536
+#: What a request may be doing.
+STATES: Final[tuple[State, ...]] = ("running", "waiting", "done")
 
 
 class Traces:
@@ -64,6 +66,16 @@ class Traces:
             if self._by_id.get(old.request_id) is old:
                 del self._by_id[old.request_id]
         ring[place] = self._by_id[claim.request_id] = claim
+
+    def after(self, known: Claim | None, limit: int) -> list[Claim]:
+        """Those that have come since `known`, the newest first, `limit` at most; as far as they are remembered."""
+        ring, found = self._ring, []
+        for back in range(1, min(limit, len(ring)) + 1):
+            claim = ring[self._next - back]
+            if claim is None or claim is known:
+                break
+            found.append(claim)
+        return found
 
     def _outlive(self, claim: Claim) -> None:
         if len(self._older) >= self._sweep_at:
