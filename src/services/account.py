@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 
+from vastproxy.services.events import CreditLow, FleetEvent
 from vastproxy.services.funds import AccountSnapshot, snapshot_of
 from vastproxy.services.metrics.readings import AccountReading
 from vastproxy.services.threads import in_thread
@@ -26,8 +27,15 @@ WARN_AT_S = (24 * 3600.0, 3 * 3600.0, 1800.0)
 class Account:
     """See the module's docstring. Belongs to one event loop; `clock` is monotonic."""
 
-    def __init__(self, client: VastClient, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        client: VastClient,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        publish: Callable[[FleetEvent], object] = lambda event: None,
+    ) -> None:
         self._client = client
+        self._publish = publish
         self._clock = clock
         self._credit: float | None = None
         self._read_at = float("-inf")
@@ -68,12 +76,7 @@ class Account:
             return
         passed = sum(lasts_s < limit_s for limit_s in WARN_AT_S)
         if passed > self._warned:
-            logger.warning(
-                "the account's credit lasts %.1f h more at $%.3f per hour; then vast.ai stops all instances: add some "
-                "at https://cloud.vast.ai/billing/",
-                lasts_s / 3600,
-                funds.dollars_per_hour,
-            )
+            self._publish(CreditLow(lasts_s, funds.dollars_per_hour or 0.0))
         self._warned = passed
 
     async def _read_rises(self) -> None:

@@ -9,6 +9,7 @@ would be taken for Prometheus' own label, the address that was scraped.
 from typing import Final
 
 from vastproxy.services.metrics.exposition import Family
+from vastproxy.services.metrics.left_families import CREDIT_LEFT, LEFT_FAMILIES
 
 _GEN_AI: Final = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
 _ONE: Final = ("instance_id",)
@@ -138,11 +139,6 @@ POLLS_FAILED: Final = Family(
 CREDIT: Final = Family(
     "vastproxy_account_credit_dollars", "gauge", "Credit left on the account, where the key may read it."
 )
-CREDIT_LEFT: Final = Family(
-    "vastproxy_account_credit_left_seconds",
-    "gauge",
-    "How long the credit lasts at what all instances of the account cost now. Without credit vast.ai stops them all.",
-)
 INSTANCES: Final = Family(
     "vastproxy_account_instances", "gauge", "Instances on the account, the running and others."
 )
@@ -190,24 +186,6 @@ BACKEND_FAILURES: Final = Family(
 )
 COST: Final = Family(
     "vastproxy_backend_cost_dollars_per_hour", "gauge", "What it costs while it runs, as vast.ai says.", _ONE
-)
-CONTRACT_LEFT: Final = Family(
-    "vastproxy_backend_contract_left_seconds",
-    "gauge",
-    "Until its contract ends; no sample where vast.ai tells no end, or one that is over.",
-    _ONE,
-)
-OUTBID_RISK: Final = Family(
-    "vastproxy_backend_outbid_risk",
-    "gauge",
-    "1 while others bid more for an interruptible instance than it pays; no sample otherwise.",
-    _ONE,
-)
-PRICE_RISE: Final = Family(
-    "vastproxy_backend_price_rise_dollars_per_hour",
-    "gauge",
-    "What its host asks for the GPUs after the end of the contract, while nobody has answered; no sample otherwise.",
-    _ONE,
 )
 TUNNEL_UP: Final = Family(
     "vastproxy_tunnel_up", "gauge", "Does an SSH connection over this path answer? 1 or 0.", _PATH
@@ -297,9 +275,7 @@ BACKEND_FAMILIES: Final = (
     BACKEND_REQUESTS,
     BACKEND_FAILURES,
     COST,
-    CONTRACT_LEFT,
-    OUTBID_RISK,
-    PRICE_RISE,
+    *LEFT_FAMILIES,
     TUNNEL_UP,
     TUNNEL_CONNECTIONS,
     TUNNEL_STREAMS,

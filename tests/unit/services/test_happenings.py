@@ -14,6 +14,7 @@ from vastproxy.services.events import (
     AccountRead,
     BackendAdded,
     BackendRemoved,
+    CreditLow,
     EngineEjected,
     EngineReturned,
     FleetEvent,
@@ -22,6 +23,7 @@ from vastproxy.services.events import (
     PathChanged,
     PollFailed,
     RequestFailed,
+    RequestsCancelled,
     StateChanged,
     TokenRefused,
     log_event,
@@ -42,6 +44,8 @@ ONE_OF_EACH: tuple[FleetEvent, ...] = (
     PollFailed("no answer"),
     Heard(Decision(Verdict.SUSPECT, (5,), "vast.ai says: outbid")),
     RequestFailed(5, "r1", "m", 502, "backend_unreachable", "nobody listens", 3),
+    RequestsCancelled(5, 3, "by the operator (ops)"),
+    CreditLow(9_000.0, 1.25),
 )
 
 

@@ -1,0 +1,33 @@
+"""The metrics of how long instances are ours: see `services.timeleft`. Part of the catalogue in `families`. Pure."""
+
+from typing import Final
+
+from vastproxy.services.metrics.exposition import Family
+
+_ONE: Final = ("instance_id",)
+
+CREDIT_LEFT: Final = Family(
+    "vastproxy_account_credit_left_seconds",
+    "gauge",
+    "How long the credit lasts at what all instances of the account cost now. Without credit vast.ai stops them all.",
+)
+CONTRACT_LEFT: Final = Family(
+    "vastproxy_backend_contract_left_seconds",
+    "gauge",
+    "Until its contract ends; no sample where vast.ai tells no end, or one that is over.",
+    _ONE,
+)
+OUTBID_RISK: Final = Family(
+    "vastproxy_backend_outbid_risk",
+    "gauge",
+    "1 while others bid more for an interruptible instance than it pays; no sample otherwise.",
+    _ONE,
+)
+PRICE_RISE: Final = Family(
+    "vastproxy_backend_price_rise_dollars_per_hour",
+    "gauge",
+    "What its host asks for the GPUs after the end of the contract, while nobody has answered; no sample otherwise.",
+    _ONE,
+)
+
+LEFT_FAMILIES: Final = (CONTRACT_LEFT, OUTBID_RISK, PRICE_RISE)
