@@ -44,7 +44,7 @@ class Columns:
         put(families.BACKEND_IN_FLIGHT, id, backend.in_flight)
         put(families.BACKEND_REQUESTS, id, backend.requests)
         put(families.BACKEND_FAILURES, id, backend.failures)
-        put(families.COST, id, backend.hourly_cost)
+        put(left_families.COST, id, backend.hourly_cost)
         if (left := backend.time_left) is not None:
             put(left_families.CONTRACT_LEFT, id, left.contract_s)
             put(left_families.OUTBID_RISK, id, 1 if left.outbid_risk == "high" else None)

@@ -10,7 +10,7 @@ from vastproxy.services.events import (
     PollFailed,
     StateChanged,
 )
-from vastproxy.services.metrics import families
+from vastproxy.services.metrics import families, left_families
 from vastproxy.services.metrics.exposition import Form, block, labelled, sample
 
 
@@ -46,7 +46,7 @@ class Happened:
         family = families.POLLS_FAILED
         yield from block(family, form, [sample(family.name, "", self.polls_failed)])
         if self.instances is not None:
-            family = families.INSTANCES
+            family = left_families.INSTANCES
             yield from block(family, form, [sample(family.name, "", self.instances)])
         for family, label, counts in (
             (families.STATE_CHANGES, "state", self.states),

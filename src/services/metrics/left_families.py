@@ -1,4 +1,5 @@
-"""The metrics of how long instances are ours: see `services.timeleft`. Part of the catalogue in `families`. Pure."""
+"""The metrics of the account and its contracts: what they cost, and how long they last (see `services.timeleft`). Part
+of the catalogue in `families`. Pure."""
 
 from typing import Final
 
@@ -6,10 +7,19 @@ from vastproxy.services.metrics.exposition import Family
 
 _ONE: Final = ("instance_id",)
 
+CREDIT: Final = Family(
+    "vastproxy_account_credit_dollars", "gauge", "Credit left on the account, where the key may read it."
+)
 CREDIT_LEFT: Final = Family(
     "vastproxy_account_credit_left_seconds",
     "gauge",
     "How long the credit lasts at what all instances of the account cost now. Without credit vast.ai stops them all.",
+)
+INSTANCES: Final = Family(
+    "vastproxy_account_instances", "gauge", "Instances on the account, the running and others."
+)
+COST: Final = Family(
+    "vastproxy_backend_cost_dollars_per_hour", "gauge", "What it costs while it runs, as vast.ai says.", _ONE
 )
 CONTRACT_LEFT: Final = Family(
     "vastproxy_backend_contract_left_seconds",
@@ -30,4 +40,5 @@ PRICE_RISE: Final = Family(
     _ONE,
 )
 
+ACCOUNT_FAMILIES: Final = (CREDIT, CREDIT_LEFT, INSTANCES)
 LEFT_FAMILIES: Final = (CONTRACT_LEFT, OUTBID_RISK, PRICE_RISE)

@@ -132,7 +132,7 @@ class Scrape:
             form,
             (families.API_UP, None if api.status == "unknown" else int(api.status == "healthy")),
             (families.API_LATENCY, None if api.latency_ms is None else api.latency_ms / 1000),
-            (families.CREDIT, account.credit_dollars),
+            (left_families.CREDIT, account.credit_dollars),
             (left_families.CREDIT_LEFT, account.lasts_s),
         )
         yield from self._metrics.vast_api.text(form)

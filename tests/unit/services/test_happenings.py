@@ -92,9 +92,9 @@ def test_what_programs_are_told() -> None:
         "cause": "serving",
         "detail": "",
     }
-    heard = Happening(1, 2.0, ONE_OF_EACH[-2]).to_json()
+    heard = Happening(1, 2.0, ONE_OF_EACH[-4]).to_json()
     assert (heard["verdict"], heard["instances"]) == ("suspect", [5])
-    failed = Happening(1, 2.0, ONE_OF_EACH[-1]).to_json()
+    failed = Happening(1, 2.0, ONE_OF_EACH[-3]).to_json()
     assert failed["level"] == "warning"
     assert failed["text"] == (
         "[backend=5] request r1 failed with 502 backend_unreachable: nobody listens (and 3 more like it)"
