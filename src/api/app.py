@@ -18,6 +18,7 @@ from vastproxy.api.access import AccessLog
 from vastproxy.api.admin import AdminEndpoints
 from vastproxy.api.auth import KeyRing
 from vastproxy.api.browsers import Browsers
+from vastproxy.api.cost import CostEndpoints
 from vastproxy.api.errors import ApiError, own_failure
 from vastproxy.api.front import Entrance, Front
 from vastproxy.api.gate import Gate
@@ -27,12 +28,15 @@ from vastproxy.api.models import ModelsEndpoint
 from vastproxy.api.proxy import Proxy
 from vastproxy.api.webhooks import WebhookEndpoint, make_inbox
 from vastproxy.jobs.account import AccountJob
+from vastproxy.jobs.ledger import LedgerJob
 from vastproxy.jobs.probe import ProbeJob
 from vastproxy.jobs.sync import SyncJob
 from vastproxy.services.access.keyfile import keys_path
 from vastproxy.services.cache import make_cache
 from vastproxy.services.events import log_event
 from vastproxy.services.fleet import Fleet
+from vastproxy.services.ledger.ledger import Ledger
+from vastproxy.services.ledger.place import ledger_path
 from vastproxy.services.metrics.metrics import Metrics
 from vastproxy.services.metrics.readings import RoutingReading
 from vastproxy.services.metrics.scrape import Scrape
@@ -74,6 +78,7 @@ def build_fleet(
         client,
         make_engine(settings.tunnels, environ=environ) if engine is None else engine,
         engine_token=token.get_secret_value() if token is not None else None,
+        ledger=Ledger(ledger_path(settings, environ), settings.ledger),
     )
 
 
@@ -97,6 +102,8 @@ async def running(fleet: Fleet) -> AsyncIterator[Fleet]:
     tasks = Tasks("jobs")
     probe = ProbeJob(fleet)
     probe.start()
+    ledger = LedgerJob(fleet)
+    ledger.start()
     tasks.spawn(SyncJob(fleet).run(), name="sync")
     tasks.spawn(AccountJob(fleet.account).run(), name="account")
     try:
@@ -104,6 +111,7 @@ async def running(fleet: Fleet) -> AsyncIterator[Fleet]:
     finally:
         await tasks.aclose()
         await probe.aclose()
+        await ledger.aclose()
         await fleet.aclose()
         unsubscribe()
 
@@ -171,6 +179,7 @@ def _routes(
         Route("/vastproxy/v1/requests", admin.requests),
         Route("/vastproxy/v1/requests/{id:path}", admin.request),
         Route("/vastproxy/v1/process", admin.process),
+        *CostEndpoints(fleet).routes(),
         Route("/webhooks/vastai", webhooks.receive, methods=["POST"]),
     ]
 

@@ -50,10 +50,13 @@ class Account:
         self._read_at = float("-inf")
         self._refused_at = float("-inf")
         self._dollars_per_hour: float | None = None
+        self.instances: tuple[Instance, ...] = ()
+        """All that it has, as last listed."""
 
     def listed(self, instances: Iterable[Instance]) -> None:
         """The instances of the account, all of them, as just read."""
-        self._dollars_per_hour = sum(one.hourly_cost or 0.0 for one in instances)
+        self.instances = tuple(instances)
+        self._dollars_per_hour = sum(one.hourly_cost or 0.0 for one in self.instances)
 
     async def read(self) -> None:
         """Read the credit, unless the key was refused lately. A failure changes nothing and is nobody's alarm: that

@@ -21,14 +21,9 @@ from vastproxy.services.backends.keeping import KeeperTools
 from vastproxy.services.backends.state import Event, State
 from vastproxy.services.dispatch.dispatcher import Dispatcher
 from vastproxy.services.drains import Drains
-from vastproxy.services.events import (
-    EventBus,
-    Heard,
-    PathChanged,
-    PollFailed,
-    StateChanged,
-)
+from vastproxy.services.events import EventBus, Heard, PathChanged, PollFailed, StateChanged
 from vastproxy.services.labels import Labels
+from vastproxy.services.ledger.ledger import Ledger
 from vastproxy.services.roster import Roster
 from vastproxy.services.routing.models import Listed
 from vastproxy.services.snapshot import (
@@ -68,16 +63,19 @@ class Fleet:
         tunnels: TunnelEngine,
         *,
         engine_token: str | None = None,
+        ledger: Ledger | None = None,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        """`engine_token`: bearer for engines instead of each instance's own. The client is closed by `aclose`."""
+        """`engine_token`: bearer for engines instead of each instance's own. The client is closed by `aclose`.
+        `ledger`: without one, costs are counted and not kept."""
         self.settings = settings
         self.events = EventBus()
         self._client = client
         self.account = Account(client, clock=clock)
         self._tunnels = tunnels
         self.clock = clock
+        self.ledger = Ledger() if ledger is None else ledger
         self.traces = Traces(settings.routing.remembered_requests, clock=clock, wall_clock=time.time)
         """What became of the last requests."""
         self._tasks = Tasks("fleet")
