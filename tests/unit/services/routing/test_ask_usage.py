@@ -95,7 +95,9 @@ def test_words_of_the_prompt_are_no_option() -> None:
 
 def test_who_wants_timings_is_left_alone() -> None:
     """llama.cpp would put them into the event that is taken out."""
-    assert ask_usage(b'{"stream":true,"timings_per_token":true}') is None
+    body = b'{"stream":true,"timings_per_token":true}'
+    assert ask_usage(body, spare_timings=True) is None
+    assert ask_usage(body) is not None
 
 
 @pytest.mark.parametrize(

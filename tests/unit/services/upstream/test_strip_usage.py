@@ -14,8 +14,8 @@ USAGE = (
     b'"total_tokens":17,"completion_tokens":3}}\n\n'
 )
 SPACED = b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}\n\n'
-CRLF = b'data:{"choices":[],"usage":{"completion_tokens":2}}\r\n\r\n'
-FIELDS = b': a comment\nid: 7\ndata: {"choices":[],\ndata: "usage":{"completion_tokens":2}}\n\n'
+CRLF = b'data:{"choices":[],"usage":{"prompt_tokens":2}}\r\n\r\n'
+FIELDS = b': a comment\nid: 7\ndata: {"choices":[],\ndata: "usage":{"prompt_tokens":2}}\n\n'
 TAKEN = [USAGE, SPACED, CRLF, FIELDS]
 
 TOKEN = b'data: {"choices":[{"index":0,"delta":{"content":"Gr\xc3\xbc\xc3\x9f"}}],"usage":null}\n\n'
