@@ -79,13 +79,14 @@ def build_fleet(
         kept = make_cache(cache, settings.cache, vast=vast, environ=environ)
         client = get_client(vast, cache=kept, monitor=monitor)
     token = resolve_secret(settings.engines.api_key, environ=environ, name="engines.api_key")
-    return Fleet(
+    fleet = Fleet(
         settings,
         client,
         make_engine(settings.tunnels, environ=environ) if engine is None else engine,
         engine_token=token.get_secret_value() if token is not None else None,
-        ledger=Ledger(ledger_path(settings, environ), settings.ledger),
     )
+    fleet.account.ledger = Ledger(ledger_path(settings, environ), settings.ledger)
+    return fleet
 
 
 def inbound_keys(settings: Settings, *, environ: Mapping[str, str] | None = None) -> KeyRing:

@@ -39,7 +39,7 @@ class CostEndpoints:
                 400, "since must be unix time, or a time ago such as 90min, 24h, 7d.", "invalid_since"
             )
         try:
-            report = await self._fleet.ledger.cost(cast(By, by), since)
+            report = await self._fleet.account.ledger.cost(cast(By, by), since)
         except LedgerUnavailable as error:
             return _unavailable(error)
         return JsonAnswer(report.to_json())
@@ -48,7 +48,7 @@ class CostEndpoints:
         """Every machine that was rented while a ledger was kept."""
         identities = {one.machine_id: one.identity for one in self._fleet.account.instances}
         try:
-            found = await self._fleet.ledger.machines()
+            found = await self._fleet.account.ledger.machines()
         except LedgerUnavailable as error:
             return _unavailable(error)
         return JsonAnswer({"machines": [one.to_json(identities.get(one.machine_id)) for one in found]})

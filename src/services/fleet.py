@@ -24,7 +24,6 @@ from vastproxy.services.drains import Drains
 from vastproxy.services.events import Heard, PathChanged, PollFailed, StateChanged
 from vastproxy.services.happenings import EventBus
 from vastproxy.services.labels import Labels
-from vastproxy.services.ledger.ledger import Ledger
 from vastproxy.services.live.live import Live
 from vastproxy.services.roster import Roster
 from vastproxy.services.routing.models import Listed
@@ -65,19 +64,16 @@ class Fleet:
         tunnels: TunnelEngine,
         *,
         engine_token: str | None = None,
-        ledger: Ledger | None = None,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        """`engine_token`: bearer for engines instead of each instance's own. The client is closed by `aclose`.
-        `ledger`: without one, costs are counted and not kept."""
+        """`engine_token`: bearer for engines instead of each instance's own. The client is closed by `aclose`."""
         self.settings = settings
         self.events = EventBus()
         self._client = client
         self.account = Account(client, clock=clock)
         self._tunnels = tunnels
         self.clock = clock
-        self.ledger = Ledger() if ledger is None else ledger
         self.traces = Traces(settings.routing.remembered_requests, clock=clock, wall_clock=time.time)
         """What became of the last requests."""
         self._tasks = Tasks("fleet")
