@@ -155,6 +155,13 @@ def test_entries_are_taken_in_slices() -> None:
     assert closed(book).served[0].requests == 6
 
 
+def test_entries_that_nobody_takes_do_not_pile_up() -> None:
+    book = watched()
+    for _ in range(book_module.MAX_ENTRIES + 5):
+        book.entries.append(make_entry())
+    assert len(book.entries) == book_module.MAX_ENTRIES
+
+
 def test_what_is_had_with_a_machine() -> None:
     entries = (
         make_entry(ttft_s=0.12, took_s=2.12),
