@@ -19,8 +19,8 @@ BANDWIDTH: Final = Family(
 TOKENS: Final = Family(
     "vastproxy_tokens_total",
     "counter",
-    "Tokens of prompts (kind=prompt) and answers (kind=answer): as engines tell, estimated where they do not.",
-    ("model", "kind"),
+    "Tokens of prompts (direction=prompt) and answers (direction=answer): as engines tell, estimated where they do not.",
+    ("model", "direction"),
 )
 ESTIMATED: Final = Family(
     "vastproxy_estimated_tokens_total",

@@ -14,9 +14,9 @@ def cost_text(totals: Totals, form: Form) -> Iterator[str]:
     yield from block(BANDWIDTH, form, [sample(BANDWIDTH.name, "", totals.bandwidth_dollars)])
     models = sorted(totals.models.items())
     tokens = [
-        sample(TOKENS.name, labelled(model=model, kind=kind), count)
+        sample(TOKENS.name, labelled(model=model, direction=direction), count)
         for model, told in models
-        for kind, count in (("prompt", told.prompt), ("answer", told.answer))
+        for direction, count in (("prompt", told.prompt), ("answer", told.answer))
     ]
     yield from block(TOKENS, form, tokens)
     estimated = [sample(ESTIMATED.name, labelled(model=model), told.estimated) for model, told in models]

@@ -162,6 +162,29 @@ async def test_the_job_runs_by_itself(tmp_path: Path) -> None:
         money.job.start()
         money.ledger.note(make_entry())
         await money.job.aclose()
-        assert money.fleet.live.total_parts == money.fleet.live.row_parts == []
+        assert not money.fleet.live.total_parts
+        assert not money.fleet.live.row_parts
     assert (tmp_path / "ledger.db").exists()
     assert not money.ledger.book.entries
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+async def test_machines_that_fail_are_given_less_work_if_that_is_wanted(money: Money, is_on: bool) -> None:
+    settings = money.fleet.settings
+    routing = settings.routing.model_copy(update={"machine_scores": is_on})
+    money.fleet.settings = settings.model_copy(update={"routing": routing})
+    for _ in range(60):
+        money.fleet.events.publish(PathChanged(1, "direct", ""))
+        money.fleet.events.publish(PathChanged(1, None, ""))
+    await money.pass_time(3600)
+    await money.job.write()
+    await money.fleet.tend(1)
+    (engine,) = money.fleet.live.backends[1].engines
+    assert (engine.speed < 0.5) is is_on
+
+
+async def test_backends_are_listed_with_their_machines(money: Money) -> None:
+    await money.pass_time()
+    await money.job.write()
+    rows = (await money.get(b"/vastproxy/v1/backends"))["backends"]
+    assert [row["machine"]["machine_id"] for row in rows] == [24817, 24817]

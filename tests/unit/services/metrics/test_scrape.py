@@ -73,8 +73,8 @@ async def test_what_others_tell_is_in_the_page() -> None:
     assert found.get("vastproxy_rent_dollars_total", use="busy") == 1.5
     assert found.get("vastproxy_rent_dollars_total", use="idle") == 0.25
     assert found["vastproxy_bandwidth_dollars_total"] == 0.125
-    assert found.get("vastproxy_tokens_total", model="m", kind="prompt") == 30
-    assert found.get("vastproxy_tokens_total", model="m", kind="answer") == 41
+    assert found.get("vastproxy_tokens_total", model="m", direction="prompt") == 30
+    assert found.get("vastproxy_tokens_total", model="m", direction="answer") == 41
     assert found.get("vastproxy_estimated_tokens_total", model="m") == 5
     assert found["vastproxy_vast_api_up"] == 1
     assert found["vastproxy_vast_api_latency_seconds"] == 0.12
