@@ -19,7 +19,7 @@ BANDWIDTH: Final = Family(
 TOKENS: Final = Family(
     "vastproxy_tokens_total",
     "counter",
-    "Tokens of prompts (direction=prompt) and answers (direction=answer): as engines tell, estimated where they do not.",
+    "Tokens of prompts (direction=prompt) and answers (direction=answer): as engines tell, else estimated.",
     ("model", "direction"),
 )
 ESTIMATED: Final = Family(
