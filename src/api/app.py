@@ -147,7 +147,8 @@ def create_app(
     keys = inbound_keys(settings)
     access_log = access_log or AccessLog(enabled=settings.logging.access)
     tracing = make_tracing(settings.tracing, clock=fleet.clock)
-    proxy = Proxy(fleet, access_log=access_log, metrics=metrics.requests, tracing=tracing)
+    ledger = fleet.account.ledger
+    proxy = Proxy(fleet, access_log=access_log, metrics=metrics.requests, tracing=tracing, ledger=ledger)
     webhooks = WebhookEndpoint(fleet, make_inbox(settings.webhooks, environ=effective_environ()))
     tasks = Tasks("pages")
     browsers, gate = Browsers(settings.server), Gate(settings.server)
