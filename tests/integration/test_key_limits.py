@@ -88,6 +88,12 @@ async def test_models(scene: Scene, tmp_path: Path) -> None:
         b'{"messages": [{"role": "user", "content": "' + b"x" * 200_000 + b'"}], "model": "gpt"}',
         b'{"messages": []}',
         b'{"model": "m", "messages": [], "model": "gpt"}',
+        b'{"model": "m", "messages": [], "Model": "gpt"}',
+        b'{"messages": ["'
+        + b"x" * 20_000
+        + b'"], "mod\\u0065l": "gpt", "x": "'
+        + b"y" * 20_000
+        + b'", "model": "m"}',
         b"no json at all",
         b"",
     ):
@@ -99,4 +105,11 @@ async def test_models(scene: Scene, tmp_path: Path) -> None:
         await asyncio.sleep(0.2)  # longer than a body is gathered whose model does not matter
         await client.send_data(b'"model": "gpt"}', last=True)
         assert code(await client.rest(await client.head())) == (403, "model_not_allowed")
+    async with Client(proxy.port) as client:  # in pieces, another one behind the one that is allowed
+        await client.send("POST", CHAT, {**wanted["headers"], "transfer-encoding": "chunked"})
+        await client.send_data(b'{"model": "m", "messages": [], ')
+        await asyncio.sleep(0.2)
+        await client.send_data(b'"model": "gpt"}', last=True)
+        assert code(await client.rest(await client.head())) == (403, "model_not_allowed")
+    assert sum(each.path == CHAT for each in scene.machines[101].engine.requests) == 1
     assert code(await proxy.ask("GET", "/v1/x", wanted["headers"])) == (403, "model_not_allowed")
