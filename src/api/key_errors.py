@@ -34,7 +34,7 @@ def models_unclear() -> ApiError:
     """The key is good for certain models only, and the body could mean another one."""
     return ApiError(
         403,
-        "This API key may use certain models only, so the request must name its model once, in plain JSON or a plain form.",
+        "This API key may use certain models only, so the request must name one of them once, in plain JSON or form.",
         "invalid_request_error",
         "model_not_allowed",
         "model",
