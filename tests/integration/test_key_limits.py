@@ -19,8 +19,8 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield scene
 
 
-async def make_key(directory: Path, *options: str) -> str:
-    command = ProxyProcess(directory, arguments=("keys", "create", "web", *options))
+async def make_key(directory: Path, *options: str, name: str = "web") -> str:
+    command = ProxyProcess(directory, arguments=("keys", "create", name, *options))
     assert await command.run() == 0, command.output
     return command.stdout.rstrip("\n")
 
@@ -83,6 +83,10 @@ async def test_models(scene: Scene, tmp_path: Path) -> None:
     proxy = await scene.serve()
     assert served_by(await ask(proxy, key=key)) == 101
     wanted = chat(key=key)
+    seen = json.loads((await proxy.ask("GET", "/v1/models", wanted["headers"])).body)["data"]
+    assert [model["id"] for model in seen] == ["m", "model-101"]
+    other = await make_key(tmp_path, "--model", "gpt-*", name="other")
+    assert json.loads((await proxy.ask("GET", "/v1/models", chat(key=other)["headers"])).body)["data"] == []
     for body in (
         b'{"model": "gpt", "messages": []}',
         b'{"messages": [{"role": "user", "content": "' + b"x" * 200_000 + b'"}], "model": "gpt"}',
