@@ -115,6 +115,8 @@ DENIED: tuple[str, ...] = (
 #: Harmless to read, harmful otherwise: llama.cpp as a router adds and deletes models here.
 DENIED_UNLESS_READ: frozenset[str] = frozenset({"/models"})
 
+#: What repeats a request to who sent it (RFC 9110 §9.3.8), and with it the token that we send an engine.
+_ECHOES = frozenset({"TRACE", "TRACK"})
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Questions to a model: most of the traffic, known to be fine without a look at any rule.
 INFERENCE = frozenset(
@@ -146,8 +148,11 @@ def is_denied(raw_path: bytes, allow: Collection[str] = (), *, method: str | Non
     """Is this a path that clients may not ask an engine for?
 
     `raw_path` is the request target as it came, percent-encoded; a query is ignored. `allow` (the setting
-    server.allow_paths) names exceptions in the same form as `DENIED`. Without `method` the worst is assumed.
+    server.allow_paths) names exceptions in the same form as `DENIED`. Without `method` the worst is assumed. TRACE goes
+    nowhere.
     """
+    if method is not None and method.upper() in _ECHOES:
+        return True
     if raw_path in INFERENCE:
         return False
     is_read = method is not None and method.upper() in _READS
