@@ -19,6 +19,8 @@ _KEY = re.compile(
     rb'"(?:m|\\u00[64]d)(?:o|\\u00[64]f)(?:d|\\u00[64]4)(?:e|\\u00[64]5)(?:l|\\u00[64]c)"[ \t\r\n]*+:',
     re.IGNORECASE,
 )
+#: The parameter, in every way that a reader may take for it. Browsers have the word in its value, too.
+_BOUNDARY = re.compile(rb"boundary[ \t*0-9]*+=")
 #: The one way to name the part of a form, as curl, httpx and browsers write it; a file may have a name.
 _DISPOSITION = re.compile(
     rb'content-disposition:[ \t]*form-data;[ \t]*name="([^"\\%*]*)"'
@@ -36,7 +38,7 @@ def names_one_model(body: bytes, content_types: Sequence[bytes]) -> bool:
     content_type = content_types[0].lower() if content_types else b""
     if not content_type.startswith(_NOT_JSON):
         return _in_json(body)
-    if not content_type.startswith(_FORM) or content_type.count(b"boundary") != 1:
+    if not content_type.startswith(_FORM) or len(_BOUNDARY.findall(content_type)) != 1:
         return False
     boundary = boundary_of(content_types[0])
     return boundary is not None and _in_form(body, boundary)

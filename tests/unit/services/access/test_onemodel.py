@@ -56,6 +56,9 @@ def test_a_form_with_one_model() -> None:
     body = part(b"model", b"m") + part(b'file"; filename="my model.wav', b"\0\1") + b"--XX--\r\n"
     assert names_one_model(body, FORM)
     assert names_one_model(body, [b'multipart/form-data; boundary="XX"'])
+    browsers = b"----WebKitFormBoundary7MA4YWxkTrZu0gW"
+    kinds = [b"multipart/form-data; boundary=" + browsers]
+    assert names_one_model(body.replace(b"--XX", b"--" + browsers), kinds)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +93,8 @@ def test_a_form_that_could_be_read_in_two_ways(body: bytes) -> None:
         [b"application/x-www-form-urlencoded"],
         [b"multipart/form-data"],
         [b"multipart/form-data; boundary=XX; boundary=YY"],
+        [b"multipart/form-data; boundary=XX; boundary*0=YY"],
+        [b"multipart/form-data; boundary=XX; Boundary =YY"],
         [b"multipart/mixed; boundary=XX"],
     ],
 )
