@@ -1,8 +1,11 @@
 """A handler of your own for what happens in the fleet: lines for a chat (Slack, Mattermost, Discord with `/slack`).
 
-The fleet publishes events: an instance was found, became healthy or not, an engine was taken out, the account could not
-be read. A listener is called at once on the event loop, so it must not wait. This one puts lines into a queue, and one
-thread sends them, one after the other; when the chat is slow or away, the oldest lines are dropped, and nobody waits.
+The fleet publishes events: an instance was found, became healthy or not, an engine was taken out, a request failed, the
+account could not be read. There are two ways to hear of them:
+
+- `fleet.events.subscribe(listener)` calls a function at once, on the event loop; it must be quick and must not wait;
+- `fleet.events.stream()` is an async iterator for whoever takes his time, as a chat does. It holds so many events, and
+  when the chat is slow or away it loses the oldest and counts them. Nobody ever waits for it.
 
     CHAT_WEBHOOK_URL=https://hooks.slack.com/services/… python examples/chat_alerts.py
 
@@ -12,9 +15,7 @@ thread sends them, one after the other; when the chat is slow or away, the oldes
 import asyncio
 import logging
 import os
-import queue
 import sys
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -25,81 +26,59 @@ from starlette.routing import Mount
 
 import vastproxy
 
-#: Lines that wait for the chat.
+#: Events that wait for the chat.
 MOST_WAITING = 100
 
 
-def line_of(event: vastproxy.FleetEvent) -> str | None:
+def line_of(happening: vastproxy.Happening) -> str | None:
     """What people should hear of an event; None for what they need not."""
-    match event:
+    match happening.event:
         case vastproxy.StateChanged(instance_id, _, vastproxy.State.HEALTHY, _, _):
             return f":rabbit: instance {instance_id} serves"
         case vastproxy.StateChanged(instance_id, vastproxy.State.HEALTHY, after, _, detail):
             return f":turtle: instance {instance_id} is {after}: {detail}"
-        case vastproxy.EngineEjected(instance_id, port, for_s, detail):
-            return f":warning: instance {instance_id} port {port} gets nothing for {for_s:g} s: {detail}"
-        case vastproxy.TokenRefused(instance_id, port, detail):
-            return f":key: instance {instance_id} port {port} refuses our token: {detail}"
-        case vastproxy.PollFailed(error):
-            return f":cloud: vast.ai cannot be read: {error}"
-        case _:
-            return None
+        case vastproxy.RequestFailed():
+            return f":boom: {happening.text}"
+    # Everything else that is more than news, in the words of the log.
+    return f":warning: {happening.text}" if happening.level != "info" else None
 
 
-class Chat:
-    """A listener that posts. `url` None: lines go to standard output."""
+def post(url: str | None, line: str) -> None:
+    """One line for the chat; without one, for the terminal. Blocks."""
+    if url is None:
+        print(line, flush=True)
+        return
+    try:
+        requests.post(url, json={"text": line}, timeout=5).raise_for_status()
+    except requests.RequestException as error:
+        # Such an address is a secret: whoever knows it can post. So only the kind of the error is told.
+        print(f"the chat was not told: {type(error).__name__}", file=sys.stderr)
 
-    def __init__(self, url: str | None) -> None:
-        self._url = url
-        self._lines: queue.Queue[str | None] = queue.Queue(MOST_WAITING)
-        self._thread = threading.Thread(target=self._send_all, name="chat", daemon=True)
-        self._thread.start()
 
-    def __call__(self, event: vastproxy.FleetEvent) -> None:
-        """For `fleet.events.subscribe`. Waits for nothing."""
-        if (line := line_of(event)) is not None:
-            self._put(line)
-
-    def close(self) -> None:
-        """Send what waits, for at most five seconds."""
-        self._put(None)
-        self._thread.join(5.0)
-
-    def _put(self, line: str | None) -> None:
-        while True:
-            try:
-                self._lines.put_nowait(line)
-            except queue.Full:
-                self._lines.get_nowait()  # the oldest
-            else:
-                return
-
-    def _send_all(self) -> None:
-        while (line := self._lines.get()) is not None:
-            if self._url is None:
-                print(line, flush=True)
-                continue
-            try:
-                requests.post(self._url, json={"text": line}, timeout=5).raise_for_status()
-            except requests.RequestException as error:
-                # Such an address is a secret: whoever knows it can post. So only the kind of the error is told.
-                print(f"the chat was not told: {type(error).__name__}", file=sys.stderr)
+async def tell(stream: vastproxy.EventStream, url: str | None) -> None:
+    """Everything that happens, one after the other, until the stream is closed."""
+    lost = 0
+    async for happening in stream:
+        if stream.lost > lost:
+            await asyncio.to_thread(post, url, f":grey_question: {stream.lost - lost} events were missed")
+            lost = stream.lost
+        if (line := line_of(happening)) is not None:
+            await asyncio.to_thread(post, url, line)
 
 
 def create() -> Starlette:
     """The proxy, and a chat that hears of it from its beginning to its end."""
     proxy = vastproxy.create_app()
+    fleet: vastproxy.Fleet = proxy.state.fleet
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        chat = Chat(os.environ.get("CHAT_WEBHOOK_URL"))
-        unsubscribe = proxy.state.fleet.events.subscribe(chat)
-        try:
-            async with vastproxy.mounted(proxy):
-                yield
-        finally:
-            unsubscribe()
-            await asyncio.to_thread(chat.close)
+        async with asyncio.TaskGroup() as tasks:
+            with fleet.events.stream(limit=MOST_WAITING) as stream:
+                tasks.create_task(tell(stream, os.environ.get("CHAT_WEBHOOK_URL")))
+                async with vastproxy.mounted(proxy):
+                    yield
+            # The stream is closed: what it holds is still told, then the task ends.
 
     return Starlette(routes=[Mount("/", app=proxy)], lifespan=lifespan)
 

@@ -16,6 +16,8 @@ KEPT = 1_000
 #: Candidates told of one attempt; more are counted only.
 MAX_CANDIDATES = 32
 _PORTS = 65_536
+#: What a request may be doing.
+STATES = ("running", "waiting", "done")
 
 
 class Traces:
@@ -51,6 +53,16 @@ class Traces:
             del self._by_id[old.request_id]
         ring[place] = self._by_id[claim.request_id] = claim
 
+    def after(self, known: Claim | None, limit: int) -> list[Claim]:
+        """Those that have come since `known`, the newest first, `limit` at most; as far as they are remembered."""
+        ring, found = self._ring, []
+        for back in range(1, min(limit, len(ring)) + 1):
+            claim = ring[self._next - back]
+            if claim is None or claim is known:
+                break
+            found.append(claim)
+        return found
+
     def find(self, request_id: bytes) -> Claim | None:
         """The last one with this id, if it is remembered."""
         return self._by_id.get(request_id)
@@ -64,10 +76,11 @@ class Traces:
         """The story of a request, times in milliseconds since it began."""
         now, began = self._clock(), claim.began_at
         over = claim.ended_at != NEVER
-        waits = not over and (claim.lease is None or bool(claim.lease.outcome))
+        state = state_of(claim)
+        waits = state == "waiting"
         return {
             "id": claim.request_id.decode("latin-1"),
-            "state": "done" if over else "waiting" if waits else "running",
+            "state": state,
             "began_unix": round(self._wall_clock() - (now - began), 3),
             "method": claim.method.decode("latin-1"),
             "path": claim.target.partition(b"?")[0][:MAX_CHARS].decode("latin-1"),
@@ -85,6 +98,13 @@ class Traces:
             "attempts": [_attempt(lease, began) for lease in claim.leases],
             "attempts_left_out": claim.left_out,
         }
+
+
+def state_of(claim: Claim) -> str:
+    """One of `STATES`."""
+    if claim.ended_at != NEVER:
+        return "done"
+    return "waiting" if claim.lease is None or claim.lease.outcome else "running"
 
 
 def _attempt(lease: Lease, began: float) -> dict[str, Any]:
