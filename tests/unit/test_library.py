@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from uvicorn.importer import import_from_string
 
 import vastproxy
 from vastproxy.services.events import FleetEvent
@@ -86,3 +87,8 @@ def test_the_version_is_that_of_the_project() -> None:
     found = re.search(r'(?m)^version = "(.+)"$', (ROOT / "pyproject.toml").read_text())
     assert found is not None
     assert vastproxy.__version__ == found[1]
+
+
+def test_servers_find_the_factory_by_its_public_name() -> None:
+    """`uvicorn --factory vastproxy:create_app`, as the documents say."""
+    assert import_from_string("vastproxy:create_app") is vastproxy.create_app
