@@ -63,10 +63,10 @@ class Program:
                 self.output += piece.decode()
         return found
 
-    async def ends(self) -> int:
+    async def ends(self, *, limit_s: float = LIMIT_S) -> int:
         """Wait for its end by itself. Returns the exit code."""
         assert self._process.stdout is not None
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(limit_s):
             self.output += (await self._process.stdout.read()).decode()
             return await self._process.wait()
 

@@ -30,6 +30,7 @@ def tool(directory: Path, name: str, command: str) -> None:
     path.chmod(0o755)
 
 
+@pytest.mark.timeout(180)
 async def test_the_tutorial(tmp_path: Path) -> None:
     """Everything that is typed in the second terminal while the demo runs in the first."""
     commands = typed(TUTORIAL.read_text())
@@ -44,7 +45,7 @@ async def test_the_tutorial(tmp_path: Path) -> None:
         script = shown_script([command.replace(ADDRESS, address) for command in commands])
         env |= {"PATH": f"{tools}:{env['PATH']}", "LISTEN_ADDR": address}
         async with Program(("bash", "-c", script), env=env, cwd=tmp_path) as shell:
-            assert await shell.ends() == 0, shell.output
+            assert await shell.ends(limit_s=120) == 0, shell.output
         assert await demo.stop() == 0
     said = shell.output
     assert said.count("data: [DONE]") == 1

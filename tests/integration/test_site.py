@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(180)
+
 #: What a browser loads by itself: not links that somebody clicks.
 _LOADED = re.compile(
     r"<(?:script|img|iframe|source|video|object|embed|link)\b[^>]*?\b(?:src|href|data)=\"([^\"]*)\""
@@ -27,7 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env=env,
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=150,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return directory
