@@ -56,7 +56,7 @@ class Overview:
         clocks = {
             "since_s": snapshot.since_s,
             "tunnel_since_s": snapshot.tunnel_since_s,
-            "time_left": told.pop("time_left", None),
+            "time_left": None if snapshot.time_left is None else snapshot.time_left.to_json(),
         }
         return told, clocks
 

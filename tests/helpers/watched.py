@@ -118,6 +118,7 @@ def full_metrics() -> Metrics:
     metrics.happened(StateChanged(7, State.CONNECTING, State.HEALTHY, Event.SERVING, ""))
     metrics.happened(PathChanged(7, "direct", ""))
     metrics.happened(AccountRead(instances=1, backends=1))
+    metrics.traces_lost = lambda: 3
     return metrics
 
 

@@ -9,6 +9,7 @@ would be taken for Prometheus' own label, the address that was scraped.
 from typing import Final
 
 from vastproxy.services.metrics.exposition import Family
+from vastproxy.services.metrics.watch_families import WATCH_FAMILIES
 
 _GEN_AI: Final = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
 _ONE: Final = ("instance_id",)
@@ -288,7 +289,7 @@ GPU_FAMILIES: Final = (
 #: By chapter, in the order of a scrape.
 CATALOGUE: Final = {
     "Requests": REQUEST_FAMILIES,
-    "The proxy": PROXY_FAMILIES,
+    "The proxy": (*PROXY_FAMILIES, *WATCH_FAMILIES),
     "vast.ai": VAST_FAMILIES,
     "Backends": (BACKENDS, STATE_CHANGES, PATH_CHANGES, *BACKEND_FAMILIES),
     "GPUs": GPU_FAMILIES,

@@ -20,6 +20,7 @@ from vastproxy.services.metrics.metrics import Metrics
 from vastproxy.services.metrics.process import registry_text
 from vastproxy.services.metrics.readings import AccountReading, RoutingReading
 from vastproxy.services.metrics.request_text import request_text
+from vastproxy.services.metrics.watch_families import TRACES_LOST
 from vastproxy.services.snapshot import BackendSnapshot, FleetSummary
 
 #: Work after which others have their turn.
@@ -122,6 +123,7 @@ class Scrape:
             (families.RETRY_BUDGET, routing.retry_budget),
             (families.TASKS, len(asyncio.all_tasks())),
             (families.THREADS, threading.active_count()),
+            (TRACES_LOST, self._metrics.traces_lost()),
         )
         yield from _counts(families.WAITING, form, routing.waiting.items())
 
