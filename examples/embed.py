@@ -54,4 +54,6 @@ def create() -> Starlette:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    uvicorn.run(create(), host="127.0.0.1", port=int(os.environ.get("PORT", "8000")), log_config=None)
+    port = int(os.environ.get("PORT", "8000"))
+    # Streams may last for ever, and a server that is asked to end waits for them unless it is told for how long.
+    uvicorn.run(create(), host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=30)

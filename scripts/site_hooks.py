@@ -2,11 +2,13 @@
 
 GitHub shows the pages where they are, so they link to files of the repository as well. On the site README.md is the
 home page, some pages of the repository have a place of their own, and a link to any other file is left as its text.
+A page that the navigation does not name stands at the end of the reference.
 """
 
 import os
 import posixpath
 import re
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,11 +26,31 @@ BORROWED = {
     "CHANGELOG.md": "CHANGELOG.md",
     "deploy/README.md": "deploy/README.md",
 }
+#: The part of the navigation that takes pages without a place.
+UNPLACED = "Reference"
 _HOME_OF = {place: file for file, place in BORROWED.items()}
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
 _IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"(?ms)^(```|~~~).*?^\1\s*?$")
 _ELSEWHERE = ("http://", "https://", "mailto:", "#")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Find a place for new pages."""
+    docs = Path(config.docs_dir)
+    pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
+    section = next(part[UNPLACED] for part in config.nav or () if UNPLACED in part)
+    section.extend(sorted(pages - set(placed(config.nav))))
+    return config
+
+
+def placed(nav: Any) -> Iterator[str]:
+    """The pages that a navigation names."""
+    for part in nav.values() if isinstance(nav, dict) else nav:
+        if isinstance(part, str):
+            yield part
+        else:
+            yield from placed(part)
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
