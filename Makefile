@@ -22,7 +22,7 @@ FUZZ ?=
 BIN := $(VENV)/bin
 MINIMUM_COVERAGE ?= 90
 
-.PHONY: help test setup system check fix unit integration race coverage docs screenshots test-engine demo soak chaos fuzz bench wheel lock upgrade clean
+.PHONY: help test setup system check fix unit integration race coverage docs site screenshots test-engine demo soak chaos fuzz bench wheel lock upgrade clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -81,6 +81,10 @@ docs: setup ## write what the documents take from the code: settings, schema, co
 	$(BIN)/python scripts/cli_document.py docs/CLI.md
 	$(BIN)/python -m vastproxy.services.metrics.document docs/METRICS.md
 	$(BIN)/python -m tests.corpus.document docs/HTTP.md
+
+site: setup ## build the documentation as a site into build/site; anything that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "build/site/index.html"
 
 test-engine: system ## the tests against a real inference engine (downloads torch)
 	@scripts/venv.sh "$(PYTHON)" "$(VENV)-engine" dev

@@ -16,14 +16,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from bench.policies_plot import draw
 from bench.policies_run import Outcome, simulate
 from bench.policies_workloads import WORKLOADS
-from vastproxy.settings.routing import RoutingSettings
+from vastproxy.settings.routing import POLICY_NAMES
 
-POLICIES: tuple[str, ...] = get_args(RoutingSettings.model_fields["policy"].annotation)
+POLICIES = POLICY_NAMES
 #: Workload -> policy -> what came of it.
 Results = Mapping[str, Mapping[str, Outcome]]
 

@@ -136,8 +136,9 @@ def create_app(
 
     `settings` are read as the command line reads them unless given. With `fleet` its life is the caller's (see
     `running`), otherwise the lifespan's. Lines about requests go to `access_log`, to the logger `vastproxy.access`
-    unless given; counts go to `metrics`, those that `build_fleet` was given. Its `state.entrance` is where our own
-    HTTP protocol brings requests, its `state.live` has the streams that do not end by themselves. Raises SettingsError.
+    unless given; counts go to `metrics`, those that `build_fleet` was given. Its `state.fleet` is the fleet, its
+    `state.entrance` where our own HTTP protocol brings requests, its `state.live` has the streams that do not end by
+    themselves. Mounted in another application it needs `mounted`. Raises SettingsError.
     """
     settings = load_settings() if settings is None else settings
     mine = fleet is None
@@ -175,6 +176,7 @@ def create_app(
         exception_handlers={HTTPException: _refuse, BadQuery: refuse_query, Exception: _apologise},
         lifespan=lifespan,
     )
+    app.state.fleet = fleet
     app.state.entrance = Entrance(
         app, proxy=proxy, keys=keys, tasks=tasks, browsers=browsers, gate=gate, health=health
     )

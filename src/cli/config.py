@@ -14,6 +14,7 @@ from vastproxy.cli import render
 from vastproxy.cli.options import AsJson, ConfigFile
 from vastproxy.cli.serve import server_tls
 from vastproxy.services.cache import make_cache
+from vastproxy.services.routing.policies.make import maker
 from vastproxy.services.tunnels.factory import host_key_rules, key_access
 from vastproxy.services.tunnels.keys import load_client_keys
 from vastproxy.services.tunnels.passphrase import terminal_prompt
@@ -109,6 +110,7 @@ def findings(loaded: Loaded) -> list[tuple[str, str]]:
     access = key_access(settings.tunnels, loaded.environ, prompt=terminal_prompt())
     ssh_keys = load_client_keys(settings.tunnels, home=home(loaded.environ), access=access)
     host_key_rules(settings.tunnels, loaded.environ)
+    maker(settings.routing.policy)
     keys = inbound_keys(settings, environ=loaded.environ)
     address = require_keys(settings.server.listen, has_keys=bool(keys), insecure=settings.server.insecure)
     tls = server_tls(settings.server, loaded.environ)

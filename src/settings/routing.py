@@ -1,8 +1,8 @@
 """The settings of who serves a request."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from vastproxy.settings.expected import Expected
 from vastproxy.settings.section import Seconds, Section
@@ -22,14 +22,34 @@ EngineName = Annotated[
     str, Field(pattern=r"^[0-9]{1,18}(:[0-9]{1,5})?$"), Expected("an instance id, or id:port")
 ]
 
+BuiltInPolicy = Literal["prefix_affinity", "least_loaded", "round_robin", "cheapest_first"]
+#: The names of the policies that are there.
+POLICY_NAMES: tuple[str, ...] = get_args(BuiltInPolicy)
+
+
+def policy_name(value: Any) -> Any:
+    """The name of a policy that was given as its class; any other value is left to the checks."""
+    if isinstance(value, type):
+        return f"{value.__module__}:{value.__qualname__}"
+    return value.lower() if isinstance(value, str) and value.lower() in POLICY_NAMES else value
+
+
+OwnPolicy = Annotated[str, Field(pattern=r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*$")]
+PolicyName = Annotated[
+    BuiltInPolicy | OwnPolicy,
+    BeforeValidator(policy_name),
+    Expected(f"one of {', '.join(POLICY_NAMES)}, or module:Class for one of your own"),
+]
+
 
 class RoutingSettings(Section):
     """Who serves a request."""
 
-    policy: Literal["prefix_affinity", "least_loaded", "round_robin", "cheapest_first"] = "prefix_affinity"
+    policy: PolicyName = "prefix_affinity"
     """How a backend is chosen: the one that has served the beginning of the prompt before, while it is not much busier
     than others (prefix_affinity); the less busy of two for its speed (least_loaded); everybody in turn (round_robin);
-    the one whose tokens cost least, until it is busy (cheapest_first)."""
+    the one whose tokens cost least, until it is busy (cheapest_first). `module:Class` names one of your own, made from
+    `vastproxy.Pooled`, in a module that Python finds from the working directory."""
     session_header: HeaderName | None = None
     """Request header whose value names a session; its requests stay on one backend. It is never stored, only a hash of
     it."""

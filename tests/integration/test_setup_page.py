@@ -15,6 +15,7 @@ import pytest
 from tests.helpers.certificates import make_certificate
 from tests.helpers.nginx import nginx_binary
 from tests.helpers.processes import Process
+from tests.helpers.typed import quoted, typed
 from vastproxy.simulator.simulation import Simulation
 
 ROOT = Path(__file__).parents[2]
@@ -36,24 +37,14 @@ for _ in $(seq 300); do curl -fs http://{address}/readyz > "$HOME/ready" && brea
 """
 
 
-def typed(page: str) -> list[str]:
-    """The commands in the blocks that are marked as tried, in their order."""
-    blocks = re.findall(r"(?ms)^<!-- tried -->\n```console\n(.*?)^```", page)
-    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
-
-
 def script_of(commands: Sequence[str], *, key: str, address: str) -> str:
     """One script that types them and stops at the first that fails. Each is shown before what it writes."""
     lines = ["set -eu -o pipefail"]
     for command in commands:
         here = command.replace("YOUR_KEY", key).replace("127.0.0.1:8080", address)
-        lines.append(f"printf '%s\\n' {_quoted('$ ' + command)}")
+        lines.append(f"printf '%s\\n' {quoted('$ ' + command)}")
         lines.append(_SERVING.format(serve=here, address=address) if command == "vastproxy serve" else here)
     return "\n".join(lines) + "\n"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def free_address() -> str:

@@ -13,6 +13,9 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 
+#: What `import vastproxy` offers.
+FACE = ROOT / "src/__init__.py"
+
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 60
 
@@ -64,11 +67,20 @@ def test_a_module_says_what_it_is_about(path: Path) -> None:
     assert docstring.splitlines()[0].strip(), "its first line is empty"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+@pytest.mark.parametrize("path", [path for path in SOURCES if path != FACE], ids=name_of)
 def test_imports_for_checkers_only_do_not_hide_a_cycle(path: Path) -> None:
-    """`if TYPE_CHECKING` is how a cycle between modules is usually kept; without it there is none."""
+    """`if TYPE_CHECKING` is how a cycle between modules is usually kept; without it there is none. The package's own
+    face names what it offers without loading it, and below it nobody imports more of it than the version."""
     names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
     assert "TYPE_CHECKING" not in names
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path != FACE], ids=name_of)
+def test_nobody_below_looks_at_the_face(path: Path) -> None:
+    """What is offered to others is imported here from where it is."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "vastproxy":
+            assert [alias.name for alias in node.names] == ["__version__"]
 
 
 def test_the_list_of_long_files_names_files_that_exist() -> None:

@@ -30,7 +30,7 @@ CLI = (ROOT / "docs/CLI.md").read_text()
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("docs/**/*.md")),
     *sorted(ROOT.glob("deploy/*.md")),
 ]
 

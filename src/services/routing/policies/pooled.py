@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from vastproxy.services.routing.candidate import Candidate, may_take
-from vastproxy.services.routing.policy import Hint, Policy, Score
+from vastproxy.services.routing.policy import Choice, Hint, Policy, Score
 from vastproxy.services.routing.pool import Pool
 
 
@@ -17,7 +17,7 @@ class PooledPolicy(Policy, Protocol):
 
 
 class Pooled:
-    """A policy but for `choose` and `judge`."""
+    """What a policy is made from: everything but `choose` and `judge`. Its members are in `pool`."""
 
     hears_of_ends = False
     """Does `finished` do anything?"""
@@ -39,6 +39,10 @@ class Pooled:
         """See `Policy.withdraw`."""
         self.pool.discard(key)
 
+    def choose(self, hint: Hint, now: float, *, exclude: Collection[int] = ()) -> Choice | None:
+        """See `Policy.choose`."""
+        raise NotImplementedError
+
     def assigned(self, key: int, hint: Hint, now: float) -> None:
         """See `Policy.assigned`."""
 
@@ -46,7 +50,7 @@ class Pooled:
         """See `Policy.finished`."""
 
     def judge(self, candidate: Candidate, hint: Hint, now: float) -> tuple[float, str]:
-        """Score and reason of a member that has a place."""
+        """Score and reason of a member that has a place, for `vastproxy explain`; the lowest score is the best."""
         raise NotImplementedError
 
     def scores(self, hint: Hint, now: float, *, exclude: Collection[int] = ()) -> list[Score]:
