@@ -16,6 +16,7 @@ from vastproxy.cli.instances import instances
 from vastproxy.cli.keys import keys_app
 from vastproxy.cli.serve import serve
 from vastproxy.cli.status import status
+from vastproxy.cli.top.command import top
 from vastproxy.cli.trust import trust
 from vastproxy.cli.webhooks import webhooks_app
 from vastproxy.errors import VastproxyError
@@ -23,7 +24,7 @@ from vastproxy.errors import VastproxyError
 INTERRUPTED = 130
 
 #: What can be typed, in the order of the help.
-COMMANDS: tuple[Callable[..., Any], ...] = (serve, demo, status, explain, drain, instances, trust)
+COMMANDS: tuple[Callable[..., Any], ...] = (serve, demo, top, status, explain, drain, instances, trust)
 
 ABOUT = """One OpenAI-compatible endpoint in front of every GPU you rent on vast.ai.
 
@@ -37,6 +38,7 @@ EXAMPLES = """Examples:
   export VAST_API_KEY=...             the key from https://cloud.vast.ai/manage-keys/
   vastproxy instances                 what runs on the account, and what would be served
   vastproxy serve                     proxy on http://127.0.0.1:8080/v1
+  vastproxy top                       watch a running proxy in the terminal
   vastproxy status                    how a running proxy and its backends are
   vastproxy status http://gpu-gw:8080 --json
   vastproxy explain 5f1c0e9a2b3d00000001   what became of a request

@@ -75,4 +75,3 @@ class Board:
 
     def logged(self, line: str) -> None:
         self.lines.append(line)
-

@@ -100,9 +100,17 @@ def _gpus(row: Row, width: int, room: int, look: Look) -> list[Text]:
     rest = gpus[most - 1 :]
     joined = {"gpus": rest}
     together = _line(
-        facts.utilization(joined), facts.hottest(joined), facts.memory(joined, look), facts.power(joined), width, look
+        facts.utilization(joined),
+        facts.hottest(joined),
+        facts.memory(joined, look),
+        facts.power(joined),
+        width,
+        look,
     )
-    return [*(_gpu(gpu, width, look) for gpu in gpus[: most - 1]), together.append(f" all {len(rest)}", style="dim")]
+    return [
+        *(_gpu(gpu, width, look) for gpu in gpus[: most - 1]),
+        together.append(f" all {len(rest)}", style="dim"),
+    ]
 
 
 def _gpu(gpu: Row, width: int, look: Look) -> Text:
@@ -113,7 +121,9 @@ def _gpu(gpu: Row, width: int, look: Look) -> Text:
     return _line(load, heat, memory, number(gpu, "power_w"), width, look)
 
 
-def _line(load: float | None, heat: float | None, memory: str, power: float | None, width: int, look: Look) -> Text:
+def _line(
+    load: float | None, heat: float | None, memory: str, power: float | None, width: int, look: Look
+) -> Text:
     figures = Text.assemble(
         words.padded(Text(words.percent(load, look)), 5, look, right=True),
         words.padded(facts.heat(heat, look), 6, look, right=True),
@@ -139,5 +149,3 @@ def _figures(row: Row, width: int, look: Look) -> Text:
         space = "" if label.startswith("/") else " "
         shown.append(f"{space}{label:<6}" if label.startswith("error") else f"{space}{label}", style="dim")
     return words.fitted(shown, width, look)
-
-

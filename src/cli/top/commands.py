@@ -71,7 +71,10 @@ class Commands:
             return
         everything = f"all {len(all_ids)}"
         name = f"#{id}  {facts.gpus_name(row, self._desk.look)}"
-        said = [f"Destroy {name} on the account? Its disk is lost, its requests break off.", f"Type {id} to destroy it"]
+        said = [
+            f"Destroy {name} on the account? Its disk is lost, its requests break off.",
+            f"Type {id} to destroy it",
+        ]
         accepted = [str(id)]
         if len(all_ids) > 1:
             said[-1] += f", or '{everything}' to destroy every instance here."
@@ -106,5 +109,3 @@ class Commands:
             self._desk.tell(await in_thread(order, name="top-order"))
         except VastproxyError as error:
             self._desk.tell(" ".join(str(error).split()), is_bad=True)
-
-

@@ -22,14 +22,20 @@ def lines(row: Row, more: Row, happened: Iterable[Row], width: int, look: Look) 
         ("Events", [events.line(one, width - 4, look) for one in happened]),
     ):
         if body:
-            found += [Text(), Text(f"  {head}", style="bold"), *(Text("  ").append_text(line) for line in body)]
+            found += [
+                Text(),
+                Text(f"  {head}", style="bold"),
+                *(Text("  ").append_text(line) for line in body),
+            ]
     return [words.padded(line, width, look) for line in found]
 
 
 def _title(row: Row, look: Look) -> Text:
     since = words.long_span(number(row, "since_s"), look)
     name = (facts.name(row, look), "bold")
-    return Text.assemble("  ", name, "  ", facts.gpus_name(row, look), "  ", facts.state(row, look), (f" for {since}", "dim"))
+    return Text.assemble(
+        "  ", name, "  ", facts.gpus_name(row, look), "  ", facts.state(row, look), (f" for {since}", "dim")
+    )
 
 
 def _fields(row: Row, instance: Row, look: Look) -> Iterator[Text]:
@@ -97,7 +103,9 @@ def _paths(row: Row, look: Look) -> list[Text]:
     for path in rows(row, "paths"):
         streams, error = number(path, "streams"), text(path, "error")
         shown = Text.assemble(
-            f"  {text(path, 'path'):<8}", f"{text(path, 'state'):<9}", f"{text(path, 'address') or look.dash:<24}"
+            f"  {text(path, 'path'):<8}",
+            f"{text(path, 'state'):<9}",
+            f"{text(path, 'address') or look.dash:<24}",
         )
         if number(path, "connections"):
             shown.append(f"{words.whole(streams, look)} streams", style="dim")
@@ -132,7 +140,9 @@ def _gpus(row: Row, width: int, look: Look) -> list[Text]:
     found = []
     for gpu in gpus:
         load = number(gpu, "utilization_percent")
-        shown = Text.assemble(f"  {words.whole(number(gpu, 'index'), look):>2} ", words.bar(load, cells, look))
+        shown = Text.assemble(
+            f"  {words.whole(number(gpu, 'index'), look):>2} ", words.bar(load, cells, look)
+        )
         for value, room in (
             (Text(words.percent(load, look)), 6),
             (facts.heat(number(gpu, "temperature_c"), look), 7),
@@ -148,4 +158,3 @@ def _gpus(row: Row, width: int, look: Look) -> list[Text]:
     for sign in rows(row, "gpu_signs"):
         found.append(Text(f"  {text(sign, 'text')}", style="red" if sign.get("fault") else "yellow"))
     return found
-

@@ -29,15 +29,19 @@ class Choice(ModalScreen[str | None]):
 
     DEFAULT_CSS = f"Choice {{ {_BOX} }}"
 
-    def __init__(self, said: Sequence[str], answers: Mapping[str, str], *, letters: bool = False) -> None:
-        """`answers`: what each key stands for."""
+    def __init__(
+        self, said: Sequence[str], answers: Mapping[str, str], *, letters: bool = False, no: str = "no"
+    ) -> None:
+        """`answers`: what each key stands for; `no`: what escape does. `letters`: nothing but ASCII is drawn."""
         super().__init__(classes="-letters" if letters else "")
         self._said = said
         self._answers = answers
+        self._no = no
 
     def compose(self) -> ComposeResult:
         keys = Text("   ").join(
-            Text.assemble((key, "bold"), f" {word}") for key, word in {**self._answers, "esc": "no"}.items()
+            Text.assemble((key, "bold"), f" {word}")
+            for key, word in {**self._answers, "esc": self._no}.items()
         )
         with Vertical():
             for line in self._said:
@@ -55,7 +59,9 @@ class Typed(ModalScreen[str | None]):
     """Answered by typing one of `accepted` and enter. The result is that word, or None."""
 
     DEFAULT_CSS = f"Typed {{ {_BOX} }}"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,ctrl+c", "dismiss(None)", show=False, priority=True)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,ctrl+c", "dismiss(None)", show=False, priority=True)
+    ]
 
     def __init__(self, said: Sequence[str], accepted: Collection[str], *, letters: bool = False) -> None:
         super().__init__(classes="-letters" if letters else "")

@@ -7,7 +7,19 @@ from rich.text import Text
 
 from vastproxy.cli.top import words
 from vastproxy.cli.top.look import STATE_STYLES, Look
-from vastproxy.cli.top.values import Row, highest, holds, identity, mean, number, part, rows, text, texts, total
+from vastproxy.cli.top.values import (
+    Row,
+    highest,
+    holds,
+    identity,
+    mean,
+    number,
+    part,
+    rows,
+    text,
+    texts,
+    total,
+)
 
 #: Time left from which on it is told in yellow, and in red: new requests stop ten minutes before the end.
 SOON_S: Final = 3600.0
@@ -23,7 +35,7 @@ def name(row: Row, look: Look) -> str:
 
 
 def gpus_name(row: Row, look: Look) -> str:
-    """`RTX 4090×2`; a single GPU has no number."""
+    """The kind and how many; a single GPU has no number."""
     kind, many = text(row, "gpu_name"), number(row, "num_gpus")
     if not kind:
         return look.dash
@@ -133,7 +145,10 @@ def trouble(row: Row) -> str:
 
 def searched(row: Row) -> str:
     """What a filter looks through."""
-    named = (text(row, key) for key in ("id", "state", "path", "engine", "gpu_name", "label", "error", "geolocation"))
+    named = (
+        text(row, key)
+        for key in ("id", "state", "path", "engine", "gpu_name", "label", "error", "geolocation")
+    )
     return " ".join((*named, *texts(row, "models")))
 
 

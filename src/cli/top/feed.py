@@ -26,12 +26,13 @@ REQUESTS_EVERY_S = 2.0
 MOST_REQUESTS = 100
 FLEET = "/vastproxy/v1/fleet"
 
-Kind = Literal["connected", "lost", "fleet", "happened", "left_out", "requests"]
+Kind = Literal["connected", "lost", "fleet", "happened", "left_out", "requests", "logged"]
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """`content` is what the proxy told: an object, with `left_out` a number, with `requests` a list, with `lost` why."""
+    """`content` is what the proxy told: an object, with `left_out` a number, with `requests` a list, with
+    `lost` why, with `logged` lines of the log."""
 
     kind: Kind
     content: Any = None
@@ -148,7 +149,7 @@ class Feed:
             return
         content = json.loads(data)
         if event == "lost":
-            count = content.get("lost", content.get("count", 1)) if isinstance(content, dict) else content
+            count = content.get("events", 1) if isinstance(content, dict) else content
             self._say("left_out", count if isinstance(count, int) else 1)
         elif isinstance(content, dict):
             self._say("fleet" if event == "fleet" else "happened", content)

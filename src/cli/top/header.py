@@ -35,7 +35,9 @@ def _title(board: Board, width: int, look: Look) -> Text:
     address = text(fleet, "url") or board.url
     left = Text.assemble((" vastproxy", "bold"), "  ", address)
     gap = ("  ", "")
-    right = Text.assemble(*_health(fleet, look), gap, *_vast_api(fleet, look), gap, *_uptime(fleet, look), " ")
+    right = Text.assemble(
+        *_health(fleet, look), gap, *_vast_api(fleet, look), gap, *_uptime(fleet, look), " "
+    )
     if left.cell_len + right.cell_len + 2 > width:
         right = Text.assemble(*_health(fleet, look), gap, *_vast_api(fleet, look), " ")
     if left.cell_len + right.cell_len + 2 > width:
@@ -51,7 +53,12 @@ def _health(fleet: Row, look: Look) -> list[tuple[str, str]]:
     status = text(fleet, "status")
     if total is None:
         return [(f"{look.dot} {look.dash}", "dim")]
-    return [(f"{look.dot} {words.whole(healthy, look)}/{words.whole(total, look)} healthy", STATE_STYLES.get(status, ""))]
+    return [
+        (
+            f"{look.dot} {words.whole(healthy, look)}/{words.whole(total, look)} healthy",
+            STATE_STYLES.get(status, ""),
+        )
+    ]
 
 
 def _vast_api(fleet: Row, look: Look) -> list[tuple[str, str]]:

@@ -54,5 +54,17 @@ def footer(width: int, look: Look) -> Text:
 def help_lines(look: Look) -> Sequence[Text]:
     """Every key, then what the signs mean."""
     lines = [Text.assemble((f"  {key:<20}", "bold"), told) for key, told in HELP]
-    signs = Text.assemble("  ", (look.direct, "green"), " direct to the machine   ", (look.relay, "red"), " over the relay of vast.ai")
-    return [Text(), *lines, Text(), signs, Text(f"  {look.dash} means: not known. A ? behind the time left: somebody may outbid you.")]
+    signs = Text.assemble(
+        "  ",
+        (look.direct, "green"),
+        " direct to the machine   ",
+        (look.relay, "red"),
+        " over the relay of vast.ai",
+    )
+    return [
+        Text(),
+        *lines,
+        Text(),
+        signs,
+        Text(f"  {look.dash} means: not known. A ? behind the time left: somebody may outbid you."),
+    ]

@@ -25,7 +25,7 @@ class Look:
     """Each sign takes the cells that its text takes in a terminal; the two animals take two."""
 
     dash: str = "–"
-    times: str = "×"
+    times: str = "\N{MULTIPLICATION SIGN}"
     degree: str = "°C"
     dot: str = "●"
     more: str = "…"

@@ -38,11 +38,13 @@ class BackendsPane(Pane):
             return bool(self.wants_cards) and across > 0
         return sum(cards.shelves(self.shown, self.size.width)) + 1 <= self.room
 
-    def arrange(self) -> int:
+    def rearrange(self) -> int:
         """Filter and sort what there is now. Returns the lines that all of it takes, the title included."""
         self.shown = facts.arranged(self._board.backends, self.order, self.sought)
         if self.current is None:
-            self.chosen_id = identity(self.shown[min(self.chosen, len(self.shown) - 1)]) if self.shown else None
+            self.chosen_id = (
+                identity(self.shown[min(self.chosen, len(self.shown) - 1)]) if self.shown else None
+            )
         self.chosen = next((at for at, row in enumerate(self.shown) if identity(row) == self.chosen_id), 0)
         return 1 + len(self.heads()) + max(self.extent()[2], 1)
 
@@ -119,7 +121,9 @@ class EventsPane(Pane):
         if not shown:
             return [Text(f"  nothing {'matches' if self.sought else 'has happened'} yet", style="dim")]
         return [
-            events.log_line(one, width, self.look) if isinstance(one, str) else events.line(one, width, self.look)
+            events.log_line(one, width, self.look)
+            if isinstance(one, str)
+            else events.line(one, width, self.look)
             for one in shown
         ]
 
@@ -154,7 +158,8 @@ class RequestsPane(Pane):
             return [Text(f"  no request {'matches' if self.sought else 'is in flight'}", style="dim")]
         marked = self.chosen - top if self.has_focus else None
         return [
-            requests.line(one, self.size.width, self.look, chosen=at == marked) for at, one in enumerate(shown)
+            requests.line(one, self.size.width, self.look, chosen=at == marked)
+            for at, one in enumerate(shown)
         ]
 
     def title(self) -> Text:

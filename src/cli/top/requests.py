@@ -21,7 +21,9 @@ def line(request: Row, width: int, look: Look, *, chosen: bool = False) -> Text:
         " ",
         words.padded(Text(model), model_cells, look),
         " ",
-        words.padded(Text(text(request, "key") or text(request, "priority") or look.dash, style="dim"), 11, look),
+        words.padded(
+            Text(text(request, "key") or text(request, "priority") or look.dash, style="dim"), 11, look
+        ),
         " ",
         words.padded(Text(_sent(request, look)), 6, look, right=True),
         "  ",

@@ -19,7 +19,7 @@ class Page(Pane):
     def __init__(self, look: Look, name: str, lines: Callable[[int], Sequence[Text]]) -> None:
         """`lines`: for so many columns."""
         super().__init__(look, id="page")
-        self._name = name
+        self._heading = name
         self._tell = lines
         self._lines: Sequence[Text] = ()
 
@@ -40,7 +40,7 @@ class Page(Pane):
         return self._lines[top : top + room]
 
     def title(self) -> Text:
-        return Text.assemble((self._name, "bold"), ("  esc: back", "dim"))
+        return Text.assemble((self._heading, "bold"), ("  esc: back", "dim"))
 
     def _choose(self, place: int) -> None:
         room = max(self.size.height - 1, 1)

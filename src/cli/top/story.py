@@ -13,7 +13,9 @@ from vastproxy.cli.top.values import Row
 def lines(trace: Row, width: int) -> Sequence[Text]:
     """For so many columns."""
     shown = io.StringIO()
-    console = Console(file=shown, width=width - 4, force_terminal=True, color_system="standard", highlight=False)
+    console = Console(
+        file=shown, width=width - 4, force_terminal=True, color_system="standard", highlight=False
+    )
     explained.request(console, trace)
     told = Text.from_ansi(shown.getvalue().rstrip())
     return [Text(), *(Text("  ").append_text(line) for line in told.wrap(console, max(width - 4, 10)))]

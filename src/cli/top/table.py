@@ -65,7 +65,7 @@ COLUMNS: Final = (
     Column("GPU load", BAR, 8, _bar, order="load"),
     Column("%", 4, 2, _load, right=True),
     Column("Heat", 5, 7, _heat, right=True),
-    Column("Memory", 9, 10, facts.memory, right=True),
+    Column("Memory", 10, 10, facts.memory, right=True),
     Column("Watts", 5, 12, _power, right=True),
     Column("Req", 4, 2, _in_flight, right=True, order="requests"),
     Column("Tok/s", 6, 4, _tokens, right=True, order="tokens"),
@@ -93,7 +93,7 @@ def head(width: int, look: Look, order: str) -> Text:
     """The names of the columns; the one that is sorted by has a mark."""
     line = Text("  ", style="dim")
     for column, cells in columns_for(width):
-        name = column.name + look.falling if column.order == order else column.name
+        name = column.name + look.falling if order and column.order == order else column.name
         line.append_text(words.padded(Text(name), cells, look, right=column.right)).append(" ")
     return words.padded(line, width, look)
 

@@ -20,7 +20,9 @@ def clean(value: str) -> str:
     """The same for a text at hand."""
     if value.isprintable():
         return value
-    return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in value)
+    return "".join(
+        c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in value
+    )
 
 
 def number(row: Row, key: str) -> float | None:

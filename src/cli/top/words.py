@@ -83,7 +83,7 @@ def memory(used_mib: float | None, total_mib: float | None, look: Look) -> str:
     """`18.2/24G`: GiB used, of how many."""
     if used_mib is None and total_mib is None:
         return look.dash
-    used = look.dash if used_mib is None else f"{used_mib / 1024:.1f}"
+    used = look.dash if used_mib is None else f"{used_mib / 1024:.{1 if used_mib < 102_400 else 0}f}"
     return used if total_mib is None else f"{used}/{total_mib / 1024:.0f}G"
 
 
