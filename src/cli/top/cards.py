@@ -135,17 +135,14 @@ def _line(
 
 def _figures(row: Row, width: int, look: Look) -> Text:
     """What it does and costs. Each stands at its place, whatever the others are."""
-    errors, left = facts.errors(row), facts.time_left(row, look)
     found = [
-        (Text(words.whole(number(row, "in_flight"), look)), "in flight", 5),
-        (Text(words.rate(number(row, "tokens_per_s"), look)), "tok/s", 6),
-        (Text(words.dollars(number(row, "hourly_cost"), look)), "/h", 7),
-        (facts.errors_shown(row, look), "error" if errors == 1 else "errors", 4),
-        (left, "left", 4),
+        (Text(words.whole(number(row, "in_flight"), look)), 4, " in flight"),
+        (Text(words.rate(number(row, "tokens_per_s"), look)), 6, " tok/s"),
+        (Text(words.dollars(number(row, "hourly_cost"), look)), 7, "/h"),
+        (facts.errors_shown(row, look), 5, " err"),
+        (facts.time_left(row, look), 5, " left"),
     ]
     shown = Text()
-    for value, label, cells in found:
-        shown.append_text(words.padded(value, cells, look, right=True))
-        space = "" if label.startswith("/") else " "
-        shown.append(f"{space}{label:<6}" if label.startswith("error") else f"{space}{label}", style="dim")
+    for value, cells, label in found:
+        shown.append_text(words.padded(value, cells, look, right=True)).append(label, style="dim")
     return words.fitted(shown, width, look)

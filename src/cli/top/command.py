@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vastproxy.cli.asking import inbound_key, proxy_url
-from vastproxy.cli.options import ConfigFile
+from vastproxy.cli.options import AsciiOnly, ConfigFile
 from vastproxy.settings import load
 
 
@@ -27,16 +27,14 @@ def top(
     every: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.2, max=60, help="Time between two looks.")
     ] = 1.0,
-    ascii_only: Annotated[
-        bool, typer.Option("--ascii", help="Letters instead of emoji and lines. NO_COLOR is followed too.")
-    ] = False,
+    ascii_only: AsciiOnly = False,
     config: ConfigFile = None,
 ) -> None:
     """Watch a running proxy in the terminal, and give it orders.
 
     Shows the fleet's figures, every instance with its GPUs, what happens, and the requests in flight. Press ? for the
     keys: drain, abort, destroy, trust, filter, sort, details. It goes on when the proxy is started anew. Where standard
-    output is no terminal, it prints what there is now and ends.
+    output is no terminal, it prints what there is now and ends. Colours follow NO_COLOR.
 
     Examples:
 

@@ -58,6 +58,7 @@ class Dashboard(App[None]):
         self._notice: Text | None = None
         self._is_stale = False
         self._below = "events"
+        self._placed: tuple[object, ...] = ()
         self.started: Callable[[], object] = lambda: None
         """Called once there is a terminal to draw on."""
 
@@ -116,24 +117,34 @@ class Dashboard(App[None]):
         head = header(self._board, width, self.look, now=self._clock())
         if height < 20:  # a short terminal has no line to spare
             del head[1]
-        self._place(width, height, head)
         self._main.query_one("#header", Sheet).show(head)
-        for pane in (self._backends, self._events, self._requests):
-            pane.redraw()
+        if self._place(width, height, head):
+            self.call_after_refresh(self._draw_panes)  # when each has its new size
+        else:
+            self._draw_panes()
         self._draw_footer()
         if isinstance(self.screen, PageScreen):
             self.screen.page.redraw()
 
-    def _place(self, width: int, height: int, head: list[Text]) -> None:
-        """Give everybody his lines."""
+    def _draw_panes(self) -> None:
+        for pane in (self._backends, self._events, self._requests):
+            pane.redraw()
+
+    def _place(self, width: int, height: int, head: list[Text]) -> bool:
+        """Give everybody his lines. Has that changed anything?"""
         backends = self._backends
         backends.room = height - len(head) - 1 - (8 if height >= 24 else 4)
         at = places(width, height, header=len(head), needed=backends.rearrange())
+        placed = (len(head), at, self._below)
+        if placed == self._placed:
+            return False
+        self._placed = placed
         self._main.query_one("#header").styles.height = len(head)
         backends.styles.height = at.backends
         self._main.query_one("#below").display = at.below > 0
         self._events.display = at.side_by_side or self._below == "events"
         self._requests.display = at.side_by_side or self._below == "requests"
+        return True
 
     def _draw_footer(self) -> None:
         width = self.size.width

@@ -24,8 +24,12 @@ def line(event: Row, width: int, look: Look) -> Text:
 
 def log_line(said: str, width: int, look: Look) -> Text:
     """A line of the log as it is; warnings and worse have their colours."""
-    style = next((style for level, style in LEVEL_STYLES.items() if f" {level} " in said[:40]), "")
-    return words.padded(Text(clean(said), style=style), width, look)
+    shown = Text.from_ansi(said)
+    shown.plain = clean(shown.plain)
+    for level, style in LEVEL_STYLES.items():
+        if f" {level} " in shown.plain[:40]:
+            shown.stylize(style)
+    return words.padded(shown, width, look)
 
 
 def searched(event: Row) -> str:

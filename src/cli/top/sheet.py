@@ -27,8 +27,8 @@ class Sheet(Widget):
 
     def show(self, lines: Sequence[Text]) -> None:
         """Show these lines from now on."""
-        width, height = self.size
-        before, self._strips = self._strips, [self._strip(line, width) for line in lines[:height]]
+        width = self.size.width
+        before, self._strips = self._strips, [self._strip(line, width) for line in lines]
         for y in range(max(len(before), len(self._strips))):
             old = before[y] if y < len(before) else Strip.blank(width)
             new = self._strips[y] if y < len(self._strips) else Strip.blank(width)
@@ -38,7 +38,8 @@ class Sheet(Widget):
 
     def render_line(self, y: int) -> Strip:
         """For Textual."""
-        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width)
+        width = self.size.width
+        return self._strips[y].adjust_cell_length(width) if y < len(self._strips) else Strip.blank(width)
 
     def _strip(self, line: Text, width: int) -> Strip:
         segments = [segment for segment in line.render(self.app.console, end="") if segment.text]
