@@ -136,6 +136,8 @@ class TopApp(Dashboard):
             self.tell("the log is where the proxy runs; this shows one over HTTP", is_bad=True)
             return
         self._events.shows_log = not self._events.shows_log
+        if self._requests.has_focus:
+            self._events.focus()
         self._below = "events"
         self.redraw()
 

@@ -41,6 +41,7 @@ class Dashboard(App[None]):
 
     CSS = """
     Screen { layout: vertical; background: ansi_default; color: ansi_default; overflow: hidden hidden; }
+    ModalScreen { background: transparent; }
     Sheet { background: ansi_default; color: ansi_default; }
     #header { height: 5; } #backends { height: 10; } #below { height: 1fr; } #footer { height: 1; }
     #events, #requests { width: 1fr; height: 100%; } #page { height: 1fr; }
@@ -135,7 +136,7 @@ class Dashboard(App[None]):
         backends = self._backends
         backends.room = height - len(head) - 1 - (8 if height >= 24 else 4)
         at = places(width, height, header=len(head), needed=backends.rearrange())
-        placed = (len(head), at, self._below)
+        placed = (len(head), at, self._below, self._events.shows_log)
         if placed == self._placed:
             return False
         self._placed = placed
@@ -143,7 +144,8 @@ class Dashboard(App[None]):
         backends.styles.height = at.backends
         self._main.query_one("#below").display = at.below > 0
         self._events.display = at.side_by_side or self._below == "events"
-        self._requests.display = at.side_by_side or self._below == "requests"
+        beside = at.side_by_side and not self._events.shows_log  # its lines are long
+        self._requests.display = beside or self._below == "requests"
         return True
 
     def _draw_footer(self) -> None:
