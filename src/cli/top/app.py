@@ -26,6 +26,8 @@ class TopApp(Dashboard):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "leave", show=False),
         Binding("ctrl+c", "interrupt", show=False, priority=True),
+        Binding("tab", "turn(1)", show=False, priority=True),
+        Binding("shift+tab", "turn(-1)", show=False, priority=True),
         Binding("question_mark", "help", show=False),
         Binding("slash", "filter", show=False),
         Binding("s", "sort(1)", show=False),
@@ -52,7 +54,7 @@ class TopApp(Dashboard):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Over another screen, keys that move about the dashboard are that screen's."""
-        if action in ("filter", "sort", "view", "log", "details", "cancel", "help", "leave"):
+        if action in ("filter", "sort", "view", "log", "details", "cancel", "help", "leave", "turn"):
             return len(self.screen_stack) == 1
         if action == "clear":
             return len(self.screen_stack) == 1 and not isinstance(self.screen, Choice)
@@ -82,6 +84,18 @@ class TopApp(Dashboard):
                 self.action_interrupt()
             case "n":
                 self.exit()
+
+    def action_turn(self, by: int) -> None:
+        """To the next list, also where a narrow terminal does not show it yet."""
+        lists: list[Pane] = [self._backends, self._events, self._requests]
+        if not self._main.query_one("#below").display:
+            return
+        wanted = lists[(lists.index(self._pane) + by) % len(lists)]
+        if wanted is self._requests:
+            self._events.shows_log = False
+        if wanted is not self._backends:
+            self.show_below(wanted)
+        wanted.focus()
 
     def action_help(self) -> None:
         self.push_screen(PageScreen(self.look, "Help", lambda width: keys.help_lines(self.look)))
@@ -138,8 +152,7 @@ class TopApp(Dashboard):
         self._events.shows_log = not self._events.shows_log
         if self._requests.has_focus:
             self._events.focus()
-        self._below = "events"
-        self.redraw()
+        self.show_below(self._events)
 
     def on_pane_opened(self) -> None:
         self.action_details()

@@ -51,7 +51,7 @@ def lines(backends: Sequence[Row], width: int, look: Look, *, chosen: int | None
 def card(row: Row, width: int, tall: int, look: Look, *, chosen: bool) -> list[Text]:
     """One backend within a border of `tall` lines; the border of the chosen one is thick."""
     upper_left, upper_right, lower_left, lower_right, across, down = look.thick if chosen else look.thin
-    style = "bold" if chosen else "dim"
+    style = "" if chosen else "dim"
     inner = width - 4
     drawn = [_edge(row, width, look, style, (upper_left, across, upper_right))]
     for content in _content(row, inner, tall - 2, look):
@@ -91,46 +91,35 @@ def _serves(row: Row, width: int, look: Look) -> Text:
 
 
 def _gpus(row: Row, width: int, room: int, look: Look) -> list[Text]:
+    """A line each; where there are too many, the last one tells of the rest together."""
     gpus = rows(row, "gpus")
     if not gpus:
         return [Text(text(row, "gpu_error") or "no reading of its GPUs yet", style="dim")]
     most = min(room, MOST_GPUS)
-    if len(gpus) <= most:
-        return [_gpu(gpu, width, look) for gpu in gpus]
-    rest = gpus[most - 1 :]
-    joined = {"gpus": rest}
-    together = _line(
-        facts.utilization(joined),
-        facts.hottest(joined),
-        facts.memory(joined, look),
-        facts.power(joined),
-        width,
-        look,
-    )
-    return [
-        *(_gpu(gpu, width, look) for gpu in gpus[: most - 1]),
-        together.append(f" all {len(rest)}", style="dim"),
-    ]
+    alone = len(gpus) if len(gpus) <= most else most - 1
+    cells = 3 if len(gpus) > 1 else 0
+    drawn = [_line(f"{at}"[:cells], cells, [gpu], width, look) for at, gpu in enumerate(gpus[:alone])]
+    if rest := gpus[alone:]:
+        drawn.append(_line(f"+{len(rest)}", cells, rest, width, look))
+    return drawn
 
 
-def _gpu(gpu: Row, width: int, look: Look) -> Text:
-    if gpu.get("lost") is True:
-        return Text("the driver has lost this GPU", style="red")
-    memory = words.memory(number(gpu, "memory_used_mib"), number(gpu, "memory_total_mib"), look)
-    load, heat = number(gpu, "utilization_percent"), number(gpu, "temperature_c")
-    return _line(load, heat, memory, number(gpu, "power_w"), width, look)
-
-
-def _line(
-    load: float | None, heat: float | None, memory: str, power: float | None, width: int, look: Look
-) -> Text:
+def _line(name: str, cells: int, gpus: Sequence[Row], width: int, look: Look) -> Text:
+    """How busy one or several GPUs are, how hot the hottest is, and what they take together."""
+    shown = words.padded(Text(name, style="dim"), cells, look)
+    if any(gpu.get("lost") is True for gpu in gpus):
+        return shown.append("the driver has lost this GPU", style="red")
+    joined = {"gpus": gpus}
+    load = facts.utilization(joined)
     figures = Text.assemble(
-        words.padded(Text(words.percent(load, look)), 5, look, right=True),
-        words.padded(facts.heat(heat, look), 6, look, right=True),
-        words.padded(Text(memory), 11, look, right=True),
-        words.padded(Text(words.watts(power, look)), 6, look, right=True),
+        words.padded(Text(words.percent(load, look)), 6, look, right=True),
+        words.padded(facts.heat(facts.hottest(joined), look), 7, look, right=True),
+        words.padded(Text(facts.memory(joined, look)), 12, look, right=True),
+        words.padded(Text(words.watts(facts.power(joined), look)), 7, look, right=True),
     )
-    return words.bar(load, max(width - figures.cell_len - 7, 4), look).append_text(figures)
+    return shown.append_text(words.bar(load, max(width - figures.cell_len - cells, 4), look)).append_text(
+        figures
+    )
 
 
 def _figures(row: Row, width: int, look: Look) -> Text:

@@ -146,6 +146,7 @@ class Dashboard(App[None]):
         self._events.display = at.side_by_side or self._below == "events"
         beside = at.side_by_side and not self._events.shows_log  # its lines are long
         self._requests.display = beside or self._below == "requests"
+        self._events.is_alone = self._requests.is_alone = not beside
         return True
 
     def _draw_footer(self) -> None:
@@ -166,12 +167,10 @@ class Dashboard(App[None]):
     def on_resize(self) -> None:
         self.call_after_refresh(self.redraw)
 
-    def on_descendant_focus(self) -> None:
-        """Of events and requests, a narrow terminal shows the one that was looked at last."""
-        pane = self._pane
-        if pane.id in ("events", "requests") and pane.id != self._below:
-            self._below = pane.id
-            self.redraw()
+    def show_below(self, pane: Pane) -> None:
+        """Of events and requests, a narrow terminal shows this one."""
+        self._below = pane.id or self._below
+        self.redraw()
 
     # -- what is heard -----------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ def header(board: Board, width: int, look: Look, *, now: float) -> list[Text]:
     lines = [_title(board, width, look), Text(), *_tiles(figures(board.fleet, look), width, look)]
     if (news := _banner(board, look, now)) is not None:
         lines.append(words.padded(news, width, look))
-    return [*lines, Text(look.rule * width, style="dim")]
+    return lines
 
 
 def _title(board: Board, width: int, look: Look) -> Text:

@@ -35,7 +35,7 @@ class Look:
     between: str = "·"
     direct: str = "🐇"
     relay: str = "🐢"
-    bar: tuple[str, str, str] = ("█", "▌", "░")
+    bar: tuple[str, str, str] = ("━", "╸", "─")
     """Full, half, empty."""
     thin: tuple[str, str, str, str, str, str] = ("╭", "╮", "╰", "╯", "─", "│")
     thick: tuple[str, str, str, str, str, str] = ("┏", "┓", "┗", "┛", "━", "┃")

@@ -41,6 +41,8 @@ class Pane(Sheet, can_focus=True):
         """What the filter says."""
         self.chosen = 0
         self.top = 0
+        self.is_alone = False
+        """Is another list hidden behind this one?"""
         self._at_end = self.follows
 
     # -- what a subclass says ----------------------------------------------------------------------------

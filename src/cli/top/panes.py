@@ -129,6 +129,8 @@ class EventsPane(Pane):
 
     def title(self) -> Text:
         shown = self.named("Log" if self.shows_log else "Events")
+        if self.is_alone:
+            shown.append(f"  tab: {len(self._board.requests)} requests", style="dim")
         return shown.append(f"  {self._board.missed} missed", style="yellow") if self._board.missed else shown
 
 
@@ -163,4 +165,5 @@ class RequestsPane(Pane):
         ]
 
     def title(self) -> Text:
-        return self.named("Requests", len(self._shown))
+        shown = self.named("Requests", len(self._shown))
+        return shown.append("  tab: instances", style="dim") if self.is_alone else shown
