@@ -57,6 +57,10 @@ def inbound_key(loaded: Loaded) -> str | None:
     return secret.get_secret_value() if secret else None
 
 
+class NobodyThere(NoProxyThere):
+    """There is no connection to that address at all."""
+
+
 class Asker:
     """Asks one proxy. Made by `asking`."""
 
@@ -111,7 +115,7 @@ class Asker:
                 "REQUESTS_CA_BUNDLE to the file of who signed it, or ask with http://"
             ) from None
         except (requests.RequestException, UnicodeError):
-            raise NoProxyThere(f"nothing answers at {base}; is `vastproxy serve` running?") from None
+            raise NobodyThere(f"nothing answers at {base}; is `vastproxy serve` running?") from None
 
     def object(self, response: requests.Response) -> dict[str, Any]:
         """The JSON object that was answered. Raises NoProxyThere for anything else."""

@@ -9,7 +9,7 @@ import typer
 
 from vastproxy.cli import render
 from vastproxy.cli.asking import Asker, asking, inbound_key, proxy_url
-from vastproxy.cli.options import AsJson, ConfigFile
+from vastproxy.cli.options import AsJson, ConfigFile, InstanceId
 from vastproxy.errors import VastproxyError
 from vastproxy.settings import load
 
@@ -22,7 +22,7 @@ class NotDrained(VastproxyError):
 
 
 def drain(
-    instance_id: Annotated[int, typer.Argument(metavar="ID", min=1, help="Id of the instance.")],
+    instance_id: InstanceId,
     url: Annotated[
         str | None,
         typer.Argument(metavar="URL", help="Address of the proxy. Default: where server.listen says."),
@@ -38,6 +38,12 @@ def drain(
 
     Nothing on the account is changed, and a restart of the proxy forgets it. Exits with 1 if the proxy does not serve
     the instance.
+
+    Examples:
+
+      vastproxy drain 48001001 --wait
+
+      vastproxy drain 48001001 --undo
     """
     if wait and undo:
         raise typer.BadParameter("--wait waits for a drained instance, and --undo takes that back")
