@@ -38,7 +38,14 @@ def gpu(index: int = 0, **changes: Any) -> dict[str, Any]:
 
 def backend(id: int = FIRST_ID, *, gpus: int = 1, **changes: Any) -> dict[str, Any]:
     """One backend that serves."""
-    path = {"path": "direct", "state": "up", "address": "10.0.0.1:41000", "connections": 1, "streams": 3, "error": None}
+    path = {
+        "path": "direct",
+        "state": "up",
+        "address": "10.0.0.1:41000",
+        "connections": 1,
+        "streams": 3,
+        "error": None,
+    }
     told = {
         "id": id,
         "state": "healthy",
@@ -49,7 +56,9 @@ def backend(id: int = FIRST_ID, *, gpus: int = 1, **changes: Any) -> dict[str, A
         "engine": "sglang",
         "port": 18000,
         "models": ["Qwen/Qwen3-8B"],
-        "engines": [{"kind": "sglang", "version": "0.5.3", "port": 18000, "models": ["Qwen/Qwen3-8B"], "running": 3}],
+        "engines": [
+            {"kind": "sglang", "version": "0.5.3", "port": 18000, "models": ["Qwen/Qwen3-8B"], "running": 3}
+        ],
         "gpu_name": _KINDS[(id - FIRST_ID) % len(_KINDS)],
         "num_gpus": gpus,
         "gpus": [gpu(at) for at in range(gpus)],
@@ -292,6 +301,7 @@ def _handler(proxy: FakeProxy) -> Callable[..., BaseHTTPRequestHandler]:
             self.end_headers()
             while (data := reader.get()) is not None:
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+            self.wfile.write(b"0\r\n\r\n")
             self.close_connection = True
 
         def _say(self, status: int, content: Any) -> None:

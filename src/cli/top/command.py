@@ -6,15 +6,12 @@ from typing import Annotated
 import typer
 
 from vastproxy.cli.asking import inbound_key, proxy_url
-from vastproxy.cli.options import AsciiOnly, ConfigFile
+from vastproxy.cli.options import AsciiOnly, ConfigFile, ProxyUrl
 from vastproxy.settings import load
 
 
 def top(
-    url: Annotated[
-        str | None,
-        typer.Argument(metavar="URL", help="Address of the proxy. Default: where server.listen says."),
-    ] = None,
+    url: ProxyUrl = None,
     key: Annotated[
         str | None,
         typer.Option(

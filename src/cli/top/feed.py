@@ -13,6 +13,7 @@ import requests
 
 from vastproxy.cli.asking import Asker, NoProxyThere, asking
 from vastproxy.cli.top.sse import events
+from vastproxy.cli.top.values import part, text
 from vastproxy.errors import VastproxyError
 
 #: The proxy says something at least every `every_s`; after this much more it is gone.
@@ -51,8 +52,9 @@ class Source:
     every_s: float = 1.0
     is_own: bool = False
 
-    def refusal(self, status: int, what: str) -> NotTold:
+    def refusal(self, answer: requests.Response, what: str) -> NotTold:
         """Why it does not answer with what was asked for."""
+        status = answer.status_code
         if status in (401, 403):
             return NotTold(
                 f"{self.base} tells this only to holders of a key with the right 'admin': "
@@ -61,7 +63,7 @@ class Source:
         if status == 404:
             return NotTold(f"{self.base} has no {what}: it is not vastproxy, or an older one")
         if status == 503:
-            return NotTold(f"{self.base} has too many lookers already")
+            return NotTold(f"{self.base} tells nothing now: {_why(answer)}")
         return NotTold(f"{self.base} does not tell its {what} (HTTP {status})")
 
     def overview(self) -> dict[str, Any]:
@@ -69,7 +71,7 @@ class Source:
         with asking(self.base, key=self.key, is_own=self.is_own) as proxy:
             answer = proxy.get(FLEET)
             if answer.status_code != 200:
-                raise self.refusal(answer.status_code, "overview")
+                raise self.refusal(answer, "overview")
             return proxy.object(answer)
 
 
@@ -135,7 +137,7 @@ class Feed:
         path = f"/vastproxy/v1/live?every_s={self._source.every_s:g}"
         with proxy.stream(path, accept="text/event-stream") as answer:
             if answer.status_code != 200:
-                raise self._source.refusal(answer.status_code, "live feed")
+                raise self._source.refusal(answer, "live feed")
             for event, data in events(answer.iter_lines(chunk_size=None)):
                 if self._over.is_set():
                     return
@@ -186,3 +188,10 @@ class Feed:
 def _began(row: dict[str, Any]) -> float:
     began = row.get("began_unix")
     return began if isinstance(began, (int, float)) else 0.0
+
+
+def _why(answer: requests.Response) -> str:
+    try:
+        return text(part(answer.json(), "error"), "message") or "it is busy"
+    except (ValueError, AttributeError, requests.RequestException):
+        return "it is busy"

@@ -62,7 +62,7 @@ COLUMNS: Final = (
     Column("For", 4, 6, facts.since, right=True),
     Column("Via", 3, 1, facts.way),
     Column("Model", 0, 9, facts.short_model),
-    Column("GPU load", BAR, 8, _bar, order="load"),
+    Column("Load", BAR, 8, _bar, order="load"),
     Column("%", 4, 2, _load, right=True),
     Column("Heat", 5, 7, _heat, right=True),
     Column("Memory", 10, 10, facts.memory, right=True),

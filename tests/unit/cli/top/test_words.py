@@ -29,8 +29,10 @@ def test_lengths_of_time(seconds: float | None, short: str, long: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(None, "–"), (0, "0"), (0.04, "0"), (0.31, "0.3"), (12.44, "12.4"), (99.96, "100"), (340.4, "340")]
-    + [(9_999, "9,999"), (12_400, "12.4k"), (1_240_000, "1.2M")],
+    [
+        *((None, "–"), (0, "0"), (0.04, "0"), (0.31, "0.3"), (12.44, "12.4"), (99.96, "100"), (340.4, "340")),
+        *((9_999, "9,999"), (12_400, "12.4k"), (1_240_000, "1.2M")),
+    ],
 )
 def test_rates(value: float | None, shown: str) -> None:
     assert words.rate(value, SIGNS) == shown
