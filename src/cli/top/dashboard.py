@@ -76,6 +76,7 @@ class Dashboard(App[None]):
             id="filter",
             placeholder="filter: every word must match; enter keeps it, esc clears it",
             compact=True,
+            select_on_focus=False,
         )
         box.cursor_blink = False
         yield box

@@ -9,14 +9,16 @@ from vastproxy.cli.top.values import Row, clean, number, text
 _PREFIX = "[backend="
 
 
-def line(event: Row, width: int, look: Look) -> Text:
+def line(event: Row, width: int, look: Look, *, chosen: bool = False) -> Text:
     """`12:00:01  #48001001 connecting → healthy`."""
     said = text(event, "text") or text(event, "kind").replace("_", " ") or look.dash
     instance = number(event, "instance")
     if said.startswith(_PREFIX):  # as the log has it
         said = said.partition("]")[2].strip()
     style = LEVEL_STYLES.get(text(event, "level"), "")
-    shown = Text.assemble((words.clock(number(event, "at_unix"), look), "dim"), "  ")
+    shown = Text.assemble(
+        f"{look.chosen} " if chosen else "  ", (words.clock(number(event, "at_unix"), look), "dim"), "  "
+    )
     if instance is not None:
         shown.append(f"#{instance:.0f} ", style="bold")
     return words.padded(shown.append(said, style=style), width, look)
@@ -29,7 +31,7 @@ def log_line(said: str, width: int, look: Look) -> Text:
     for level, style in LEVEL_STYLES.items():
         if f" {level} " in shown.plain[:40]:
             shown.stylize(style)
-    return words.padded(shown, width, look)
+    return words.padded(Text("  ").append_text(shown), width, look)
 
 
 def searched(event: Row) -> str:

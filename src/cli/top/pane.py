@@ -114,7 +114,9 @@ class Pane(Sheet, can_focus=True):
         self._choose(self.chosen + by)
 
     def action_page(self, by: int) -> None:
-        self._choose(self.chosen + by * max(self.size.height - 3, 1))
+        lines = by * max(self.size.height - 3, 1)
+        self.top = max(self.top + lines, 0)
+        self._choose(self.chosen + lines)
 
     def action_edge(self, by: int) -> None:
         self._choose(0 if by < 0 else self.entries() - 1)

@@ -120,11 +120,12 @@ class EventsPane(Pane):
         shown, width = self._shown[top : top + room], self.size.width
         if not shown:
             return [Text(f"  nothing {'matches' if self.sought else 'has happened'} yet", style="dim")]
+        marked = self.chosen - top if self.has_focus else None
         return [
             events.log_line(one, width, self.look)
             if isinstance(one, str)
-            else events.line(one, width, self.look)
-            for one in shown
+            else events.line(one, width, self.look, chosen=at == marked)
+            for at, one in enumerate(shown)
         ]
 
     def title(self) -> Text:

@@ -11,6 +11,8 @@ from textual.widget import Widget
 from vastproxy.cli.top.changes import changed, in_letters
 from vastproxy.cli.top.look import Look
 
+_NOTHING = Strip([])
+
 
 class Sheet(Widget):
     """Shows what it was given last, from the upper left; what does not fit is not seen."""
@@ -27,11 +29,10 @@ class Sheet(Widget):
 
     def show(self, lines: Sequence[Text]) -> None:
         """Show these lines from now on."""
-        width = self.size.width
-        before, self._strips = self._strips, [self._strip(line, width) for line in lines]
+        before, self._strips = self._strips, [self._strip(line) for line in lines]
         for y in range(max(len(before), len(self._strips))):
-            old = before[y] if y < len(before) else Strip.blank(width)
-            new = self._strips[y] if y < len(self._strips) else Strip.blank(width)
+            old = before[y] if y < len(before) else _NOTHING
+            new = self._strips[y] if y < len(self._strips) else _NOTHING
             if old != new:
                 spans = changed(list(old), list(new))
                 self.refresh(*(Region(start, y, end - start, 1) for start, end in spans))
@@ -41,8 +42,8 @@ class Sheet(Widget):
         width = self.size.width
         return self._strips[y].adjust_cell_length(width) if y < len(self._strips) else Strip.blank(width)
 
-    def _strip(self, line: Text, width: int) -> Strip:
+    def _strip(self, line: Text) -> Strip:
         segments = [segment for segment in line.render(self.app.console, end="") if segment.text]
         if self.look.dash.isascii():
             segments = [Segment(in_letters(text), style, control) for text, style, control in segments]
-        return Strip(segments).adjust_cell_length(width)
+        return Strip(segments)
