@@ -9,6 +9,7 @@ import typer
 
 import vastproxy
 from vastproxy.cli.config import config_app
+from vastproxy.cli.container_logs import logs
 from vastproxy.cli.demo import demo
 from vastproxy.cli.doctor.command import doctor
 from vastproxy.cli.drain import drain
@@ -16,6 +17,7 @@ from vastproxy.cli.explain import explain
 from vastproxy.cli.instances import instances
 from vastproxy.cli.keys import keys_app
 from vastproxy.cli.serve import serve
+from vastproxy.cli.ssh import ssh
 from vastproxy.cli.status import status
 from vastproxy.cli.trust import trust
 from vastproxy.cli.webhooks import webhooks_app
@@ -24,7 +26,18 @@ from vastproxy.errors import VastproxyError
 INTERRUPTED = 130
 
 #: What can be typed, in the order of the help.
-COMMANDS: tuple[Callable[..., Any], ...] = (serve, demo, doctor, status, explain, drain, instances, trust)
+COMMANDS: tuple[Callable[..., Any], ...] = (
+    serve,
+    demo,
+    doctor,
+    status,
+    explain,
+    drain,
+    instances,
+    logs,
+    ssh,
+    trust,
+)
 
 ABOUT = """One OpenAI-compatible endpoint in front of every GPU you rent on vast.ai.
 
@@ -43,6 +56,8 @@ EXAMPLES = """Examples:
   vastproxy status http://gpu-gw:8080 --json
   vastproxy explain 5f1c0e9a2b3d00000001   what became of a request
   vastproxy drain 1234567             no new requests for an instance; --undo takes it back
+  vastproxy logs 1234567 --follow     what its container writes
+  vastproxy ssh 1234567               a shell in it, by the pinned host key
   vastproxy trust 1234567             accept the changed host key of an instance
   vastproxy keys create web           make a key for a client
   vastproxy webhooks create URL       let vast.ai tell a proxy at once what happens
