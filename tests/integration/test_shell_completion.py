@@ -11,7 +11,10 @@ import pytest
 from tests.helpers.proxy_process import environment
 from tests.helpers.vastapi import VastApi
 
-pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed"),
+]
 
 #: What happens when somebody types `vastproxy ssh 480` and presses Tab.
 _PRESS_TAB = """
@@ -33,7 +36,7 @@ async def bash(script: str, env: dict[str, str]) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
     )
     return done.stdout

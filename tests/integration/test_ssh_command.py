@@ -5,7 +5,7 @@ import getpass
 import shlex
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,9 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield scene
 
 
-async def vastproxy(scene: Scene, *arguments: str, code: int = 0, **env: str) -> str:
+async def vastproxy(
+    scene: Scene, *arguments: str, code: int = 0, env: Mapping[str, str] | None = None
+) -> str:
     """What a command writes. It must end with this code."""
     run = ProxyProcess(scene.directory, api=scene.api, key_path=scene.key_path, env=env, arguments=arguments)
     assert await run.run(limit_s=40) == code, run.output
@@ -93,9 +95,9 @@ async def test_a_known_hosts_file_of_ones_own(scene: Scene) -> None:
     file = scene.directory / "hosts"
     file.write_text(f"[127.0.0.1]:{machine.sshd.port} {machine.sshd.host_key}\n")
     strict = {"VASTPROXY_TUNNELS__HOST_KEYS": "strict", "VASTPROXY_TUNNELS__KNOWN_HOSTS": str(file)}
-    await vastproxy(scene, "ssh", str(ID), "--", "true", **strict)
+    await vastproxy(scene, "ssh", str(ID), "--", "true", env=strict)
     file.write_text(f"[127.0.0.1]:1 {machine.sshd.host_key}\n")
-    await vastproxy(scene, "ssh", str(ID), "--", "true", code=255, **strict)
+    await vastproxy(scene, "ssh", str(ID), "--", "true", code=255, env=strict)
 
 
 async def test_an_instance_that_is_not_there(scene: Scene) -> None:
