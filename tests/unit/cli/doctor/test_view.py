@@ -46,6 +46,16 @@ def test_a_pipe_gets_one_line_for_each_and_a_terminal_what_fits_it() -> None:
     assert max(len(line) for line in folded) <= 80
 
 
+def test_a_command_that_fits_is_in_one_piece() -> None:
+    text = (
+        "wait; if it stays so for as long as you can bear it, `vastai reboot instance 48001001` restarts it"
+    )
+    shown = [line.plain for line in lines(Check("x", "x", Verdict.FAIL, "found", text), 80)]
+    assert any("`vastai reboot instance 48001001`" in line for line in shown)
+    endless = Check("x", "x", Verdict.FAIL, "found", f"`{'a ' * 99}`")
+    assert all(len(line) <= 80 for line in lines(endless, 80))
+
+
 @given(st.text(max_size=200), st.text(max_size=200), st.integers(10, 200))
 def test_nothing_breaks_a_line_or_drives_the_terminal(detail: str, fix: str, width: int) -> None:
     check = Check("x", "x", Verdict.FAIL, detail, fix)
