@@ -18,6 +18,12 @@ ConfigFile = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+NoDashboard = Annotated[
+    bool, typer.Option("--no-tui", help="Write lines, also where a terminal could show the dashboard.")
+]
+AsciiOnly = Annotated[
+    bool, typer.Option("--ascii", help="The dashboard is drawn with letters: no emoji, no lines.")
+]
 InstanceIds = Annotated[
     list[int] | None,
     typer.Argument(
@@ -26,4 +32,7 @@ InstanceIds = Annotated[
 ]
 InstanceId = Annotated[
     int, typer.Argument(metavar="ID", min=1, help="Id of the instance.", autocompletion=instance_ids)
+]
+ProxyUrl = Annotated[
+    str | None, typer.Argument(metavar="URL", help="Address of the proxy. Default: where server.listen says.")
 ]
