@@ -24,6 +24,7 @@ READING = (
     "webhooks list",
     "doctor",
     "logs",
+    "requests",
 )
 
 
