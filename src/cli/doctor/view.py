@@ -70,8 +70,8 @@ class View:
         for check in checks:
             if check.instance != self._shown:
                 self._shown = check.instance
-                if check.instance is not None:
-                    self._console.print(Text(f"instance {check.instance}", style="bold"), soft_wrap=True)
+                about = "the proxy" if check.instance is None else f"instance {check.instance}"
+                self._console.print(Text(about, style="bold"), soft_wrap=True)
             for line in lines(check, _width(self._console)):
                 self._console.print(line, soft_wrap=True)
 

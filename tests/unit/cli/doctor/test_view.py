@@ -35,6 +35,7 @@ def test_each_line_has_a_word_and_what_is_not_good_has_something_to_do() -> None
         "instance 7\n"
         "warn  direct path     refuses connections\n"
         "                      do: wait a minute\n"
+        "the proxy\n"
         "skip  proxy           none runs\n"
     )
 
