@@ -187,6 +187,21 @@ async def test_both_ways_shut(scene: Scene) -> None:
     assert "refuses connections" in found.of("direct_path", ID)["detail"]
 
 
+async def test_an_sshd_that_hangs_is_told_from_a_firewall(scene: Scene) -> None:
+    """TCP connects, and nothing else happens: bounded, and said so."""
+    await scene.rent(ID)
+    sshd = scene.machines[ID].sshd
+    sshd.freeze()
+    try:
+        found = await doctor(scene, VASTPROXY_TUNNELS__CONNECT_TIMEOUT_S="1")
+    finally:
+        sshd.thaw()
+    path = found.of("direct_path", ID)
+    assert (found.code, path["verdict"]) == (1, "fail")
+    assert path["detail"].startswith("TCP ")
+    assert "did not complete an SSH login within 1 s" in path["detail"]
+
+
 async def test_vast_ai_is_down(scene: Scene) -> None:
     scene.api.faults.always(Fault.BAD_GATEWAY_HTML)
     found = await doctor(scene)

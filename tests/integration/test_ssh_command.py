@@ -12,6 +12,7 @@ import pytest
 
 from tests.helpers.proxy_process import ProxyProcess
 from tests.helpers.scene import Scene, open_scene
+from tests.helpers.ssh_agent import SshAgent
 from tests.helpers.vastapi import VastApi
 
 pytestmark = [
@@ -98,6 +99,17 @@ async def test_a_known_hosts_file_of_ones_own(scene: Scene) -> None:
     await vastproxy(scene, "ssh", str(ID), "--", "true", env=strict)
     file.write_text(f"[127.0.0.1]:1 {machine.sshd.host_key}\n")
     await vastproxy(scene, "ssh", str(ID), "--", "true", code=255, env=strict)
+
+
+async def test_a_key_that_only_an_agent_holds(scene: Scene) -> None:
+    """No key file can be used: ssh signs with the agent, and so did the login that pinned the host key."""
+    with SshAgent(scene.directory) as agent:
+        agent.add(scene.key_path)
+        env = {"SSH_KEY_PATH": "", "VASTPROXY_TUNNELS__AGENT": "on", "SSH_AUTH_SOCK": str(agent.socket)}
+        assert "in" in await vastproxy(scene, "ssh", str(ID), "--", "echo in", env=env)
+        shown = await vastproxy(scene, "ssh", str(ID), "--print", env=env)
+    assert "IdentityFile=none" in shown
+    assert str(scene.key_path) not in shown
 
 
 async def test_an_instance_that_is_not_there(scene: Scene) -> None:
