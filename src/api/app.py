@@ -18,6 +18,7 @@ from vastproxy.api.access import AccessLog
 from vastproxy.api.admin import AdminEndpoints
 from vastproxy.api.auth import KeyRing
 from vastproxy.api.browsers import Browsers
+from vastproxy.api.dashboard.pages import PAGES, serving, to_dashboard
 from vastproxy.api.errors import ApiError, own_failure
 from vastproxy.api.front import Entrance, Front
 from vastproxy.api.gate import Gate
@@ -165,6 +166,8 @@ def _routes(
         *([Route("/metrics", told.metrics)] if fleet.settings.metrics.enabled else []),
         *(Route(path, health.endpoint(path)) for path in health.pages),
         Route("/v1/models", models.list),
+        Route("/vastproxy", to_dashboard),
+        *(Route(path, serving(page)) for path, page in PAGES.items()),
         Route("/vastproxy/v1/backends", admin.backends),
         Route("/vastproxy/v1/backends/{id:int}/drain", admin.drain, methods=["POST"]),
         Route("/vastproxy/v1/backends/{id:int}/undrain", admin.undrain, methods=["POST"]),
