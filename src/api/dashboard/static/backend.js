@@ -9,31 +9,33 @@ import { compact, count, date, dict, dollars, duration, list, num, spoken, text,
 import { gpuPanel } from './gpus.js';
 import { history } from './history.js';
 import { backendOf, connect, state } from './live.js';
-import { column, table } from './table.js';
+import { column, table, twofold } from './table.js';
 import { level, machineWords, priceRise, since, stateWord, timeLeft } from './words.js';
 
 const EVERY_MS = 10_000;
 
 const PATHS = [
   column('Path', (path) => word(path.path)),
-  column('State', (path) => word(path.state), { level: (path) => ({ up: 'good', down: 'bad', doubted: 'warn', dialing: 'warn' }[path.state] || '') }),
+  twofold('State', (path) => word(path.state), (path) => text(path.error), {
+    class: 'wrap-cell', level: (path) => ({ up: 'good', down: 'bad', doubted: 'warn', dialing: 'warn' }[path.state] || ''),
+  }),
   column('Address', (path) => word(path.address), { class: 'wrap-cell' }),
   column('Connections', (path) => count(path.connections), { number: true }),
   column('Streams', (path) => count(path.streams), { number: true }),
-  column('Error', (path) => text(path.error), { class: 'wrap-cell', level: () => 'bad' }),
 ];
 
 const ENGINES = [
   column('Engine', (engine) => [text(engine.kind), text(engine.version)].filter(Boolean).join(' ') || '–'),
   column('Port', (engine) => word(engine.port), { number: true }),
-  column('State', (engine) => (engine.healthy === true ? 'healthy' : 'not healthy'), { level: (engine) => (engine.healthy === true ? 'good' : 'bad') }),
+  twofold('State', (engine) => (engine.healthy === true ? 'healthy' : 'not healthy'), (engine) => text(engine.error), {
+    class: 'wrap-cell', level: (engine) => (engine.healthy === true ? 'good' : 'bad'),
+  }),
   column('Models', (engine) => list(engine.models).slice(0, 20).map(text).join(', ') || '–', { class: 'wrap-cell' }),
   column('Ours', (engine) => count(engine.in_flight), { number: true }),
   column('Running', (engine) => count(engine.running), { number: true }),
   column('Waiting', (engine) => count(engine.waiting), { number: true }),
   column('Capacity', (engine) => count(engine.capacity), { number: true }),
   column('Cache', (engine) => (num(engine.cache_used) === null ? '–' : `${Math.round(engine.cache_used * 100)} %`), { number: true }),
-  column('Error', (engine) => text(engine.error), { class: 'wrap-cell', level: () => 'bad' }),
 ];
 
 const FIGURES = [

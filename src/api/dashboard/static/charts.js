@@ -28,10 +28,10 @@ function moments(from, to, width) {
 }
 
 /**
- * A chart. `series`: [{name, value(point) → number or null}], the first in the accent colour; `format(value)` for axis
- * and readout; `ceiling`: the top of the axis where that is fixed. Returns {node, update(points, step_s)}.
+ * A chart. `series`: [{name, value(point) → number or null}], the first in the accent colour; `format(value)` for the
+ * readout, `axis(value)` for the axis, which has less room; `ceiling`: the top of the axis where that is fixed. Returns {node, update(points, step_s)}.
  */
-export function chart({ title, series, format, ceiling = null }) {
+export function chart({ title, series, format, axis = format, ceiling = null }) {
   let points = [];
   let step = 10;
   let at = null; // the point that is looked at, null: the last one
@@ -144,7 +144,7 @@ export function chart({ title, series, format, ceiling = null }) {
     const base = HEIGHT - BOTTOM;
     const grid = (known.length ? [0, top / 2, top] : [0]).map((value) => [
       svg('line', { class: 'grid', x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
-      known.length ? svg('text', { x: LEFT - 8, y: y(value) + 4, 'text-anchor': 'end' }, format(value)) : null,
+      known.length ? svg('text', { x: LEFT - 8, y: y(value) + 4, 'text-anchor': 'end' }, axis(value)) : null,
     ]);
     const times = known.length ? moments(...span, width).map((unix) => {
       const place = x(unix, span);

@@ -35,12 +35,26 @@ function track(rows, total) {
   h('div', { class: 'fall-row fall-axis', 'aria-hidden': 'true' }, h('span'), h('span', { class: 'fall-ticks' }, [0, 0.25, 0.5, 0.75, 1].map((share) => h('span', {}, millis(share * total)))), h('span')));
 }
 
+/** Where it waited: told is only how long in all, so it is laid into the gaps before attempts, each time to their end. */
+function queued(request, attempts, now) {
+  let rest = num(request.queue_ms) ?? 0;
+  const found = [];
+  let free = 0;
+  for (const next of [...attempts, { started_ms: now, ended_ms: null }]) {
+    const start = num(next.started_ms) ?? free;
+    const part = Math.min(rest, start - free);
+    if (part > 0) found.push(['queue', 'waiting for a place', start - part, start]);
+    rest -= Math.max(part, 0);
+    free = num(next.ended_ms) ?? now;
+  }
+  return found;
+}
+
 function waterfall(request) {
   const now = num(request.total_ms) ?? 0;
-  const waited = num(request.queue_ms) ?? 0;
   const attempts = list(request.attempts).map(dict);
-  const first = Math.max(0, (num((attempts[0] || {}).started_ms) ?? now) - waited);
-  const rows = waited > 0 ? [['Queue', [['queue', 'waiting for a place', first, first + waited]]]] : [];
+  const waits = queued(request, attempts, now);
+  const rows = waits.length ? [['Queue', waits]] : [];
   attempts.forEach((attempt, place) => rows.push([`${place + 1}. #${text(attempt.instance)}`, parts(attempt, now)]));
   const total = Math.max(now, ...rows.flatMap(([, spans]) => spans.map(([, , , to]) => to)), 0.001);
   return rows.length ? track(rows, total) : empty('No attempt was made', text(request.state) === 'waiting' ? 'It waits for a place.' : 'Nobody was asked to serve it.');

@@ -125,7 +125,7 @@ const COLUMNS = [
   }),
   stateColumn(),
   twofold('Path', (backend) => word(backend.path), (backend) => text(backend.geolocation), {
-    sort: (backend) => text(backend.path), level: (backend) => (backend.path === 'relay' ? 'warn' : ''), hint: (backend) => text(backend.address),
+    sort: (backend) => text(backend.path), level: (backend) => (backend.path === 'relay' ? 'warn' : ''), hint: (backend) => text(backend.address), class: 'path-cell',
   }),
   twofold('Model', (backend) => {
     const models = list(backend.models);
@@ -141,7 +141,7 @@ const COLUMNS = [
     number: true, sort: (backend) => num(backend.errors), level: (backend) => (num(backend.errors) ? 'bad' : ''),
   }),
   twofold('Time left', (backend) => timeLeft(backend).short, (backend) => timeLeft(backend).notes, {
-    number: true, sort: (backend) => timeLeft(backend).seconds, level: (backend) => timeLeft(backend).level, hint: (backend) => timeLeft(backend).because,
+    number: true, sort: (backend) => timeLeft(backend).seconds, level: (backend) => timeLeft(backend).level, hint: (backend) => timeLeft(backend).because, class: 'left-cell',
   }),
 ];
 

@@ -12,12 +12,12 @@ const per_s = (value) => `${compact(value)}/s`;
 const of_100 = (value) => `${compact(value)} %`;
 
 const CHARTS = [
-  { title: 'Requests', format: per_s, series: [{ name: 'requests', value: each('requests') }, { name: 'errors', value: each('errors') }] },
-  { title: 'Tokens', format: per_s, series: [{ name: 'out', value: each('tokens_out') }, { name: 'in', value: each('tokens_in') }] },
+  { title: 'Requests', format: per_s, axis: compact, series: [{ name: 'requests', value: each('requests') }, { name: 'errors', value: each('errors') }] },
+  { title: 'Tokens', format: per_s, axis: compact, series: [{ name: 'out', value: each('tokens_out') }, { name: 'in', value: each('tokens_in') }] },
   { title: 'Time to first token', format: millis, series: [{ name: 'median', value: plain('ttft_p50_ms') }] },
   { title: 'Under way', format: compact, series: [{ name: 'in flight', value: plain('in_flight') }, { name: 'waiting', value: plain('waiting') }] },
   { title: 'GPUs', format: of_100, ceiling: 100, series: [{ name: 'busy', value: plain('gpu_percent') }, { name: 'memory', value: plain('gpu_memory_percent') }] },
-  { title: 'Rent', format: (value) => `${dollars(value)}/h`, series: [{ name: 'now', value: plain('dollars_per_hour') }] },
+  { title: 'Rent', format: (value) => `${dollars(value)}/h`, axis: (value) => dollars(value).replace(/\.00$/, ''), series: [{ name: 'now', value: plain('dollars_per_hour') }] },
 ];
 
 /** The charts; `instance`: of this one alone. Call `close()` when they are seen no more. */

@@ -58,7 +58,7 @@ export function timeLeft(backend) {
   const seconds = num(left.left_s) ?? (num(backend.ends_unix) === null ? null : backend.ends_unix - Date.now() / 1000);
   const because = { contract: 'until the contract ends', credit: 'until the credit is used up' }[left.because] || '';
   const notes = [
-    num(left.drains_in_s) === null || left.draining === true ? '' : `drains in ${duration(left.drains_in_s)}`,
+    num(left.drains_in_s) === null || left.drains_in_s > 3600 || left.draining === true ? '' : `drains in ${duration(left.drains_in_s)}`,
     left.draining === true ? 'draining' : '',
     left.outbid_risk === 'high' ? 'may be outbid' : '',
     left.price_rise ? 'price rise' : '',
