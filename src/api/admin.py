@@ -4,27 +4,24 @@ What changes something is a POST with `Content-Type: application/json`, which no
 being asked for permission first: there is no key to protect a proxy that listens on loopback alone.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable
+from itertools import islice
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from vastproxy.api.errors import ApiError
-from vastproxy.api.json_answer import JsonAnswer, encoded
+from vastproxy.api.json_answer import JsonAnswer
+from vastproxy.api.query import number, one_of
+from vastproxy.api.rows import document
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.process import read_process_use
 from vastproxy.services.snapshot import BackendSnapshot
-
-T = TypeVar("T")
+from vastproxy.services.traces import STATES, state_of
 
 #: Requests that are listed unless more are asked for, and at most.
 REQUESTS = 50
 MOST_REQUESTS = 200
-#: Rows that are written out before requests have their turn: 25 backends with 8 GPUs each take 1 ms, 25 stories 0.3 ms,
-#: and 3 ms if each is of three attempts among many candidates.
-ROWS_IN_A_ROW = 25
 
 
 class AdminEndpoints:
@@ -35,7 +32,7 @@ class AdminEndpoints:
 
     async def backends(self, request: Request) -> Response:
         """Every backend: state, path, engine, models, GPUs, work in flight."""
-        return _document("backends", self._fleet.snapshot().backends, BackendSnapshot.to_json)
+        return document("backends", self._fleet.snapshot().backends, BackendSnapshot.to_json)
 
     async def process(self, request: Request) -> Response:
         """What this process takes: memory, descriptors, threads, tasks; and the requests in flight."""
@@ -58,12 +55,15 @@ class AdminEndpoints:
         return JsonAnswer(traces.tell(claim))
 
     async def requests(self, request: Request) -> Response:
-        """The last requests, the newest first: `?limit=`, 50 of them unless it says otherwise."""
-        text = request.query_params.get("limit", str(REQUESTS))
-        if not (text.isascii() and text.isdigit() and len(text) < 7):
-            return refusal(400, "limit must be a number.", "invalid_limit")
+        """The last requests, the newest first: `?limit=`, 50 of them unless it says otherwise, `?state=` for those that
+        are running, waiting or done."""
+        limit, state = number(request, "limit", REQUESTS), one_of(request, "state", STATES)
         traces = self._fleet.traces
-        return _document("requests", traces.latest(min(int(text), MOST_REQUESTS)), traces.tell)
+        limit = min(limit, MOST_REQUESTS)
+        if state is None:
+            return document("requests", traces.latest(limit), traces.tell)
+        found = (claim for claim in traces.latest(len(traces)) if state_of(claim) == state)
+        return document("requests", list(islice(found, limit)), traces.tell)
 
     def _act(self, request: Request, act: Callable[[int], None]) -> Response:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
@@ -81,17 +81,3 @@ def refusal(status: int, message: str, code: str) -> Response:
     """An error in OpenAI's shape."""
     error = ApiError(status, message, "invalid_request_error", code)
     return Response(error.body(), status, media_type="application/json")
-
-
-def _document(name: str, rows: Sequence[T], tell: Callable[[T], dict[str, Any]]) -> Response:
-    """All of them as one JSON document, in pieces: a large fleet, or long stories, must not hold up tokens."""
-
-    async def pieces() -> AsyncIterator[bytes]:
-        yield b'{"%b":[' % name.encode()
-        for start in range(0, len(rows), ROWS_IN_A_ROW):
-            told = [tell(row) for row in rows[start : start + ROWS_IN_A_ROW]]
-            yield (b"," if start else b"") + encoded(told)[1:-1]
-            await asyncio.sleep(0)
-        yield b"]}"
-
-    return StreamingResponse(pieces(), media_type="application/json")

@@ -20,14 +20,19 @@ from vastproxy.api.auth import KeyRing
 from vastproxy.api.browsers import Browsers
 from vastproxy.api.dashboard.pages import PAGES, serving, to_dashboard
 from vastproxy.api.errors import ApiError, own_failure
+from vastproxy.api.feed import FeedEndpoints
+from vastproxy.api.fleet_page import FleetPages
 from vastproxy.api.front import Entrance, Front
 from vastproxy.api.gate import Gate
 from vastproxy.api.health import HealthEndpoints
+from vastproxy.api.live import LiveEndpoint
 from vastproxy.api.metrics import MetricsEndpoint
 from vastproxy.api.models import ModelsEndpoint
 from vastproxy.api.proxy import Proxy
+from vastproxy.api.query import BadQuery, refuse_query
 from vastproxy.api.webhooks import WebhookEndpoint, make_inbox
 from vastproxy.jobs.account import AccountJob
+from vastproxy.jobs.live import LiveJob
 from vastproxy.jobs.probe import ProbeJob
 from vastproxy.jobs.sync import SyncJob
 from vastproxy.services.access.keyfile import keys_path
@@ -37,6 +42,7 @@ from vastproxy.services.fleet import Fleet
 from vastproxy.services.metrics.metrics import Metrics
 from vastproxy.services.metrics.readings import RoutingReading
 from vastproxy.services.metrics.scrape import Scrape
+from vastproxy.services.overview import Overview
 from vastproxy.services.routing.ticket import Priority
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.tracing.make import make_tracing
@@ -100,6 +106,7 @@ async def running(fleet: Fleet) -> AsyncIterator[Fleet]:
     probe.start()
     tasks.spawn(SyncJob(fleet).run(), name="sync")
     tasks.spawn(AccountJob(fleet.account).run(), name="account")
+    tasks.spawn(LiveJob(fleet.live).run(), name="live")
     try:
         yield fleet
     finally:
@@ -121,13 +128,14 @@ def create_app(
     `settings` are read as the command line reads them unless given. With `fleet` its life is the caller's (see
     `running`), otherwise the lifespan's. Lines about requests go to `access_log`, to the logger `vastproxy.access`
     unless given; counts go to `metrics`, those that `build_fleet` was given. Its `state.entrance` is where our own
-    HTTP protocol brings requests. Raises SettingsError.
+    HTTP protocol brings requests, its `state.live` has the streams that do not end by themselves. Raises SettingsError.
     """
     settings = load_settings() if settings is None else settings
     mine = fleet is None
     metrics = Metrics(settings.metrics) if metrics is None else metrics
     fleet = build_fleet(settings, metrics=metrics) if fleet is None else fleet
     fleet.events.subscribe(metrics.happened)
+    fleet.live.follow(metrics.requests)
     keys = inbound_keys(settings)
     access_log = access_log or AccessLog(enabled=settings.logging.access)
     tracing = make_tracing(settings.tracing, clock=fleet.clock)
@@ -136,24 +144,39 @@ def create_app(
     tasks = Tasks("pages")
     browsers, gate = Browsers(settings.server), Gate(settings.server)
     health = HealthEndpoints(fleet)
+    overview = Overview(fleet)
+    pages = FleetPages(overview, lambda: fleet.backend_ids)
+    live, feed = LiveEndpoint(fleet, pages, tasks), FeedEndpoints(fleet, overview, pages)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with running(fleet) if mine else nullcontext():
             yield
+        live.close()
         await proxy.aclose()
         await tasks.aclose()
 
     app = Starlette(
-        routes=_routes(fleet, metrics, webhooks, health),
+        routes=[*_routes(fleet, metrics, webhooks, health), *_feed_routes(feed, live)],
         middleware=[Middleware(Front, proxy=proxy, keys=keys, tasks=tasks, browsers=browsers, gate=gate)],
-        exception_handlers={HTTPException: _refuse, Exception: _apologise},
+        exception_handlers={HTTPException: _refuse, BadQuery: refuse_query, Exception: _apologise},
         lifespan=lifespan,
     )
     app.state.entrance = Entrance(
         app, proxy=proxy, keys=keys, tasks=tasks, browsers=browsers, gate=gate, health=health
     )
+    app.state.live = live
     return app
+
+
+def _feed_routes(feed: FeedEndpoints, live: LiveEndpoint) -> list[Route]:
+    return [
+        Route("/vastproxy/v1/fleet", feed.fleet),
+        Route("/vastproxy/v1/backends/{id:int}", feed.backend),
+        Route("/vastproxy/v1/events", feed.events),
+        Route("/vastproxy/v1/history", feed.history),
+        Route("/vastproxy/v1/live", live.live),
+    ]
 
 
 def _routes(

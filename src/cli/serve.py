@@ -154,6 +154,7 @@ async def run_server(
         url = url_of(listener, tls=tls is not None)
         hint = explained(settings.server.listen, address)
         logger.info("listening on %s (base_url for clients: %s/v1)%s", url, url, hint)
+        fleet.live.url = f"{url}/v1"
         handle = RunningServer(server, fleet, url)
         # Until the very end: by itself, a signal during the last calls would end the process in the middle of them.
         stop = handle.request_stop
@@ -249,6 +250,8 @@ class _Server(uvicorn.Server):
         """First: accept nothing more, let streams end. Second: end them."""
         if not self.should_exit:
             self.should_exit = True
+            app: Any = self.config.app
+            app.state.live.close()  # dashboards, who would stay as long as they may
             running = sum(connection.at_work for connection in self._connections())
             if running:
                 logger.info(

@@ -1,12 +1,8 @@
-"""What happened, for whoever listens: the log, the jobs, dashboards.
-
-Listeners are called at once, in the order in which they subscribed, on the event loop; they must be quick and must not
-block. One that raises is logged and stays subscribed: an onlooker cannot stop the fleet.
-"""
+"""What can happen, and what the log says of it. Who hears of it: `happenings.py`."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from vastproxy.services.backends.state import Event, State
 from vastproxy.vastai.handlers.events import Decision
@@ -97,6 +93,24 @@ class Heard:
     decision: Decision
 
 
+@dataclass(frozen=True, slots=True)
+class RequestFailed:
+    """A request has ended with a failure that is not its client's: nobody could serve it, or an engine failed.
+
+    `instance_id`: who was asked last, None where nobody was. `status`: what the client was answered; 200 where the
+    answer broke off. `code`: as clients are told, or `http_500` and the like where an engine's own error was passed on.
+    `more`: failures with the same code since the last one that was told of: of many only some are told.
+    """
+
+    instance_id: int | None
+    request_id: str
+    model: str | None
+    status: int
+    code: str
+    detail: str
+    more: int = 0
+
+
 FleetEvent = (
     BackendAdded
     | BackendRemoved
@@ -109,65 +123,81 @@ FleetEvent = (
     | AccountRead
     | PollFailed
     | Heard
+    | RequestFailed
 )
-Listener = Callable[[FleetEvent], None]
 
 
-class EventBus:
-    """Hands each event to each listener."""
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the log: `template` and `args` are logging's."""
 
-    def __init__(self) -> None:
-        self._listeners: list[Listener] = []
+    level: int
+    template: str
+    args: tuple[Any, ...]
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` for every event from now on. Returns what ends that; calling it twice is harmless."""
-        self._listeners.append(listener)
+    @property
+    def text(self) -> str:
+        """The whole line."""
+        return self.template % self.args
 
-        def unsubscribe() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
 
-        return unsubscribe
+def line_of(event: FleetEvent) -> Line:
+    """What the log says of an event."""
+    match event:
+        case BackendAdded(instance_id):
+            return Line(logging.INFO, "[backend=%d] added", (instance_id,))
+        case BackendRemoved(instance_id, reason):
+            return Line(logging.INFO, "[backend=%d] removed: %s", (instance_id, reason))
+        case StateChanged(instance_id, before, after, _, detail):
+            level = logging.WARNING if after is State.UNHEALTHY else logging.INFO
+            return Line(level, "[backend=%d] %s → %s%s", (instance_id, before, after, _because(detail)))
+        case PathChanged(instance_id, path, detail):
+            args = (instance_id, path or "none", _because(detail))
+            return Line(logging.INFO, "[backend=%d] path: %s%s", args)
+        case EngineEjected() | EngineReturned() | TokenRefused():
+            return _line_of_engine(event)
+        case LabelWritten(instance_id, label):
+            text = f"set to {label!r}" if label else "cleared"
+            return Line(logging.INFO, "[backend=%d] label %s", (instance_id, text))
+        case AccountRead(instances, backends):
+            text = "the account has %d instances, %d of them are ours to serve"
+            return Line(logging.INFO, text, (instances, backends))
+        case PollFailed(error):
+            text = "the instance list could not be read, keeping the last good one: %s"
+            return Line(logging.WARNING, text, (error,))
+        case Heard(decision):
+            return Line(logging.DEBUG, "heard: %s", (decision.reason,))
+        case RequestFailed():
+            return _line_of_request(event)
 
-    def publish(self, event: FleetEvent) -> None:
-        for listener in tuple(self._listeners):
-            try:
-                listener(event)
-            except Exception:
-                logger.exception("a listener failed on %r", event)
+
+def _line_of_engine(event: EngineEjected | EngineReturned | TokenRefused) -> Line:
+    id, port = event.instance_id, event.port
+    match event:
+        case EngineEjected(for_s=for_s, detail=detail):
+            text = "[backend=%d] the engine on port %d gets no requests for %g s%s"
+            return Line(logging.WARNING, text, (id, port, for_s, _because(detail)))
+        case EngineReturned():
+            return Line(logging.INFO, "[backend=%d] the engine on port %d answers again", (id, port))
+        case TokenRefused(detail=detail):
+            text = (
+                "[backend=%d] the engine on port %d does not accept our token (%s): it wants another key than the "
+                "instance's own; set engines.api_key. It gets no requests meanwhile, unless nobody else is left"
+            )
+            return Line(logging.ERROR, text, (id, port, detail))
+
+
+def _line_of_request(event: RequestFailed) -> Line:
+    where = "" if event.instance_id is None else f"[backend={event.instance_id}] "
+    more = f" (and {event.more} more like it)" if event.more else ""
+    args = (where, event.request_id, event.status, event.code, _because(event.detail), more)
+    return Line(logging.DEBUG, "%srequest %s failed with %d %s%s%s", args)
 
 
 def log_event(event: FleetEvent) -> None:
     """A listener that writes each event as one log line."""
-    match event:
-        case BackendAdded(instance_id):
-            logger.info("[backend=%d] added", instance_id)
-        case BackendRemoved(instance_id, reason):
-            logger.info("[backend=%d] removed: %s", instance_id, reason)
-        case StateChanged(instance_id, before, after, _, detail):
-            level = logging.WARNING if after is State.UNHEALTHY else logging.INFO
-            logger.log(level, "[backend=%d] %s → %s%s", instance_id, before, after, _because(detail))
-        case PathChanged(instance_id, path, detail):
-            logger.info("[backend=%d] path: %s%s", instance_id, path or "none", _because(detail))
-        case EngineEjected(instance_id, port, for_s, detail):
-            text = "[backend=%d] the engine on port %d gets no requests for %g s%s"
-            logger.warning(text, instance_id, port, for_s, _because(detail))
-        case EngineReturned(instance_id, port):
-            logger.info("[backend=%d] the engine on port %d answers again", instance_id, port)
-        case TokenRefused(instance_id, port, detail):
-            logger.error(
-                "[backend=%d] the engine on port %d does not accept our token (%s): it wants another key than the "
-                "instance's own; set engines.api_key. It gets no requests meanwhile, unless nobody else is left",
-                instance_id,
-                port,
-                detail,
-            )
-        case LabelWritten(instance_id, label):
-            logger.info("[backend=%d] label %s", instance_id, f"set to {label!r}" if label else "cleared")
-        case AccountRead(instances, backends):
-            logger.info("the account has %d instances, %d of them are ours to serve", instances, backends)
-        case PollFailed(error):
-            logger.warning("the instance list could not be read, keeping the last good one: %s", error)
+    line = line_of(event)
+    logger.log(line.level, line.template, *line.args)
 
 
 def _because(detail: str) -> str:

@@ -21,14 +21,10 @@ from vastproxy.services.backends.keeping import KeeperTools
 from vastproxy.services.backends.state import Event, State
 from vastproxy.services.dispatch.dispatcher import Dispatcher
 from vastproxy.services.drains import Drains
-from vastproxy.services.events import (
-    EventBus,
-    Heard,
-    PathChanged,
-    PollFailed,
-    StateChanged,
-)
+from vastproxy.services.events import Heard, PathChanged, PollFailed, StateChanged
+from vastproxy.services.happenings import EventBus
 from vastproxy.services.labels import Labels
+from vastproxy.services.live.live import Live
 from vastproxy.services.roster import Roster
 from vastproxy.services.routing.models import Listed
 from vastproxy.services.snapshot import (
@@ -104,6 +100,7 @@ class Fleet:
             tools, engine_token=engine_token, watch=self._backend_event, publish=self.events.publish
         )
         self._backends = self._roster.backends
+        self.live = Live(self._backends, self.dispatcher, self.traces, self.events.publish, clock=clock)
         self._labels = Labels(
             client,
             wanted=self._wanted_labels,
@@ -243,14 +240,17 @@ class Fleet:
     def each_backend(self) -> Iterator[BackendSnapshot]:
         """Every backend, each as it is when its turn comes; one that has gone by then is left out."""
         for instance_id in self._roster.ids:
-            if (keeper := self._roster.get(instance_id)) is not None:
-                yield snapshot_backend(keeper.backend, keeper.reach, self.clock())
+            if self._roster.get(instance_id) is not None:
+                yield self.backend(instance_id)
+
+    def backend(self, instance_id: int) -> BackendSnapshot:
+        """One of them. Raises KeyError."""
+        keeper = self._roster[instance_id]
+        return snapshot_backend(keeper.backend, keeper.reach, self.clock())
 
     def snapshot(self) -> FleetSnapshot:
         """The fleet as it is now, with all that is known of every backend."""
-        now, brief = self.clock(), self.summary()
-        keepers = (self._roster[id] for id in self._roster.ids)
-        backends = tuple(snapshot_backend(keeper.backend, keeper.reach, now) for keeper in keepers)
+        brief, backends = self.summary(), tuple(self.each_backend())
         return FleetSnapshot(brief.status, brief.reason, brief.uptime_s, brief.vast_api, backends)
 
     @property

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal
 
 from vastproxy.services.backends.backend import Backend
@@ -61,7 +62,8 @@ class EngineSnapshot:
 @dataclass(frozen=True, slots=True)
 class BackendSnapshot:
     """One backend. `path`, `address`, `engine`, `port`, `models`: what new requests take. `since_s`: seconds in this
-    state. `error`: why it does not serve."""
+    state. `error`: why it does not serve. `ends_unix`: when its contract ends. `tunnel_since_s`: for how long its path
+    has been connected."""
 
     id: int
     state: str
@@ -84,6 +86,11 @@ class BackendSnapshot:
     hourly_cost: float | None
     label: str
     error: str | None
+    machine_id: int | None = None
+    geolocation: str = ""
+    ends_unix: float | None = None
+    draining: bool = False
+    tunnel_since_s: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Its fields by name."""
@@ -166,7 +173,17 @@ def snapshot_backend(backend: Backend, reach: Reach, now: float) -> BackendSnaps
         hourly_cost=backend.instance.hourly_cost,
         label=backend.instance.label,
         error=backend.detail or None,
+        machine_id=backend.instance.machine_id,
+        geolocation=backend.instance.geolocation,
+        ends_unix=backend.instance.end_date,
+        draining=backend.state is State.DRAINING,
+        tunnel_since_s=None if tunnel is None else _connected_s(reach, tunnel.address.path, now),
     )
+
+
+def _connected_s(reach: Reach, path: Path, now: float) -> float | None:
+    seconds = now - reach.records[path].connected_at
+    return round(max(seconds, 0.0), 1) if isfinite(seconds) else None
 
 
 def snapshot_path(reach: Reach, path: Path) -> PathSnapshot:

@@ -16,6 +16,8 @@ KEPT = 1_000
 #: Candidates told of one attempt; more are counted only.
 MAX_CANDIDATES = 32
 _PORTS = 65_536
+#: What a request may be doing.
+STATES = ("running", "waiting", "done")
 
 
 class Traces:
@@ -51,6 +53,15 @@ class Traces:
             del self._by_id[old.request_id]
         ring[place] = self._by_id[claim.request_id] = claim
 
+    @property
+    def position(self) -> int:
+        """Changes with each request that comes."""
+        return self._next
+
+    def ended(self, after: float, until: float) -> list[Claim]:
+        """Those that have ended after the one time and not after the other, by the clock of claims."""
+        return [claim for claim in self._ring if claim is not None and after < claim.ended_at <= until]
+
     def find(self, request_id: bytes) -> Claim | None:
         """The last one with this id, if it is remembered."""
         return self._by_id.get(request_id)
@@ -64,10 +75,11 @@ class Traces:
         """The story of a request, times in milliseconds since it began."""
         now, began = self._clock(), claim.began_at
         over = claim.ended_at != NEVER
-        waits = not over and (claim.lease is None or bool(claim.lease.outcome))
+        state = state_of(claim)
+        waits = state == "waiting"
         return {
             "id": claim.request_id.decode("latin-1"),
-            "state": "done" if over else "waiting" if waits else "running",
+            "state": state,
             "began_unix": round(self._wall_clock() - (now - began), 3),
             "method": claim.method.decode("latin-1"),
             "path": claim.target.partition(b"?")[0][:MAX_CHARS].decode("latin-1"),
@@ -85,6 +97,13 @@ class Traces:
             "attempts": [_attempt(lease, began) for lease in claim.leases],
             "attempts_left_out": claim.left_out,
         }
+
+
+def state_of(claim: Claim) -> str:
+    """One of `STATES`."""
+    if claim.ended_at != NEVER:
+        return "done"
+    return "waiting" if claim.lease is None or claim.lease.outcome else "running"
 
 
 def _attempt(lease: Lease, began: float) -> dict[str, Any]:

@@ -49,12 +49,18 @@ def _calls(tree: ast.AST) -> Iterator[ast.Call]:
 
 def _template(call: ast.Call) -> ast.expr | None:
     target = call.func
+    if isinstance(target, ast.Name) and target.id == "Line":  # what `log_event` writes
+        return _unless_quiet(call)
     if not isinstance(target, ast.Attribute) or target.attr not in _LOGGED:
         return None
     if ast.unparse(target.value).rpartition(".")[2] not in {"logger", "_logger"}:
         return None
     if target.attr != "log":
         return call.args[0]
+    return None if ast.unparse(call.args[1]) == "line.template" else _unless_quiet(call)
+
+
+def _unless_quiet(call: ast.Call) -> ast.expr | None:
     level = ast.unparse(call.args[0])
     return None if level in {"logging.INFO", "logging.DEBUG"} else call.args[1]
 

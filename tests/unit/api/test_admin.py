@@ -9,7 +9,8 @@ import pytest
 
 from tests.helpers.builders import make_instance
 from tests.helpers.memory import MemoryEngine
-from vastproxy.api.admin import ROWS_IN_A_ROW, AdminEndpoints
+from vastproxy.api.admin import AdminEndpoints
+from vastproxy.api.rows import ROWS_IN_A_ROW
 from vastproxy.services.backends.backend import Backend
 from vastproxy.services.backends.gpus import Gpu, GpuReading
 from vastproxy.services.backends.keeping import KeeperTools

@@ -10,9 +10,10 @@ import pytest
 from tests.helpers.fleet_bench import FleetBench
 from tests.helpers.recording_client import RecordingClient, make_request
 from tests.helpers.stories import lease
-from vastproxy.api.admin import MOST_REQUESTS, REQUESTS, ROWS_IN_A_ROW
+from vastproxy.api.admin import MOST_REQUESTS, REQUESTS
 from vastproxy.api.app import create_app
 from vastproxy.api.http.entrance import Entrance
+from vastproxy.api.rows import ROWS_IN_A_ROW
 from vastproxy.services.dispatch.claim import Claim
 from vastproxy.services.http1.framing import EMPTY, Framing
 from vastproxy.services.http1.grammar import Header

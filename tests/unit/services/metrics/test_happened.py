@@ -8,12 +8,12 @@ from vastproxy.services.events import (
     AccountRead,
     BackendAdded,
     BackendRemoved,
-    EventBus,
     LabelWritten,
     PathChanged,
     PollFailed,
     StateChanged,
 )
+from vastproxy.services.happenings import EventBus
 from vastproxy.services.metrics.exposition import Form
 from vastproxy.services.metrics.happened import Happened
 
