@@ -3,7 +3,7 @@
 import { bar, empty, h, put, setAttr, setText } from './dom.js';
 import { compact, count, dict, dollars, duration, list, millis, num, percent, text, word } from './format.js';
 import { history } from './history.js';
-import { state } from './live.js';
+import { age, state } from './live.js';
 import { eventList } from './eventlist.js';
 import { column, linked, table, twofold } from './table.js';
 import { gpuLevel, gpuLine, gpuName, level, since, stateWord, timeLeft } from './words.js';
@@ -205,7 +205,7 @@ export function fleetPage() {
     setAttr(notice, 'data-level', fleet.status === 'unhealthy' ? 'bad' : 'warn');
     setText(base, text(fleet.url));
     address.hidden = !fleet.url;
-    setText(uptime, [num(fleet.uptime_s) === null ? '' : `up ${duration(fleet.uptime_s)}`, fleet.version ? `version ${text(fleet.version)}` : '',
+    setText(uptime, [num(fleet.uptime_s) === null ? '' : `up ${duration(fleet.uptime_s + age())}`, fleet.version ? `version ${text(fleet.version)}` : '',
       num(api.latency_ms) === null ? '' : `vast.ai ${millis(api.latency_ms)}`].filter(Boolean).join(' · '));
     rows();
   }

@@ -24,13 +24,13 @@ const CHARTS = [
 export function history(instance = null) {
   const charts = CHARTS.map(chart);
   const place = h('div', { class: 'charts' }, charts.map((one) => one.node));
-  let points = new Map();
+  let points = [];
   let timer = 0;
   let closed = false;
 
   /** Minutes to ask for: what has come since the last point, with some to spare. */
   function missing() {
-    const last = Math.max(0, ...points.keys());
+    const last = points.length ? points[points.length - 1].at_unix : 0;
     return Math.min(Math.max(Math.ceil((Date.now() / 1000 - last) / 60) + 2, 3), 60);
   }
 
@@ -46,19 +46,20 @@ export function history(instance = null) {
         take(list(told.points), step);
       } catch (error) {
         if (closed) return;
-        if (error.status === 404 && !points.size) put(place, empty('No history', error.message));
+        if (error.status === 404 && !points.length) put(place, empty('No history', error.message));
       }
     }
     timer = setTimeout(refresh, Math.max(step, 2) * 1000);
   }
 
   function take(fresh, step) {
-    for (const point of fresh.map(dict)) if (num(point.at_unix) !== null) points.set(point.at_unix, point);
-    const sorted = [...points.values()].sort((one, other) => one.at_unix - other.at_unix);
-    const from = sorted.length ? sorted[sorted.length - 1].at_unix - SPAN_S : 0;
-    const kept = sorted.filter((point) => point.at_unix >= from);
-    points = new Map(kept.map((point) => [point.at_unix, point]));
-    for (const one of charts) one.update(kept, step);
+    const told = fresh.map(dict).filter((point) => num(point.at_unix) !== null).sort((one, other) => one.at_unix - other.at_unix);
+    // The same step may be told at a moment a little beside that of the last time.
+    const first = told.length ? told[0].at_unix - step / 2 : Infinity;
+    const all = [...points.filter((point) => point.at_unix < first), ...told];
+    const from = all.length ? all[all.length - 1].at_unix - SPAN_S : 0;
+    points = all.filter((point) => point.at_unix >= from);
+    for (const one of charts) one.update(points, step);
   }
 
   const onlooker = () => { if (!document.hidden) refresh(); };

@@ -7,6 +7,8 @@ import { dict, list, num, text } from './format.js';
 const EVENTS_KEPT = 500;
 /** A stream says something every few seconds, if only that nothing is new. Silence means a dead connection. */
 const SILENCE_MS = 20_000;
+/** How often ages are shown anew. */
+const TICK_MS = 5_000;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 15_000;
 
@@ -16,6 +18,7 @@ const LONGEST_PAUSE_MS = 15_000;
  */
 export const state = {
   fleet: null,
+  fleetAt: 0,
   events: [],
   lost: 0,
   connection: { is: 'connecting', since: Date.now(), why: '', code: '' },
@@ -166,28 +169,26 @@ function take({ event, data, id }) {
   if (id !== null && /^\d+$/.test(id)) lastId = id;
   if (event === 'fleet') {
     state.fleet = value;
+    state.fleetAt = Date.now();
     changed('fleet');
     slowDown(list(value.backends).length);
   } else if (event === 'happened') {
     happened(value);
   } else if (event === 'lost') {
-    state.lost += num(value.count) ?? num(value.lost) ?? 1;
+    state.lost += num(value.events) ?? 1;
     changed('events');
   }
 }
 
+const nameOf = (event) => `${text(event.seq)}/${text(event.at_unix)}`;
+
 function happened(value) {
-  const seq = num(value.seq);
-  if (seq !== null) {
-    if (seen.has(seq)) return;
-    // A proxy that has started anew counts from the beginning again.
-    if (state.events.length && seq < state.events[0].seq - EVENTS_KEPT) seen.clear();
-    seen.add(seq);
-  }
-  state.events.unshift({ ...value, seq: seq ?? 0 });
-  if (state.events.length > EVENTS_KEPT) {
-    for (const gone of state.events.splice(EVENTS_KEPT)) seen.delete(gone.seq);
-  }
+  // A proxy that has started anew counts from the beginning again: numbers alone do not tell events apart.
+  const name = nameOf(value);
+  if (seen.has(name)) return;
+  seen.add(name);
+  state.events.unshift(value);
+  for (const gone of state.events.splice(EVENTS_KEPT)) seen.delete(nameOf(gone));
   changed('events');
 }
 
@@ -199,6 +200,9 @@ function slowDown(backends) {
   connect();
 }
 
+/** Seconds since the fleet was told. While nothing but the time has changed it is not told again. */
+export const age = () => (state.fleetAt ? (Date.now() - state.fleetAt) / 1000 : 0);
+
 /** One backend of the overview, or null. */
 export function backendOf(id) {
   return list(dict(state.fleet).backends).find((one) => text(dict(one).id) === text(id)) || null;
@@ -206,6 +210,7 @@ export function backendOf(id) {
 
 /** Begins, and from then on follows whether anybody looks. */
 export function start() {
+  setInterval(() => { if (state.connection.is === 'live') changed('fleet'); }, TICK_MS);
   onDenied(denied);
   document.addEventListener('visibilitychange', () => {
     if (!document.hidden) {

@@ -1,6 +1,7 @@
 // What the states, figures and machines of a fleet are called, and how bad each is: "good", "warn", "bad" or "" (neither).
 
 import { dict, dollars, duration, list, num, percent, spoken, text } from './format.js';
+import { age } from './live.js';
 
 const LEVELS = { healthy: 'good', unhealthy: 'bad', connecting: 'warn', discovered: 'warn', draining: 'warn', removing: '' };
 
@@ -11,7 +12,7 @@ export function stateWord(backend) {
   return backend.draining === true && text(backend.state) !== 'draining' ? `${spoken(backend.state)}, draining` : spoken(backend.state) || 'unknown';
 }
 
-export const since = (backend) => (num(backend.since_s) === null ? '' : `for ${duration(backend.since_s)}`);
+export const since = (backend) => (num(backend.since_s) === null ? '' : `for ${duration(backend.since_s + age())}`);
 
 export function gpuName(backend) {
   const number = num(backend.num_gpus) ?? list(backend.gpus).length;
@@ -30,6 +31,8 @@ export const memoryShare = (gpu) => {
   return used === null || !total ? null : used / total;
 };
 
+const power = (watts) => (watts < 1000 ? `${Math.round(watts)} W` : `${(watts / 1000).toFixed(1)} kW`);
+
 /** One line for all GPUs of a backend: busy, memory, the hottest. */
 export function gpuLine(backend) {
   const gpus = list(backend.gpus).map(dict);
@@ -42,7 +45,7 @@ export function gpuLine(backend) {
     busy === null ? '' : percent(busy / 100),
     memory === null ? '' : `${percent(memory)} memory`,
     hottest.length ? `${Math.round(Math.max(...hottest))} °C` : '',
-    watts.length ? `${Math.round(watts.reduce((sum, value) => sum + value, 0))} W` : '',
+    watts.length ? power(watts.reduce((sum, value) => sum + value, 0)) : '',
   ].filter(Boolean).join(' · ');
 }
 
@@ -55,7 +58,7 @@ export const gpuLevel = (gpu) => {
 /** What the time that is left depends on. */
 export function timeLeft(backend) {
   const left = dict(backend.time_left);
-  const seconds = num(left.left_s) ?? (num(backend.ends_unix) === null ? null : backend.ends_unix - Date.now() / 1000);
+  const seconds = num(left.left_s) !== null ? Math.max(left.left_s - age(), 0) : (num(backend.ends_unix) === null ? null : backend.ends_unix - Date.now() / 1000);
   const because = { contract: 'until the contract ends', credit: 'until the credit is used up' }[left.because] || '';
   const notes = [
     num(left.drains_in_s) === null || left.drains_in_s > 3600 || left.draining === true ? '' : `drains in ${duration(left.drains_in_s)}`,
