@@ -124,7 +124,8 @@ export function costPage({ query }) {
       ledger.hidden = cost.status === 'rejected';
       none.hidden = !ledger.hidden;
       if (cost.status === 'fulfilled') show(dict(cost.value));
-      else put(none, empty(cost.reason.status === 404 ? 'This proxy keeps no ledger' : 'The ledger cannot be shown', cost.reason.message));
+      else if (cost.reason.status === 404) put(none, empty('This proxy keeps no ledger', 'What was paid for what is only counted where it is turned on.'));
+      else put(none, empty('The ledger cannot be shown', cost.reason.message));
       below.hidden = known_.status === 'rejected';
       if (known_.status === 'fulfilled') machines.update(list(dict(known_.value).machines).map(dict));
     }

@@ -14,10 +14,11 @@ function parts(attempt, now) {
   const [begun, connected, first] = [num(attempt.started_ms), num(attempt.connected_ms), num(attempt.first_byte_ms)];
   if (begun === null) return [];
   const end = num(attempt.ended_ms) ?? now;
-  const wait = connected ?? begun;
+  const dials = connected === null && first === null && attempt.reused !== true;
+  const ready = connected ?? (dials ? end : begun);
   return [
-    ['connect', attempt.reused === true ? 'taking a connection' : 'connecting', begun, connected ?? (first === null ? end : first)],
-    ['think', 'until the first byte', wait, connected === null && first === null ? wait : first ?? end],
+    ['connect', 'connecting', begun, ready],
+    ['think', 'until the first byte', ready, first ?? end],
     ['answer', 'answering', first ?? end, end],
   ].filter(([, , from, to]) => to > from);
 }
