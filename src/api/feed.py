@@ -9,7 +9,7 @@ from starlette.responses import Response
 from vastproxy.api.admin import refusal
 from vastproxy.api.fleet_page import FleetPages
 from vastproxy.api.json_answer import JsonAnswer
-from vastproxy.api.query import number, optional_number
+from vastproxy.api.query import instance_id, number
 from vastproxy.api.rows import document
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.happenings import Happening
@@ -49,13 +49,13 @@ class FeedEndpoints:
     async def events(self, request: Request) -> Response:
         """The last events, the oldest first: `?limit=`, 100 of them unless it says otherwise, `?instance=` for those
         about one."""
-        limit, instance = number(request, "limit", EVENTS), optional_number(request, "instance")
+        limit, instance = number(request, "limit", EVENTS), instance_id(request)
         found = self._fleet.events.latest(limit, instance_id=instance)
         return document("events", found, Happening.to_json)
 
     async def history(self, request: Request) -> Response:
         """The last hour in steps: `?minutes=` for less, `?instance=` for one backend."""
-        minutes, instance = number(request, "minutes", MINUTES), optional_number(request, "instance")
+        minutes, instance = number(request, "minutes", MINUTES), instance_id(request)
         try:
             points = list(self._fleet.live.history(minutes, instance_id=instance))
         except KeyError:

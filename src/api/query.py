@@ -7,8 +7,9 @@ from starlette.responses import Response
 
 from vastproxy.api.errors import ApiError
 
-#: Digits of a number; instance ids have eight.
-_MAX_DIGITS = 12
+#: Digits of a number, and of an id.
+_DIGITS = 6
+_ID_DIGITS = 18
 
 
 class BadQuery(Exception):
@@ -22,16 +23,20 @@ class BadQuery(Exception):
 
 def number(request: Request, name: str, default: int) -> int:
     """A whole number. Raises BadQuery."""
-    found = optional_number(request, name)
+    found = _read(request, name, _DIGITS)
     return default if found is None else found
 
 
-def optional_number(request: Request, name: str) -> int | None:
-    """The same where there may be none."""
+def instance_id(request: Request, name: str = "instance") -> int | None:
+    """The id of an instance, if there is one. Raises BadQuery."""
+    return _read(request, name, _ID_DIGITS)
+
+
+def _read(request: Request, name: str, digits: int) -> int | None:
     text = request.query_params.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+    if not (text.isascii() and text.isdigit() and len(text) <= digits):
         raise BadQuery(name, "a number")
     return int(text)
 

@@ -9,11 +9,13 @@ import typer
 
 import vastproxy
 from vastproxy.cli.config import config_app
+from vastproxy.cli.cost import cost
 from vastproxy.cli.demo import demo
 from vastproxy.cli.drain import drain
 from vastproxy.cli.explain import explain
 from vastproxy.cli.instances import instances
 from vastproxy.cli.keys import keys_app
+from vastproxy.cli.machines import machines
 from vastproxy.cli.serve import serve
 from vastproxy.cli.status import status
 from vastproxy.cli.trust import trust
@@ -23,7 +25,7 @@ from vastproxy.errors import VastproxyError
 INTERRUPTED = 130
 
 #: What can be typed, in the order of the help.
-COMMANDS: tuple[Callable[..., Any], ...] = (serve, demo, status, explain, drain, instances, trust)
+COMMANDS: tuple[Callable[..., Any], ...] = (serve, demo, status, explain, drain, instances, cost, machines, trust)
 
 ABOUT = """One OpenAI-compatible endpoint in front of every GPU you rent on vast.ai.
 
@@ -40,6 +42,7 @@ EXAMPLES = """Examples:
   vastproxy status                    how a running proxy and its backends are
   vastproxy status http://gpu-gw:8080 --json
   vastproxy explain 5f1c0e9a2b3d00000001   what became of a request
+  vastproxy cost --by model           what the last 24 hours cost, and for how many tokens
   vastproxy drain 1234567             no new requests for an instance; --undo takes it back
   vastproxy trust 1234567             accept the changed host key of an instance
   vastproxy keys create web           make a key for a client

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from vastproxy.services.ledger.ledger import Ledger
 from vastproxy.services.metrics.readings import AccountReading
 from vastproxy.services.threads import in_thread
 from vastproxy.vastai import Instance, User, VastClient, VastError, VastUnauthorized
@@ -50,10 +51,15 @@ class Account:
         self._read_at = float("-inf")
         self._refused_at = float("-inf")
         self._dollars_per_hour: float | None = None
+        self.instances: tuple[Instance, ...] = ()
+        """All that it has, as last listed."""
+        self.ledger = Ledger(clock=clock)
+        """What it has cost, and what for. Whoever composes the program puts one with a file in its place."""
 
     def listed(self, instances: Iterable[Instance]) -> None:
         """The instances of the account, all of them, as just read."""
-        self._dollars_per_hour = sum(one.hourly_cost or 0.0 for one in instances)
+        self.instances = tuple(instances)
+        self._dollars_per_hour = sum(one.hourly_cost or 0.0 for one in self.instances)
 
     async def read(self) -> None:
         """Read the credit, unless the key was refused lately. A failure changes nothing and is nobody's alarm: that

@@ -111,6 +111,17 @@ class RequestFailed:
     more: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class MachineKnown:
+    """An instance is on a machine that was rented before. `hours`: that it was seen running, over all times; `score`:
+    how far it can be relied on, 0 to 1, None while too little is known."""
+
+    instance_id: int
+    machine_id: int
+    hours: float
+    score: float | None
+
+
 FleetEvent = (
     BackendAdded
     | BackendRemoved
@@ -124,6 +135,7 @@ FleetEvent = (
     | PollFailed
     | Heard
     | RequestFailed
+    | MachineKnown
 )
 
 
@@ -169,6 +181,10 @@ def line_of(event: FleetEvent) -> Line:
             return Line(logging.DEBUG, "heard: %s", (decision.reason,))
         case RequestFailed():
             return _line_of_request(event)
+        case MachineKnown(instance_id, machine_id, hours, score):
+            text = "[backend=%d] you rented this machine before (machine %d, %g h%s)"
+            known = "" if score is None else f", score {score:g}"
+            return Line(logging.INFO, text, (instance_id, machine_id, hours, known))
 
 
 def _line_of_engine(event: EngineEjected | EngineReturned | TokenRefused) -> Line:

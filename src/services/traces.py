@@ -53,14 +53,15 @@ class Traces:
             del self._by_id[old.request_id]
         ring[place] = self._by_id[claim.request_id] = claim
 
-    @property
-    def position(self) -> int:
-        """Changes with each request that comes."""
-        return self._next
-
-    def ended(self, after: float, until: float) -> list[Claim]:
-        """Those that have ended after the one time and not after the other, by the clock of claims."""
-        return [claim for claim in self._ring if claim is not None and after < claim.ended_at <= until]
+    def after(self, known: Claim | None, limit: int) -> list[Claim]:
+        """Those that have come since `known`, the newest first, `limit` at most; as far as they are remembered."""
+        ring, found = self._ring, []
+        for back in range(1, min(limit, len(ring)) + 1):
+            claim = ring[self._next - back]
+            if claim is None or claim is known:
+                break
+            found.append(claim)
+        return found
 
     def find(self, request_id: bytes) -> Claim | None:
         """The last one with this id, if it is remembered."""

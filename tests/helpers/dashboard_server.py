@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tests.helpers import dashboard_scene as scene
-from vastproxy.api.dashboard.pages import OPEN_PATHS, PAGES, serving, to_dashboard
+from vastproxy.api.dashboard.pages import OPEN_PATHS, dashboard_routes
 from vastproxy.api.page_headers import hardened
 
 V1 = "/vastproxy/v1"
@@ -138,8 +138,7 @@ class DashboardServer:
 
     def _routes(self) -> list[Route]:
         return [
-            Route("/vastproxy", to_dashboard),
-            *(Route(path, serving(page)) for path, page in PAGES.items()),
+            *dashboard_routes(),
             Route(f"{V1}/live", self._live),
             Route(f"{V1}/history", self._history),
             Route(f"{V1}/cost", self._cost),

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 
 ROOT = "/vastproxy/"
 _INDEX = "index.html"
@@ -76,7 +77,7 @@ PAGES = _read()
 OPEN_PATHS = frozenset({*PAGES, ROOT.rstrip("/")})
 
 
-def serving(page: Page) -> Callable[[Request], Awaitable[Response]]:
+def _serving(page: Page) -> Callable[[Request], Awaitable[Response]]:
     """The endpoint of one file; it answers 304 where the browser has it already."""
 
     async def answer(request: Request) -> Response:
@@ -88,6 +89,11 @@ def serving(page: Page) -> Callable[[Request], Awaitable[Response]]:
     return answer
 
 
-async def to_dashboard(request: Request) -> Response:
-    """`/vastproxy` without its slash. Relative, so that it is right behind a web server that adds a prefix."""
+def dashboard_routes() -> list[Route]:
+    """The page, its files, and `/vastproxy` without a slash."""
+    return [Route(ROOT.rstrip("/"), _to_page), *(Route(path, _serving(page)) for path, page in PAGES.items())]
+
+
+async def _to_page(request: Request) -> Response:
+    # Relative, so that it is right behind a web server that adds a prefix.
     return RedirectResponse("vastproxy/", 308)

@@ -69,11 +69,12 @@ class BackendFigures:
     __slots__ = ("_base", "_before", "_step", "_times_s", "_tokens_of", "backend", "history")
 
     def __init__(self, backend: Backend, tokens_of: Callable[[int], int], now: float) -> None:
-        """`tokens_of`: tokens that an instance has sent in all; they begin anew when it is served anew."""
+        """To be made when the backend is. `tokens_of`: tokens that an instance has sent in all; they begin anew when it
+        is served anew."""
         self.backend = backend
         self.history = History()
         self._tokens_of = tokens_of
-        self._base = self._before = self._moment(now)
+        self._base = self._before = _Moment(now, 0, 0, 0)
         """At the end of the last step, and of the one before."""
         self._step = -1
         self._times_s: list[float] = []

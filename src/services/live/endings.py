@@ -1,7 +1,7 @@
 """What can be learnt from requests that have just ended, of those that are remembered: who failed, who found his place
 again, and how soon answers began.
 
-Under a heavy load more requests end between two looks than are remembered; then it is a sample.
+Under a heavy load more requests come between two looks than are looked at; then it is a sample.
 """
 
 from collections.abc import Iterable
@@ -12,12 +12,39 @@ from vastproxy.services.dispatch.claim import NEVER, Claim
 from vastproxy.services.events import RequestFailed
 from vastproxy.services.live.blame import is_failure
 from vastproxy.services.routing.policies.prefix_affinity import PrefixAffinity
+from vastproxy.services.traces import Traces
 
+#: Requests that are looked at of those that have come since the last look, and of those that have not ended.
+MAX_NEW: Final = 1_000
+MAX_OPEN: Final = 2_000
 #: Times to the first byte that are kept of one backend and step: enough for a median.
 MAX_TIMES: Final = 64
 #: Words of a choice that followed a session or the beginning of a prompt; and of one that did not, though it could.
 _HITS: Final = frozenset({"session", "prefix"})
 _MISSES: Final = frozenset({"session moved", "spilled", "second home"})
+
+
+class Endings:
+    """Follows requests from when they come until they have ended. `take` looks at the new and the open ones alone."""
+
+    __slots__ = ("_newest", "_open", "_traces")
+
+    def __init__(self, traces: Traces) -> None:
+        self._traces = traces
+        self._newest: Claim | None = None
+        self._open: list[Claim] = []
+
+    def take(self) -> list[Claim]:
+        """Those that have ended since the last time."""
+        if new := self._traces.after(self._newest, MAX_NEW):
+            self._newest = new[0]
+            self._open += reversed(new)
+        if not self._open:
+            return []
+        ended = [claim for claim in self._open if claim.ended_at != NEVER]
+        if ended or len(self._open) > MAX_OPEN:
+            self._open = [claim for claim in self._open if claim.ended_at == NEVER][-MAX_OPEN:]
+        return ended
 
 
 @dataclass(slots=True)

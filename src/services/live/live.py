@@ -14,7 +14,7 @@ from vastproxy.services.backends.backend import Backend
 from vastproxy.services.events import FleetEvent
 from vastproxy.services.live.backend_figures import BackendFigures, Gpus, gpus_of
 from vastproxy.services.live.counts import NOTHING, Counts, counts_of, ttft_quantile_s
-from vastproxy.services.live.endings import learn
+from vastproxy.services.live.endings import Endings, learn
 from vastproxy.services.live.failures import FailureFilter
 from vastproxy.services.live.history import STEP_S, STEPS, History, Point, point_json
 from vastproxy.services.live.window import Window
@@ -63,13 +63,12 @@ class Live:
         self.row_parts: list[Callable[[Backend], Mapping[str, Any]]] = []
         self.total_parts: list[Callable[[], Mapping[str, Any]]] = []
         self._requests = requests
-        self._traces = traces
+        self._endings = Endings(traces)
         self._publish = publish
         self._clock = clock
         self._wall_clock = wall_clock
         self._metrics: RequestMetrics | None = None
-        self._began = self._looked_at = clock()
-        self._was_idle_at: int | None = None
+        self._began = clock()
         self._failures = FailureFilter()
         self._homes: deque[tuple[int, int]] = deque([(0, 0)], maxlen=_LONG_STEPS + 1)
         """Requests with a place of their own, and those that went there, in each step; the last one is not over."""
@@ -90,6 +89,9 @@ class Live:
     async def tick(self) -> None:
         """Look at what has changed. To be called every `TICK_S` seconds; later is less exact, nothing worse."""
         now = self._clock()
+        if len(self._by_id) != len(self.backends):
+            for backend in self.backends.values():
+                self._figures(backend)
         self._hear_of_endings(now)
         if now - self._short.newest_at >= 2 * TICK_S - 0.1:
             self._short.add(now, self.counts())
@@ -99,12 +101,9 @@ class Live:
             await self._end_step(step, now)
 
     def _hear_of_endings(self, now: float) -> None:
-        """Publish failures, count who went home. While nothing is under way there is nothing to hear."""
-        idle = self._requests.in_flight == 0 and self._requests.waiting == 0
-        kept = self._traces.position
-        if not idle or kept != self._was_idle_at:
-            learnt = learn(self._traces.ended(self._looked_at, now))
-            self._looked_at = now
+        """Publish failures, count who went home."""
+        if ended := self._endings.take():
+            learnt = learn(ended)
             homes, hits = self._homes[-1]
             self._homes[-1] = (homes + learnt.homes, hits + learnt.hits)
             for id, times_s in learnt.times_s.items():
@@ -112,7 +111,6 @@ class Live:
                     self._figures(backend).add_times(times_s)
             for failure in learnt.failures:
                 self._failures.add(failure, now)
-        self._was_idle_at = kept if idle else None
         for failure in self._failures.due(now):
             self._publish(failure)
 

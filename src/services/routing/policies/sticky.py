@@ -82,14 +82,13 @@ class Sticky:
             if pinned:
                 return Choice(lightest(pinned, now), "pinned")
         if hint.session is not None:
-            known = self._places.find(hint.session ^ self._mine, now)
-            place = self._pool.get(known)
-            if place is not None and may_take(place, exclude):
-                return Choice(place, "session")
-            choice = self.inner.choose(hint, now, exclude=exclude)
-            if choice is not None and known >= 0:
-                choice.why = "session moved"
-            return choice
+            place = self._pool.get(self._places.find(hint.session ^ self._mine, now))
+            if place is not None:
+                if may_take(place, exclude):
+                    return Choice(place, "session")
+                if (choice := self.inner.choose(hint, now, exclude=exclude)) is not None:
+                    choice.why = "session moved"
+                return choice
         return self.inner.choose(hint, now, exclude=exclude)
 
     def assigned(self, key: int, hint: Hint, now: float) -> None:
