@@ -7,7 +7,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright, expect
 
 #: Debian's, and Fedora's and Google's names.
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -37,8 +37,9 @@ def chromium() -> str:
 
 @contextlib.asynccontextmanager
 async def running_browser() -> AsyncIterator[Browser]:
-    """A browser, for as long as the block lasts."""
+    """A browser, for as long as the block lasts. The machine may be busy, so pages are waited for with patience."""
     path = chromium()
+    expect.set_options(timeout=10_000)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=list(_QUIET))
         try:
@@ -80,21 +81,38 @@ class WatchedPage:
 
 
 @contextlib.asynccontextmanager
-async def watched(
+async def profile(
     browser: Browser,
     *,
     width: int = 1280,
     height: int = 900,
     scheme: Literal["light", "dark"] = "light",
     **more: Any,
-) -> AsyncIterator[WatchedPage]:
-    """A page in a profile of its own, so that nothing is left of other tests."""
+) -> AsyncIterator[BrowserContext]:
+    """A fresh profile: nothing is kept of others."""
     context = await browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce", **more
     )
-    context.set_default_timeout(8000)
     try:
         await context.add_init_script(_WATCH)
-        yield WatchedPage(await context.new_page())
+        yield context
     finally:
         await context.close()
+
+
+@contextlib.asynccontextmanager
+async def tab(context: BrowserContext) -> AsyncIterator[WatchedPage]:
+    """A tab of a profile."""
+    page = await context.new_page()
+    page.set_default_timeout(10_000)
+    try:
+        yield WatchedPage(page)
+    finally:
+        await page.close()
+
+
+@contextlib.asynccontextmanager
+async def watched(browser: Browser, **wanted: Any) -> AsyncIterator[WatchedPage]:
+    """A tab in a profile of its own; `wanted` as for `profile`."""
+    async with profile(browser, **wanted) as context, tab(context) as page:
+        yield page

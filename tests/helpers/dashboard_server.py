@@ -183,10 +183,10 @@ class DashboardServer:
 
     async def _requests(self, request: Request) -> Response:
         state = request.query_params.get("state")
-        return JSONResponse({"requests": [one for one in self.requests if state in (None, one["state"])]})
+        return JSONResponse({"requests": [one for one in self.requests if state is None or one["state"] == state]})
 
     async def _request(self, request: Request) -> Response:
-        found = [one for one in self.requests if one["id"] == request.path_params["id"]]
+        found = [one for one in self.requests if one and one.get("id") == request.path_params["id"]]
         return JSONResponse(found[0]) if found else refusal(404, "not_found", "No request of this id is remembered.")
 
     async def _cancel(self, request: Request) -> Response:
@@ -203,8 +203,8 @@ class DashboardServer:
         return JSONResponse({"cancelled": len(running)})
 
     def _find(self, request: Request) -> dict[str, Any] | None:
-        id = request.path_params["id"]
-        return next((one for one in self.fleet["backends"] if str(one["id"]) == id), None)
+        id, backends = request.path_params["id"], self.fleet["backends"]
+        return next((one for one in backends if isinstance(one, dict) and str(one.get("id")) == id), None)
 
     async def _backend(self, request: Request) -> Response:
         if (one := self._find(request)) is None:

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
-from tests.helpers.browser import WatchedPage, running_browser, watched
+from tests.helpers.browser import WatchedPage, profile, running_browser, tab
 from tests.helpers.dashboard_server import DashboardServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -18,6 +18,12 @@ async def browser() -> AsyncIterator[Browser]:
         yield running
 
 
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    async with profile(browser) as made:
+        yield made
+
+
 @pytest_asyncio.fixture(loop_scope="module")
 async def server() -> AsyncIterator[DashboardServer]:
     async with DashboardServer() as running:
@@ -25,9 +31,9 @@ async def server() -> AsyncIterator[DashboardServer]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def seen(browser: Browser, server: DashboardServer) -> AsyncIterator[WatchedPage]:
+async def seen(context: BrowserContext, server: DashboardServer) -> AsyncIterator[WatchedPage]:
     """A page in which nothing may go wrong."""
-    async with watched(browser) as found:
+    async with tab(context) as found:
         yield found
         assert await found.all_that_went_wrong() == []
         assert found.hosts() == {f"127.0.0.1:{server.port}"}
@@ -267,7 +273,7 @@ async def test_cost_by_and_since(page: Page, server: DashboardServer) -> None:
     await page.get_by_role("button", name="Model").click()
     await page.get_by_role("button", name="7 days").click()
     await expect(page.locator("tbody").first.locator("tr")).to_have_count(3)
-    assert server.asked_for("/cost?by=model&since=168h")
+    assert server.asked_for("/cost?by=model&since=7d")
     await expect(page.locator("section table tbody tr")).to_have_count(5)
     await expect(page.locator("section")).to_contain_text("too little known")
 

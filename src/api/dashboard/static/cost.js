@@ -7,7 +7,7 @@ import { column, table } from './table.js';
 
 const EVERY_MS = 15_000;
 const BY = [['instance', 'Instance'], ['model', 'Model'], ['key', 'Key'], ['hour', 'Hour']];
-const SINCE = [['1h', '1 hour'], ['24h', '24 hours'], ['168h', '7 days'], ['720h', '30 days']];
+const SINCE = [['1h', '1 hour'], ['24h', '24 hours'], ['7d', '7 days'], ['30d', '30 days']];
 
 function shareColumn(total) {
   return {
