@@ -7,7 +7,15 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright, expect
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    async_playwright,
+    expect,
+)
 
 #: Debian's, and Fedora's and Google's names.
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -23,7 +31,9 @@ _QUIET = (
 #: Rules that a page has broken are heard of in the page alone.
 _WATCH = """
 window.violations = [];
-addEventListener('securitypolicyviolation', (event) => violations.push(`${event.violatedDirective}: ${event.blockedURI}`));
+addEventListener('securitypolicyviolation', (event) => {
+    violations.push(`${event.violatedDirective}: ${event.blockedURI}`);
+});
 """
 
 

@@ -32,13 +32,17 @@ def _rgba(colour: str) -> tuple[float, float, float, float]:
 
 def _over(above: Sequence[float], below: Sequence[float]) -> tuple[float, float, float, float]:
     share = above[3]
-    red, green, blue = (share * one + (1 - share) * other for one, other in zip(above[:3], below[:3], strict=True))
+    red, green, blue = (
+        share * one + (1 - share) * other for one, other in zip(above[:3], below[:3], strict=True)
+    )
     return red, green, blue, 1.0
 
 
 def _luminance(colour: Sequence[float]) -> float:
     parts = [value / 255 for value in colour[:3]]
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 

@@ -4,13 +4,17 @@ import math
 import random
 from typing import Any
 
-#: When the scene plays: a fixed moment would put its charts into the past of the browser's clock.
-GPUS = (("RTX 4090", 24_564, 450), ("H100 SXM", 81_559, 700), ("RTX 3090", 24_576, 350), ("L40S", 46_068, 350))
+GPUS = (
+    ("RTX 4090", 24_564, 450),
+    ("H100 SXM", 81_559, 700),
+    ("RTX 3090", 24_576, 350),
+    ("L40S", 46_068, 350),
+)
 PLACES = ("Sweden, SE", "California, US", "Quebec, CA", "Bulgaria, BG", "Texas, US", "Norway, NO")
 MODELS = ("Qwen/Qwen3-8B", "meta-llama/Llama-3.3-70B-Instruct", "mistralai/Mistral-Small-24B")
 ENGINES = ("sglang", "vllm", "llama.cpp")
 #: What a hostile instance would call itself.
-HOSTILE = '<img src=x onerror="document.title=\'owned\'"><script>window.owned=1</script>'
+HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>window.owned=1</script>"
 FIRST_ID = 28_410_311
 
 
@@ -226,7 +230,8 @@ def requests(*, now: float, count: int = 60, seed: int = 5) -> list[dict[str, An
         total = rng.uniform(900, 9000)
         instance = FIRST_ID + rng.choice((0, 1, 2, 4, 5)) * 977
         tries = [attempt(instance, 3.1, ended=total, outcome="answered", reason="kept with its conversation")]
-        state, status = "done", 200
+        state: str = "done"
+        status: int | None = 200
         if place < 5:
             state, status, tries[0]["ended_ms"], tries[0]["outcome"] = "running", None, None, None
         elif place == 5:
@@ -263,7 +268,9 @@ def requests(*, now: float, count: int = 60, seed: int = 5) -> list[dict[str, An
     return found
 
 
-def event(seq: int, at: float, kind: str, instance: int | None, text: str, level: str = "info") -> dict[str, Any]:
+def event(
+    seq: int, at: float, kind: str, instance: int | None, text: str, level: str = "info"
+) -> dict[str, Any]:
     """One event as `/vastproxy/v1/events` tells it."""
     return {"seq": seq, "at_unix": at, "kind": kind, "level": level, "instance": instance, "text": text}
 
@@ -304,7 +311,7 @@ def cost(*, now: float, by: str = "instance") -> dict[str, Any]:
         "key": ["web", "nightly", "notebook"],
         "hour": [f"2026-08-01T{hour:02d}:00:00+00:00" for hour in range(24)],
     }[by]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": name,
             "dollars": round(31.4 / (place + 1.6), 3),
@@ -318,7 +325,7 @@ def cost(*, now: float, by: str = "instance") -> dict[str, Any]:
         for place, name in enumerate(names)
     ]
     figures = ("dollars", "idle_dollars", "tokens_in", "tokens_out", "estimated_tokens", "requests")
-    total = {name: sum(row[name] for row in rows) for name in figures}
+    total: dict[str, Any] = {name: sum(row[name] for row in rows) for name in figures}
     return {
         "by": by,
         "since_unix": now - 86_400,

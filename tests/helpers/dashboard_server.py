@@ -165,7 +165,9 @@ class DashboardServer:
                             seq = one["seq"]
                             yield f"event: happened\nid: {seq}\ndata: {json.dumps(one)}\n\n"
                     async with self._changed:
-                        await self._changed.wait_for(lambda: self._turn != turn or self._ended != ended)
+                        await self._changed.wait_for(
+                            lambda turn=turn: self._turn != turn or self._ended != ended
+                        )
                     turn = self._turn
             finally:
                 self.streams -= 1
@@ -183,11 +185,17 @@ class DashboardServer:
 
     async def _requests(self, request: Request) -> Response:
         state = request.query_params.get("state")
-        return JSONResponse({"requests": [one for one in self.requests if state is None or one["state"] == state]})
+        return JSONResponse(
+            {"requests": [one for one in self.requests if state is None or one["state"] == state]}
+        )
 
     async def _request(self, request: Request) -> Response:
         found = [one for one in self.requests if one and one.get("id") == request.path_params["id"]]
-        return JSONResponse(found[0]) if found else refusal(404, "not_found", "No request of this id is remembered.")
+        return (
+            JSONResponse(found[0])
+            if found
+            else refusal(404, "not_found", "No request of this id is remembered.")
+        )
 
     async def _cancel(self, request: Request) -> Response:
         for one in self.requests:

@@ -63,7 +63,7 @@ async def test_the_fleet_is_shown_and_stays_fresh(page: Page, server: DashboardS
     await expect(rows).to_have_count(6)
     first = server.fleet["backends"][0]
     await expect(rows.first).to_contain_text(f"#{first['id']}")
-    for words in ("healthy", "direct", "Qwen/Qwen3-8B", "sglang", "1 × RTX 4090", "$0.31", "9 h"):
+    for words in ("healthy", "direct", "Qwen/Qwen3-8B", "sglang", "RTX 4090", "$0.31", "9 h"):
         await expect(rows.first).to_contain_text(words)
     await expect(rows.nth(3)).to_contain_text("the engine on port 18000 does not answer")
     first["in_flight"], first["state"] = 4711, "draining"
@@ -84,7 +84,9 @@ async def test_backends_are_filtered_and_sorted(page: Page, server: DashboardSer
     await page.fill("#filter", "QWEN unhealthy")
     await expect(rows).to_have_count(1)
     await page.fill("#filter", "")
-    by_speed = [f"#{one['id']}" for one in sorted(server.fleet["backends"], key=lambda one: one["tokens_per_s"])]
+    by_speed = [
+        f"#{one['id']}" for one in sorted(server.fleet["backends"], key=lambda one: one["tokens_per_s"])
+    ]
     heading = page.get_by_role("button", name="Tok/s")
     links = page.locator("tbody .name-cell a")
     await heading.click()
@@ -119,7 +121,9 @@ async def test_a_backend_has_a_page_of_its_own(
     await expect(page.locator(".empty-title").first).to_contain_text("is served here")
 
 
-async def test_an_unknown_backend_and_page_are_said_to_be_so(seen: WatchedPage, server: DashboardServer) -> None:
+async def test_an_unknown_backend_and_page_are_said_to_be_so(
+    seen: WatchedPage, server: DashboardServer
+) -> None:
     seen.expected.append("404")
     await seen.page.goto(f"{server.url}#/backend/77")
     await expect(seen.page.locator(".empty-title:visible")).to_have_text("No instance 77 is served here")
@@ -143,9 +147,7 @@ async def test_draining_asks_first_and_can_be_taken_back(page: Page, server: Das
     await expect(page.locator(".page-head .state")).to_have_text("healthy")
 
 
-async def test_destroying_needs_the_id_typed(
-    page: Page, seen: WatchedPage, server: DashboardServer
-) -> None:
+async def test_destroying_needs_the_id_typed(page: Page, seen: WatchedPage, server: DashboardServer) -> None:
     """Nothing is sent before the very id stands there."""
     seen.expected.append("404")  # when it is gone
     id = server.fleet["backends"][0]["id"]
@@ -189,7 +191,7 @@ async def test_a_refusal_is_told_where_it_was_asked(seen: WatchedPage, server: D
     await expect(go).to_be_enabled()
     server.missing = frozenset()
     await go.click()
-    await expect(seen.page.locator(".toast")).to_have_text("6 requests aborted.×")
+    await expect(seen.page.locator(".toast")).to_contain_text("6 requests aborted.")
 
 
 async def test_requests_are_filtered_and_live(page: Page, server: DashboardServer) -> None:
@@ -228,7 +230,9 @@ async def test_a_request_is_explained(page: Page, server: DashboardServer) -> No
     await expect(page.locator(".attempt .chosen")).to_have_count(2)
     await expect(page.locator(".fall-row")).to_have_count(4)  # the queue, two attempts, the axis
     await expect(page.locator(".fall-words").first).to_contain_text("waiting for a place 340 ms")
-    tracks = await page.locator(".fall").evaluate_all("all => all.map((one) => one.getBoundingClientRect().width)")
+    tracks = await page.locator(".fall").evaluate_all(
+        "all => all.map((one) => one.getBoundingClientRect().width)"
+    )
     assert len(tracks) == 7
     assert all(width >= 1 for width in tracks)
     await expect(page.get_by_role("button", name="Cancel request")).to_have_count(0)
@@ -292,7 +296,9 @@ async def test_charts_answer_to_pointer_and_keys(page: Page, server: DashboardSe
     await expect(chart).to_have_attribute("aria-valuenow", "0")
     await page.keyboard.press("ArrowRight")
     await expect(chart).to_have_attribute("aria-valuenow", "1")
-    assert f"requests {server.points[1]['requests'] / 10:.1f}/s" in str(await chart.get_attribute("aria-valuetext"))
+    assert f"requests {server.points[1]['requests'] / 10:.1f}/s" in str(
+        await chart.get_attribute("aria-valuetext")
+    )
     await page.keyboard.press("Escape")
     await expect(chart).to_have_attribute("aria-valuenow", "359")
     box = await chart.bounding_box()

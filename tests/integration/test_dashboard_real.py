@@ -44,7 +44,9 @@ async def chat(proxy: Proxying, **headers: str) -> int:
     """The status of one request."""
     sent = {"content-type": "application/json", **headers}
     body = json.dumps(CHAT).encode()
-    answer = await fetch(proxy.port, "/v1/chat/completions", method="POST", headers=sent, body=body, timeout_s=10)
+    answer = await fetch(
+        proxy.port, "/v1/chat/completions", method="POST", headers=sent, body=body, timeout_s=10
+    )
     return answer.status
 
 
@@ -58,7 +60,9 @@ async def test_it_shows_and_does_what_the_proxy_tells_and_can(browser: Browser) 
         await expect(page.locator("tbody tr")).to_have_count(2)
         await expect(page.locator(".figure-value").first).to_have_text("2 / 2")
         assert [await chat(proxy) for _ in range(4)] == [200] * 4
-        await expect(page.locator(".figure:has(dt:text-is('Errors')) .figure-below")).to_have_text("0 of 4 so far")
+        await expect(page.locator(".figure:has(dt:text-is('Errors')) .figure-below")).to_have_text(
+            "0 of 4 so far"
+        )
         await page.goto(f"{url}/#/requests")
         await expect(page.locator("tbody tr")).to_have_count(4)
         await page.locator("tbody a").first.click()
@@ -113,6 +117,9 @@ async def test_a_name_of_somebody_else_does_not_even_get_the_files() -> None:
         refused = await fetch(proxy.port, drain, method="POST", headers=foreign, body=b"{}", timeout_s=5)
         assert refused.status == 403
         answer, again = await asyncio.gather(
-            *(fetch(proxy.port, "/vastproxy/", headers=headers, timeout_s=5) for headers in ({}, {"host": "localhost"}))
+            *(
+                fetch(proxy.port, "/vastproxy/", headers=headers, timeout_s=5)
+                for headers in ({}, {"host": "localhost"})
+            )
         )
         assert answer.status == again.status == 200

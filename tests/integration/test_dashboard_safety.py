@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -51,7 +51,7 @@ def poisoned(value: Any) -> Any:
 
 
 async def test_names_of_machines_and_engines_are_text(seen: WatchedPage, server: DashboardServer) -> None:
-    """Markup in every text of every endpoint is shown as it is written: no element, no script, no request comes of it."""
+    """Markup in any text of any endpoint is shown as it is written: no element, script or request comes of it."""
     server.fleet, server.events = poisoned(server.fleet), poisoned(server.events)
     server.requests, server.instance = poisoned(server.requests), poisoned(server.instance)
     page = seen.page
@@ -74,20 +74,24 @@ async def test_names_of_machines_and_engines_are_text(seen: WatchedPage, server:
 async def test_a_name_cannot_turn_the_writing_around(seen: WatchedPage, server: DashboardServer) -> None:
     server.fleet["backends"][0]["label"] = "chat\u202egro.live\u2066\x00\x1b[2J"
     await seen.page.goto(server.url)
-    await expect(seen.page.locator(".name-cell small").first).to_have_text("chat\ufffdgro.live\ufffd\ufffd\ufffd[2J")
+    await expect(seen.page.locator(".name-cell small").first).to_have_text(
+        "chat\ufffdgro.live\ufffd\ufffd\ufffd[2J"
+    )
 
 
 @pytest.mark.parametrize("nothing", [None, {}, [], "text", 7, {"id": None}], ids=repr)
-async def test_what_is_missing_breaks_nothing(seen: WatchedPage, server: DashboardServer, nothing: Any) -> None:
+async def test_what_is_missing_breaks_nothing(
+    seen: WatchedPage, server: DashboardServer, nothing: Any
+) -> None:
     """Documents of which any part is missing or of another kind are shown as far as they go."""
     whole = server.fleet["backends"][0]
     thin = [whole | {name: nothing} for name in whole if name != "id"]
     for number, one in enumerate(thin):
         one["id"] = number + 1
-    server.fleet = {name: nothing for name in server.fleet} | {"backends": [nothing, {}, *thin]}
+    server.fleet = dict.fromkeys(server.fleet, nothing) | {"backends": [nothing, {}, *thin]}
     story = server.requests[8]
     stories = [story | {name: nothing, "id": f"r{at}"} for at, name in enumerate(story)]
-    server.requests = [None, {}, *stories]
+    server.requests = [cast(Any, None), {}, *stories]
     server.points = [nothing, {}, *({**server.points[0], name: nothing} for name in server.points[0])]
     server.events = [one | {"text": nothing, "kind": nothing, "level": nothing} for one in server.events]
     page = seen.page
@@ -146,7 +150,10 @@ async def test_a_key_is_asked_for_and_goes_nowhere_else(
     await live(page)
     assert {key for _, _, key, _ in server.asked[-3:]} == {ADMIN}
     assert not [url for url in seen.urls if "vp_" in url]
-    assert await page.evaluate("JSON.stringify([{...localStorage}, document.cookie, history.state])") == '[{},"",null]'
+    assert (
+        await page.evaluate("JSON.stringify([{...localStorage}, document.cookie, history.state])")
+        == '[{},"",null]'
+    )
     html = await page.content()
     assert ADMIN not in html
     async with tab(page.context) as other:

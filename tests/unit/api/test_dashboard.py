@@ -13,6 +13,8 @@ from vastproxy.services.access.records import Right
 
 STATIC = Path(pages.__file__).with_name("static")
 FILES = sorted(STATIC.iterdir())
+SCRIPTS = [file for file in FILES if file.suffix == ".js"]
+MARKUP = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b|new Function"
 INDEX = (STATIC / "index.html").read_text()
 
 
@@ -68,7 +70,13 @@ def test_without_its_slash_it_leads_there(client: TestClient) -> None:
 
 def test_the_files_need_no_key_and_all_else_does() -> None:
     assert pages.OPEN_PATHS <= OPEN_PATHS
-    for path in ("/vastproxy/v1/fleet", "/vastproxy/v1/live", "/vastproxy/main.jsx", "/vastproxy/static/", "/metrics"):
+    for path in (
+        "/vastproxy/v1/fleet",
+        "/vastproxy/v1/live",
+        "/vastproxy/main.jsx",
+        "/vastproxy/static/",
+        "/metrics",
+    ):
         assert path not in OPEN_PATHS
         assert needed_right(path) is Right.ADMIN
 
@@ -80,11 +88,13 @@ def test_nothing_of_it_comes_from_elsewhere(file: Path) -> None:
     assert {address for address in addresses if "www.w3.org/2000/svg" not in address} == set()
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file.suffix == ".js"], ids=lambda file: file.name)
+@pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: file.name)
 def test_no_script_reads_markup_or_keeps_a_key_for_long(file: Path) -> None:
     """Text from machines never becomes markup or code; what is kept for good is the choice of colours alone."""
     text = file.read_text()
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b|new Function", text)
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b|new Function", text
+    )
     assert "cookie" not in text
     assert "indexedDB" not in text
     assert ("localStorage" in text) == (file.name == "theme.js")
@@ -100,6 +110,6 @@ def test_the_document_has_no_script_or_style_of_its_own() -> None:
 def test_every_module_is_asked_for_at_once() -> None:
     """Modules that are found one by one cost a round trip for each step, which is felt over an SSH tunnel."""
     named = set(re.findall(r'(?:href|src)="([\w.]+\.js)"', INDEX))
-    assert named == {file.name for file in FILES if file.suffix == ".js"}
-    imported = {name for file in FILES if file.suffix == ".js" for name in re.findall(r"from '\./([\w.]+)'", file.read_text())}
+    assert named == {file.name for file in SCRIPTS}
+    imported = {name for file in SCRIPTS for name in re.findall(r"from '\./([\w.]+)'", file.read_text())}
     assert imported <= named
