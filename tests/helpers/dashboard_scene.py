@@ -239,6 +239,7 @@ def requests(*, now: float, count: int = 60, seed: int = 5) -> list[dict[str, An
         elif place == 8:
             broken = FIRST_ID + 3 * 977
             lost = attempt(broken, 340.0, ended=412.0, outcome="failed", error="connection refused")
+            total += 1500
             tries = [lost, attempt(instance, 884.0, ended=total, outcome="answered", reason="retry")]
         elif place == 11:
             status = 503
@@ -257,7 +258,7 @@ def requests(*, now: float, count: int = 60, seed: int = 5) -> list[dict[str, An
                 "pin": "session" if place % 2 else None,
                 "status": status,
                 "queue_ms": 812.0 if place in (5, 8) else 0.0,
-                "first_byte_ms": 174.3 if tries and status == 200 else None,
+                "first_byte_ms": tries[-1]["first_byte_ms"] if tries else None,
                 "total_ms": round(total, 1),
                 "received_bytes": rng.randrange(400, 9000),
                 "sent_bytes": rng.randrange(4000, 90_000),

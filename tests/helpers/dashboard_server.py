@@ -165,9 +165,8 @@ class DashboardServer:
                             seq = one["seq"]
                             yield f"event: happened\nid: {seq}\ndata: {json.dumps(one)}\n\n"
                     async with self._changed:
-                        await self._changed.wait_for(
-                            lambda turn=turn: self._turn != turn or self._ended != ended
-                        )
+                        while self._turn == turn and self._ended == ended:
+                            await self._changed.wait()
                     turn = self._turn
             finally:
                 self.streams -= 1

@@ -48,9 +48,7 @@ async def settled(page: Page, url: str) -> None:
     await expect(page.locator("#connection")).to_have_text("live")
     await expect(page.locator("h1")).to_be_visible()
     await page.wait_for_load_state("load")
-    await page.wait_for_function(
-        "document.querySelector('main tbody tr, main .events li, main .attempt') !== null"
-    )
+    await expect(page.locator("main tbody tr, main .events li, main .attempt").first).to_be_visible()
 
 
 async def visit(seen: WatchedPage, url: str) -> Page:
@@ -121,6 +119,18 @@ async def test_a_phone_shows_all_of_it(browser: Browser, server: DashboardServer
         assert await row.evaluate("(row) => getComputedStyle(row).display") == "grid"
         await expect(page.get_by_role("row")).not_to_have_count(0)
         assert await seen.all_that_went_wrong() == []
+
+
+async def test_tables_fit_whatever_the_width(browser: Browser, server: DashboardServer) -> None:
+    """Between a phone and a large screen nothing is cut off at the right."""
+    async with watched(browser) as seen:
+        for hash in every_page(server):
+            page = await visit(seen, server.url + hash)
+            for width in (1280, 1261, 1260, 1061, 1060, 721, 720, 500):
+                await page.set_viewport_size({"width": width, "height": 900})
+                cut = "[...document.querySelectorAll('.table')].filter((one) => one.scrollWidth > one.clientWidth).length"
+                assert await page.evaluate(cut) == 0, (hash, width)
+                assert await page.evaluate("document.documentElement.scrollWidth") <= width, (hash, width)
 
 
 async def test_everything_is_reached_by_keyboard(browser: Browser, server: DashboardServer) -> None:

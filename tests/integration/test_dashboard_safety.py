@@ -245,7 +245,7 @@ async def test_nobody_is_asked_while_nobody_looks(seen: WatchedPage, server: Das
     await page.evaluate(hide % "true")
     await expect(page.locator("#connection")).to_have_text("paused")
     before = len(server.asked)
-    await page.wait_for_function("new Promise((resolve) => setTimeout(() => resolve(true), 2500))")
+    await page.evaluate("new Promise((resolve) => setTimeout(resolve, 2500))")
     assert len(server.asked) == before
     assert server.streams == 0
     server.requests = server.requests[:3]

@@ -140,8 +140,8 @@ const COLUMNS = [
   column('Errors', (backend) => compact(backend.errors ?? backend.failures), {
     number: true, sort: (backend) => num(backend.errors), level: (backend) => (num(backend.errors) ? 'bad' : ''),
   }),
-  twofold('Time left', (backend) => timeLeft(backend).short, (backend) => timeLeft(backend).notes, {
-    number: true, sort: (backend) => timeLeft(backend).seconds, level: (backend) => timeLeft(backend).level, hint: (backend) => timeLeft(backend).because, class: 'left-cell',
+  twofold('Time left', (backend) => timeLeft(backend).short, (backend) => timeLeft(backend).first, {
+    number: true, sort: (backend) => timeLeft(backend).seconds, level: (backend) => timeLeft(backend).level, hint: (backend) => [timeLeft(backend).because, timeLeft(backend).notes].filter(Boolean).join('; '), class: 'left-cell',
   }),
 ];
 

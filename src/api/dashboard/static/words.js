@@ -61,16 +61,17 @@ export function timeLeft(backend) {
   const seconds = num(left.left_s) !== null ? Math.max(left.left_s - age(), 0) : (num(backend.ends_unix) === null ? null : backend.ends_unix - Date.now() / 1000);
   const because = { contract: 'until the contract ends', credit: 'until the credit is used up' }[left.because] || '';
   const notes = [
-    num(left.drains_in_s) === null || left.drains_in_s > 3600 || left.draining === true ? '' : `drains in ${duration(left.drains_in_s)}`,
     left.draining === true ? 'draining' : '',
     left.outbid_risk === 'high' ? 'may be outbid' : '',
     left.price_rise ? 'price rise' : '',
+    num(left.drains_in_s) === null || left.drains_in_s > 3600 || left.draining === true ? '' : `drains in ${duration(left.drains_in_s)}`,
   ].filter(Boolean);
   const worried = left.outbid_risk === 'high' || Boolean(left.price_rise);
   return {
     seconds,
     short: seconds === null ? '–' : duration(seconds),
     because,
+    first: notes[0] || '',
     notes: notes.join(', '),
     level: seconds === null ? (worried ? 'warn' : '') : seconds < 600 ? 'bad' : seconds < 3600 || worried ? 'warn' : '',
   };
