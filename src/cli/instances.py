@@ -8,6 +8,7 @@ import typer
 
 from vastproxy.cli import render
 from vastproxy.cli.options import AsJson, ConfigFile
+from vastproxy.cli.remembered import remembered, row_of
 from vastproxy.services.filters import refusal
 from vastproxy.settings import load
 from vastproxy.settings.model import FleetSettings
@@ -32,7 +33,8 @@ def instances(
         listed = client.list_instances()
     fleet = loaded.settings.fleet
     shown = [one for one in listed if everything or one.phase not in AT_REST]
-    rows = [as_row(one, fleet) for one in shown]
+    known = remembered(loaded)
+    rows = [{**as_row(one, fleet), "machine": row_of(known, one.machine_id, one.identity)} for one in shown]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return

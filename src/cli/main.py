@@ -25,7 +25,17 @@ from vastproxy.errors import VastproxyError
 INTERRUPTED = 130
 
 #: What can be typed, in the order of the help.
-COMMANDS: tuple[Callable[..., Any], ...] = (serve, demo, status, explain, drain, instances, cost, machines, trust)
+COMMANDS: tuple[Callable[..., Any], ...] = (
+    serve,
+    demo,
+    status,
+    explain,
+    drain,
+    instances,
+    cost,
+    machines,
+    trust,
+)
 
 ABOUT = """One OpenAI-compatible endpoint in front of every GPU you rent on vast.ai.
 

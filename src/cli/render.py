@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vastproxy.cli.remembered import rented_before
+
 _COLOURS = {
     "healthy": "green",
     "running": "green",
@@ -74,6 +76,7 @@ def instances(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
             _lines(
                 (_text(row, "template_name") or _text(row, "image"), ""),
                 (f"label {_text(row, 'label')}" if row.get("label") else "", "dim"),
+                (rented_before(row.get("machine")), "dim"),
                 (_text(row, "trouble") or _text(row, "why_not"), "yellow"),
             ),
         )
@@ -156,6 +159,7 @@ def _backends(rows: Sequence[Mapping[str, Any]]) -> Table:
                 (_engine(row), ""),
                 (_models(row), "dim"),
                 *_other_engines(row),
+                (rented_before(row.get("machine")), "dim"),
                 *((_text(sign, "text"), "yellow") for sign in _list(row, "gpu_signs") if sign.get("fault")),
                 (_text(row, "error"), "red"),
             ),

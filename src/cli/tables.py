@@ -27,12 +27,8 @@ def figure(number: object, unit: str = "") -> str:
     """A number of things, the larger the shorter: 950, 12.3k, 4.56M."""
     if not isinstance(number, int | float):
         return _UNKNOWN
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+    for size, unit_of_size, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(number) >= size:
-            size = 1e3 if letter == "k" else size
-            return (
-                f"{number / size:.3g}{letter}{unit}"
-                if abs(number) / size < 1000
-                else f"{number / size:.0f}{letter}"
-            )
+            shown = number / unit_of_size
+            return f"{shown:.3g}{letter}{unit}" if abs(shown) < 999.5 else f"{shown:.0f}{letter}{unit}"
     return f"{number:g}{unit}"

@@ -56,6 +56,8 @@ class LedgerJob:
         """Write it down, and greet machines that are no strangers."""
         if await self._ledger.flush():
             self._greet()
+            if self._fleet.settings.routing.machine_scores:
+                self._fleet.dispatcher.targets.rely(self._scores())
 
     def _greet(self) -> None:
         """Say of each instance that is served, once, whether its machine was rented before."""
@@ -70,6 +72,13 @@ class LedgerJob:
             if machine.rented_before(identity):
                 told = MachineKnown(instance.id, machine.machine_id, round(machine.hours, 1), machine.score)
                 self._fleet.events.publish(told)
+
+    def _scores(self) -> dict[int, float]:
+        """By instance id; of those whose machines are known well enough."""
+        known = ((one.id, self._ledger.machine(one)) for one in self._fleet.account.instances)
+        return {
+            id: machine.score for id, machine in known if machine is not None and machine.score is not None
+        }
 
     def _machine_of(self, backend: Backend) -> dict[str, object]:
         return {"machine": self._ledger.machine_json(backend.instance)}

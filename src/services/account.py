@@ -83,7 +83,7 @@ class Account:
 
     def reading(self) -> AccountReading:
         """For a scrape."""
-        return AccountReading(self.credit_dollars)
+        return AccountReading(self.credit_dollars, self.ledger.book.totals)
 
     def snapshot(self) -> AccountSnapshot:
         """For people."""

@@ -5,6 +5,7 @@ request in flight at its beginning or end, or one that ended in it; all others a
 """
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -16,6 +17,8 @@ from vastproxy.services.ledger.totals import Totals
 
 #: Cells kept for a file that cannot be written: some 100 MB. What comes beyond is lost, and counted.
 MAX_CELLS: Final = 200_000
+#: Requests that may wait to be taken in: seconds of the busiest proxy, and some 15 MB where nobody takes them.
+MAX_ENTRIES: Final = 65_536
 #: By so much may the wall clock run away from the monotonic one between two looks, before it counts as set anew.
 _CLOCK_SLACK_S: Final = 2.0
 _LEFT: Final = 499
@@ -28,7 +31,7 @@ class Book:
     """Everything belongs to the event loop's thread."""
 
     def __init__(self) -> None:
-        self.entries: list[Entry] = []
+        self.entries: deque[Entry] = deque(maxlen=MAX_ENTRIES)
         """Requests that have ended, to be appended to; `digest` takes them out."""
         self.totals = Totals()
         """Since the start of the process."""
@@ -82,11 +85,9 @@ class Book:
 
     def digest(self, now: float, *, most: int = 1000) -> None:
         """Take up to `most` of the entries in."""
-        taken = self.entries[:most]
-        del self.entries[:most]
-        hour = hour_of(now)
-        for entry in taken:
-            self._take(hour, entry)
+        hour, entries = hour_of(now), self.entries
+        for _ in range(min(most, len(entries))):
+            self._take(hour, entries.popleft())
 
     def _take(self, hour: int, entry: Entry) -> None:
         instance_id, model, key, _, status, error, _, _, _, _, received, sent, _, _ = entry

@@ -43,12 +43,12 @@ busy_dollars = busy_dollars + excluded.busy_dollars, seconds = seconds + exclude
 busy_seconds = busy_seconds + excluded.busy_seconds
 """
 _SEE_MACHINE: Final = """
-INSERT INTO machine VALUES (?1, ?2, ?3, ?3, ?4, 0, 0, 0, 0, 0, '[]') ON CONFLICT (id) DO UPDATE SET
+INSERT INTO machine VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, 0, 0, '[]') ON CONFLICT (id) DO UPDATE SET
 gpu = excluded.gpu, first_seen = min(first_seen, excluded.first_seen),
 last_seen = max(last_seen, excluded.last_seen), up_seconds = up_seconds + excluded.up_seconds
 """
 _SEE_RENTAL: Final = """
-INSERT INTO rental VALUES (?1, ?2, ?3, ?3) ON CONFLICT (machine, identity) DO UPDATE SET
+INSERT INTO rental VALUES (?1, ?2, ?3, ?4) ON CONFLICT (machine, identity) DO UPDATE SET
 first_seen = min(first_seen, excluded.first_seen), last_seen = max(last_seen, excluded.last_seen)
 """
 _ADD_EXPERIENCE: Final = """
@@ -182,14 +182,15 @@ def _add_rent(connection: sqlite3.Connection, rent: Rent) -> None:
         masks = (*at, packed(seen | rent.seen), packed(busy | rent.busy))
         connection.execute("INSERT OR REPLACE INTO mask VALUES (?,?,?,?)", masks)
     if rent.machine_id is not None:
+        first = rent.hour + (rent.seen & -rent.seen).bit_length() - 1
         last = rent.hour + rent.seen.bit_length()
         up = new if rent.is_running else 0
-        connection.execute(_SEE_MACHINE, (rent.machine_id, rent.gpu, last, up))
-        connection.execute(_SEE_RENTAL, (rent.machine_id, rent.identity, last))
+        connection.execute(_SEE_MACHINE, (rent.machine_id, rent.gpu, first, last, up))
+        connection.execute(_SEE_RENTAL, (rent.machine_id, rent.identity, first, last))
 
 
 def _add_experience(connection: sqlite3.Connection, one: Experience, now: float) -> None:
-    connection.execute(_SEE_MACHINE.replace("gpu = excluded.gpu,", ""), (one.machine_id, "", now, 0))
+    connection.execute(_SEE_MACHINE.replace("gpu = excluded.gpu,", ""), (one.machine_id, "", now, now, 0))
     (stored,) = connection.execute("SELECT ttft FROM machine WHERE id = ?", (one.machine_id,)).fetchone()
     before = counts_of(stored, len(one.ttft))
     ttft = json.dumps([old + new for old, new in zip(before, one.ttft, strict=True)], separators=(",", ":"))

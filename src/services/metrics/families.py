@@ -8,6 +8,7 @@ would be taken for Prometheus' own label, the address that was scraped.
 
 from typing import Final
 
+from vastproxy.services.metrics.cost_families import COST_FAMILIES
 from vastproxy.services.metrics.exposition import Family
 
 _GEN_AI: Final = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
@@ -290,6 +291,7 @@ CATALOGUE: Final = {
     "Requests": REQUEST_FAMILIES,
     "The proxy": PROXY_FAMILIES,
     "vast.ai": VAST_FAMILIES,
+    "Money": COST_FAMILIES,
     "Backends": (BACKENDS, STATE_CHANGES, PATH_CHANGES, *BACKEND_FAMILIES),
     "GPUs": GPU_FAMILIES,
 }

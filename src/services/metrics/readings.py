@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from vastproxy.services.ledger.totals import Totals
+
 
 @dataclass(frozen=True, slots=True)
 class RoutingReading:
@@ -20,3 +22,5 @@ class AccountReading:
     """The account on vast.ai; None where it is not known."""
 
     credit_dollars: float | None = None
+    totals: Totals | None = None
+    """What its instances have cost, and done for it."""
