@@ -48,6 +48,7 @@ class DashboardServer:
         self.points = scene.points(now=self.now)
         self.requests = scene.requests(now=self.now)
         self.instance: dict[str, Any] = {"image": "vllm/vllm-openai:v0.10", "actual_status": "running"}
+        self.changes: list[dict[str, Any]] = []
         self.keys: Mapping[str, str] = {}
         self.missing: frozenset[str] = frozenset()
         self.asked: list[tuple[str, str, str | None, Any]] = []
@@ -148,6 +149,7 @@ class DashboardServer:
             Route(f"{V1}/requests/{{id:path}}", self._request),
             Route(f"{V1}/abort", self._abort, methods=["POST"]),
             Route(f"{V1}/backends/{{id}}", self._backend),
+            Route(f"{V1}/backends/{{id}}/trust", self._trust),
             Route(f"{V1}/backends/{{id}}/{{act}}", self._act, methods=["POST"]),
         ]
 
@@ -217,6 +219,9 @@ class DashboardServer:
         if (one := self._find(request)) is None:
             return refusal(404, "not_found", "No such instance is served here.")
         return JSONResponse(one | {"instance": {"id": one["id"], **self.instance}, "events": []})
+
+    async def _trust(self, request: Request) -> Response:
+        return JSONResponse({"id": request.path_params["id"], "changes": self.changes})
 
     async def _act(self, request: Request) -> Response:
         one, act = self._find(request), request.path_params["act"]

@@ -1,11 +1,24 @@
 // What can be changed from here. Each asks first, and says what became of it.
 
-import { post } from './api.js';
-import { asking } from './dialogs.js';
-import { count, dict, num, text } from './format.js';
+import { get, post } from './api.js';
+import { asking, say } from './dialogs.js';
+import { facts, h } from './dom.js';
+import { count, date, dict, list, num, text } from './format.js';
 
 const at = (id) => `backends/${encodeURIComponent(id)}`;
 const requests = (number) => (number === 1 ? '1 request' : `${count(number)} requests`);
+
+/** The pinned and the refused key of one path, side by side. */
+function change(one) {
+  const [pinned, refused] = [dict(one.pinned), dict(one.refused)];
+  return facts([
+    ['Path', [text(one.path), text(one.address)].filter(Boolean).join(' ')],
+    ['Pinned', h('code', {}, text(pinned.shown))],
+    ['Since', date(pinned.since_unix)],
+    ['Shown now', h('code', {}, text(refused.shown))],
+    ['Last seen', date(refused.seen_unix)],
+  ]);
+}
 
 /** Buttons for one backend, by name; which of drain and undrain is seen is the page's business. */
 export function backendActions(id, label, changed) {
@@ -24,12 +37,21 @@ export function backendActions(id, label, changed) {
       title: `Undrain ${name}?`, verb: 'Undrain', text: 'It may be given requests again.',
       act: act(`${at(id)}/undrain`, {}, () => `#${id} may be given requests again.`),
     })),
-    trust: asking('Trust host key', () => ({
-      title: `Trust a new host key of ${name}?`, verb: 'Trust', danger: true,
-      text: 'The pinned key is forgotten, and the next one that this instance shows is believed. Do this only where you know why it '
-        + 'has changed, for example after the instance was made anew.',
-      act: act(`${at(id)}/trust`, {}, (told) => (num(told.forgotten) === 0 ? `No key of #${id} was pinned.` : `The pinned key of #${id} is forgotten; it is dialled again.`)),
-    })),
+    trust: asking('Trust host key', async () => {
+      const changes = list(dict(await get(`${at(id)}/trust`)).changes).map(dict);
+      if (!changes.length) {
+        say(`No changed host key of #${id} was seen: there is nothing to trust.`);
+        return null;
+      }
+      return {
+        title: `Trust the new host key of ${name}?`, verb: 'Trust it', danger: true,
+        text: 'Another key than the pinned one was shown, and refused. Trust it only where you know why it has changed, for example after '
+          + 'the instance was made anew: else somebody may stand between.',
+        more: changes.map(change),
+        act: act(`${at(id)}/trust`, { keys: changes.map((one) => dict(one.refused).key) },
+          () => `The new key of #${id} is pinned; it is dialled again.`),
+      };
+    }),
     abort: asking('Abort requests', () => ({
       title: `Abort all requests at ${name}?`, verb: 'Abort them', danger: true,
       text: 'Every request that runs there ends now, with an error for its client.',

@@ -23,15 +23,16 @@ export function modal(title, ...contents) {
 
 /**
  * Asks before it is done. `act()` does it and resolves with what to say; where it is refused the window stays open and
- * says why. `typed`: what has to be typed before the button works.
+ * says why. `more`: elements below the text; `typed`: what has to be typed
+ * before the button works.
  */
-export function confirm({ title, text, verb, act, danger = false, typed = null }) {
+export function confirm({ title, text, verb, act, more = null, danger = false, typed = null }) {
   const field = typed === null ? null
     : h('input', { id: 'typed', autocomplete: 'off', spellcheck: 'false', autocapitalize: 'off', oninput: check });
   const why = h('p', { class: 'notice', role: 'alert', 'data-level': 'bad', hidden: true });
   const cancel = h('button', { type: 'button', onclick: () => dialog.close() }, 'Cancel');
   const go = h('button', { type: 'submit', class: danger ? 'danger' : 'primary' }, verb);
-  const form = h('form', { onsubmit: submit }, h('p', {}, text),
+  const form = h('form', { onsubmit: submit }, h('p', {}, text), more,
     field && h('label', { for: 'typed' }, 'Type ', h('code', {}, typed), ' to confirm'), field, why, h('div', { class: 'buttons' }, cancel, go));
 
   function check() {
@@ -78,9 +79,21 @@ export function help() {
   close.focus();
 }
 
-/** A button that asks first, see `confirm`. */
+/** A button that asks first, see `confirm`. `question()` may have to find out what to ask; null is nothing to ask. */
 export function asking(label, question, extra = {}) {
-  return h('button', { type: 'button', ...extra, onclick: () => confirm(question()) }, label);
+  const button = h('button', { type: 'button', ...extra, onclick: ask }, label);
+  async function ask() {
+    button.disabled = true;
+    try {
+      const asked = await question();
+      if (asked && button.isConnected) confirm(asked);
+    } catch (error) {
+      say(error.message, 'bad');
+    } finally {
+      button.disabled = false;
+    }
+  }
+  return button;
 }
 
 /** Shows nothing any more: what somebody was about to confirm may be of another page or key. */
