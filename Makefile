@@ -74,6 +74,7 @@ wheel: setup ## build sdist and wheel, and try the wheel in an environment of it
 
 screenshots: setup ## draw docs/images from the running program
 	$(BIN)/python scripts/screenshots.py docs/images
+	$(BIN)/python -m scripts.screenshots_web docs/images
 
 docs: setup ## write what the documents take from the code: settings, schema, commands, metrics, state diagram
 	$(BIN)/python -m vastproxy.settings.document config/settings.schema.json docs/CONFIGURATION.md

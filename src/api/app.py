@@ -20,6 +20,7 @@ from vastproxy.api.admin import AdminEndpoints
 from vastproxy.api.auth import KeyRing
 from vastproxy.api.browsers import Browsers
 from vastproxy.api.cost import CostEndpoints
+from vastproxy.api.dashboard.pages import dashboard_routes
 from vastproxy.api.errors import ApiError, own_failure
 from vastproxy.api.feed import FeedEndpoints
 from vastproxy.api.fleet_page import FleetPages
@@ -204,6 +205,7 @@ def _routes(
         *([Route("/metrics", told.metrics)] if fleet.settings.metrics.enabled else []),
         *(Route(path, health.endpoint(path)) for path in health.pages),
         Route("/v1/models", models.list),
+        *dashboard_routes(),
         Route("/vastproxy/v1/backends", admin.backends),
         Route("/vastproxy/v1/backends/{id:int}/drain", admin.drain, methods=["POST"]),
         Route("/vastproxy/v1/backends/{id:int}/undrain", admin.undrain, methods=["POST"]),

@@ -173,8 +173,8 @@ class Attempts(Connecting):
         tokens = tools.ended(self, self._request, received_bytes, peer, head, last, before)
         if self.guest is not None:
             self.guest.leave(tools.now(), tokens)
-        # The owner refers to us, too: no cycle shall be left. Nor shall what the client sent, which is long if it likes,
-        # and holds its key.
+        # The owner refers to us, too: no cycle shall be left. Nor shall what the client sent, which may be long and
+        # holds its key.
         del self._owner, self._client, self._upload, self._request
 
     def cancel(self, error: ServiceError) -> None:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from vastproxy.api.auth import KeyRing
 from vastproxy.api.browsers import Answered, Browsers, Told, told
 from vastproxy.api.client import Client, Handler
+from vastproxy.api.dashboard.pages import OPEN_PATHS as DASHBOARD_PATHS
 from vastproxy.api.errors import BAD_KEY, ApiError, send_error
 from vastproxy.api.foreign import AsgiClient, request_of
 from vastproxy.api.foreign import path_of as path_of_scope
@@ -33,8 +34,8 @@ OWN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/v1/models"
 OWN_PREFIXES = ("/vastproxy/", "/webhooks/")
 
 #: Answered without a key: monitoring must not need one, and they say nothing of requests; events bring a signature or
-#: a token of their own.
-OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/webhooks/vastai"})
+#: a token of their own; the dashboard's files hold no data.
+OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/webhooks/vastai", *DASHBOARD_PATHS})
 #: Of these, what may come by any name and from anywhere: it is signed.
 SIGNED_PATHS = frozenset({"/webhooks/vastai"})
 #: What shows or changes the proxy itself.
