@@ -4,6 +4,8 @@ import random
 from collections.abc import Collection
 from typing import Protocol
 
+from mypy_extensions import mypyc_attr
+
 from vastproxy.services.routing.candidate import Candidate, may_take
 from vastproxy.services.routing.policy import Choice, Hint, Policy, Score
 from vastproxy.services.routing.pool import Pool
@@ -16,6 +18,7 @@ class PooledPolicy(Policy, Protocol):
     hears_of_ends: bool
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Pooled:
     """What a policy is made from: everything but `choose` and `judge`. Its members are in `pool`."""
 
