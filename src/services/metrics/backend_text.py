@@ -49,7 +49,7 @@ class Columns:
             put(left_families.CONTRACT_LEFT, id, left.contract_s)
             put(left_families.OUTBID_RISK, id, 1 if left.outbid_risk == "high" else None)
             if left.price_rise is not None:
-                put(left_families.PRICE_RISE, id, left.price_rise.new_dollars_per_hour)
+                put(left_families.PRICE_RISE, id, left.price_rise.to_json(left.gpus)["new_dollars_per_hour"])
         for path in backend.paths:
             self._add_path(path, id)
         for engine in backend.engines:

@@ -36,7 +36,7 @@ OUTBID_RISK: Final = Family(
 PRICE_RISE: Final = Family(
     "vastproxy_backend_price_rise_dollars_per_hour",
     "gauge",
-    "What its host asks for the GPUs after the end of the contract, while nobody has answered; no sample otherwise.",
+    "What its host asks for its GPUs, all of them, after the contract, while nobody has answered; no sample otherwise.",
     _ONE,
 )
 
