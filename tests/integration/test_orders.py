@@ -35,7 +35,7 @@ async def serve(scene: Scene, *ids: int, **env: str) -> ProxyProcess:
     await scene.rent(*ids)
     for machine in scene.machines.values():
         machine.engine.ignores_closed_streams = machine.kind == "sglang"
-    return await scene.serve(**{"VASTPROXY_QUEUE__MAX_WAIT_S": "30", **env})
+    return await scene.serve(healthy=None, **{"VASTPROXY_QUEUE__MAX_WAIT_S": "30", **env})
 
 
 async def order(proxy: ProxyProcess, path: str, body: object = None) -> tuple[int, Any]:
