@@ -250,7 +250,7 @@ def test_what_is_no_part_of_the_body_goes_through() -> None:
             return lambda *args, **named: self.heard.append((name, args, named))
 
     behind = Behind()
-    client = StrippedClient(behind)  # type: ignore[arg-type]
+    client = StrippedClient(behind)
     assert (client.peer, client.scheme, client.write_paused, client.chunks) == (
         "192.0.2.1",
         "https",
