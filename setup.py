@@ -55,6 +55,7 @@ COMPILED = (
     "api/guest.py",
     "api/proxy.py",
     "api/stages.py",
+    "api/stripping.py",
     "api/tools.py",
     "api/upload.py",
     "api/wishes.py",

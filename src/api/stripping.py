@@ -13,13 +13,19 @@ from vastproxy.services.upstream.relay import ChunkClient
 from vastproxy.services.upstream.strip_usage import MARK, UsageStrip
 
 
+#: How a chunk with one token ends, nearly always: with the object that is the last of its choices. To look for this
+#: takes a third of the time that it takes to look for the mark.
+_TOKEN_END = b"}]}\n\n\r\n"
+
+
 class StrippedChunks:
     """Where chunks are sent in their frames."""
 
-    __slots__ = ("_chunks", "_strip")
+    __slots__ = ("_chunks", "_send", "_strip")
 
     def __init__(self, chunks: ChunkClient, strip: UsageStrip) -> None:
         self._chunks = chunks
+        self._send = chunks.send_chunk
         self._strip = strip
 
     @property
@@ -29,10 +35,10 @@ class StrippedChunks:
 
     def send_chunk(self, chunk: bytes) -> None:
         """See `ChunkClient.send_chunk`."""
-        if MARK not in chunk and self._strip.is_between:
-            self._chunks.send_chunk(chunk)
+        if self._strip.is_between and (chunk.endswith(_TOKEN_END) or MARK not in chunk):
+            self._send(chunk)
         elif kept := self._strip.feed(chunk[chunk.index(b"\r\n") + 2 : -2]):
-            self._chunks.send_chunk(framed(kept))
+            self._send(framed(kept))
 
 
 class StrippedClient:

@@ -58,6 +58,11 @@ class Counted:
         return told
 
 
+@pytest.fixture(autouse=True)
+def _logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="vastproxy.access")
+
+
 @pytest.fixture(params=TELLING)
 async def counted(request: pytest.FixtureRequest) -> AsyncIterator[Counted]:
     made = Counted(request.param)
@@ -78,7 +83,7 @@ async def test_a_stream_is_asked_for_its_usage_and_its_client_does_not_see_it(co
     assert (counted.logged["tokens_in"], counted.logged["tokens_out"]) == (12, 34)
     assert counted.logged["sent_bytes"] == len(TOKEN + TOKEN + DONE)
     (entry,) = counted.book.entries
-    assert entry[:2] == (1, "m") or entry[0] == 1
+    assert entry[0] == 1
     assert entry[3:8] == ("chat", 200, None, 12, 34)
     assert entry[9:12] == (True, len(BODY), len(TOKEN + TOKEN + DONE))
     counted.scene.assert_idle()
@@ -220,7 +225,7 @@ async def test_a_client_that_leaves_has_what_was_told_so_far() -> None:
     asked.exchange.client_left()
     (entry,) = counted.book.entries
     assert entry[4] == 499
-    assert entry[8] == 2
+    assert entry[8] == 3, "the reads in which it came: its head is one"
     await counted.scene.aclose()
 
 
@@ -245,7 +250,7 @@ def test_what_is_no_part_of_the_body_goes_through() -> None:
             return lambda *args, **named: self.heard.append((name, args, named))
 
     behind = Behind()
-    client = StrippedClient(behind)  # type: ignore[arg-type]
+    client = StrippedClient(behind)
     assert (client.peer, client.scheme, client.write_paused, client.chunks) == (
         "192.0.2.1",
         "https",
