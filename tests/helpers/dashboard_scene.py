@@ -301,7 +301,9 @@ def events(*, now: float) -> list[dict[str, Any]]:
         ("request_failed", ids[3], "request 5f2c failed with 503: the answer broke off", "error"),
     ]
     first = now - 60 * len(told)
-    return [event(at + 1, first + 57 * at, *row) for at, row in enumerate(told)]
+    found = [event(at + 1, first + 57 * at, *row) for at, row in enumerate(told)]
+    found[-1]["request_id"] = "5f2c"
+    return found
 
 
 def cost(*, now: float, by: str = "instance") -> dict[str, Any]:

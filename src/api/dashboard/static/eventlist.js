@@ -1,7 +1,7 @@
 // Events as a list, the newest first.
 
 import { empty, h, keyed, put, setAttr, setText } from './dom.js';
-import { clock, date, spoken, text } from './format.js';
+import { clock, date, requestLink, spoken, text } from './format.js';
 
 const LEVELS = { warning: 'warn', error: 'bad' };
 
@@ -15,8 +15,10 @@ export function eventList({ limit, nothing, withInstance = true }) {
     const kind = h('span', { class: 'event-kind' });
     const link = h('a', { class: 'event-who' });
     const words = h('span', { class: 'event-text' });
+    const request = text(event.request_id);
+    const why = request ? h('a', { class: 'event-why', href: requestLink(request) }, 'Explain') : null;
     return {
-      node: h('li', {}, time, kind, withInstance ? link : null, words),
+      node: h('li', {}, time, kind, withInstance ? link : null, h('span', { class: 'event-said' }, words, why)),
       update() {
         setText(time, clock(event.at_unix));
         setAttr(time, 'title', date(event.at_unix));

@@ -119,5 +119,8 @@ export function date(unix) {
     : `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${clock(unix)}`;
 }
 
+/** Where a request is explained. */
+export const requestLink = (id) => `#/requests/${encodeURIComponent(id)}`;
+
 /** "state_changed" as "state changed". */
 export const spoken = (name) => text(name).replaceAll('_', ' ');

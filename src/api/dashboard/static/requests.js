@@ -3,7 +3,7 @@
 import { abortAll } from './actions.js';
 import { get } from './api.js';
 import { h, setAttr, setText } from './dom.js';
-import { bytes, clock, count, dict, list, millis, num, text, word } from './format.js';
+import { bytes, clock, count, dict, list, millis, num, requestLink, text, word } from './format.js';
 import { column, linked, table, twofold } from './table.js';
 
 const EVERY_MS = 2000;
@@ -21,7 +21,6 @@ export function verdict(request) {
   return [String(status), status < 400 ? 'good' : status < 500 ? 'warn' : 'bad'];
 }
 
-export const requestLink = (id) => `#/requests/${encodeURIComponent(id)}`;
 const attempts = (request) => list(request.attempts).map(dict);
 const last = (request) => attempts(request).at(-1) || {};
 const failed = (request) => (num(request.status) ?? 0) >= 400;
