@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 class Connecting(Claim):
     """One request on the engines' side, as far as connections are concerned. At most one is open."""
 
+    __deletable__ = ("_client", "_owner", "_upload")  # for mypyc: see setup.py
     __slots__ = (
         "_client",
         "_opening",

@@ -22,6 +22,7 @@ from vastproxy.cli.status import status
 from vastproxy.cli.trust import trust
 from vastproxy.cli.webhooks import webhooks_app
 from vastproxy.errors import VastproxyError
+from vastproxy.services.process import is_compiled
 
 INTERRUPTED = 130
 
@@ -69,7 +70,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"vastproxy {vastproxy.__version__}")
+        typer.echo(f"vastproxy {vastproxy.__version__}{' (compiled)' if is_compiled() else ''}")
         raise typer.Exit
 
 
