@@ -28,6 +28,8 @@ FIRST_EVENTS: Final = 100
 EVERY_S: Final = 1.0
 LEAST_S: Final = 0.2
 MOST_S: Final = 60.0
+#: After so long without a word there is a sign of life: what stands between cuts connections that are silent for long.
+STILL_S: Final = 15.0
 #: Events that wait for a reader who does not read.
 _HELD: Final = 500
 #: How soon one who was cut off should come back.
@@ -45,9 +47,17 @@ class LiveEndpoint:
     """See the module's docstring."""
 
     def __init__(
-        self, fleet: Fleet, pages: FleetPages, tasks: Tasks, *, admits: Callable[[Request], bool]
+        self,
+        fleet: Fleet,
+        pages: FleetPages,
+        tasks: Tasks,
+        *,
+        admits: Callable[[Request], bool],
+        still_s: float = STILL_S,
     ) -> None:
-        """`admits`: may who asks still read? Asked again with each overview, as keys are revoked and expire."""
+        """`admits`: may who asks still read? Asked again with each overview or sign of life, as keys are revoked and
+        expire."""
+        self._still_s = still_s
         self._fleet = fleet
         self._pages = pages
         self._tasks = tasks
@@ -118,21 +128,20 @@ class LiveEndpoint:
         loop = asyncio.get_running_loop()
         told, due = 0, loop.time() + every_s
         while not stream.is_closed:
-            try:
-                async with asyncio.timeout_at(due):
-                    await stream.wait()
-            except TimeoutError:
-                pass  # time for an overview
+            is_silent = not await _comes(stream, min(due, loop.time() + self._still_s))
+            is_due = loop.time() >= due
+            if (is_due or is_silent) and not admitted():
+                return
             if data := _lost(stream.lost - told) + _happened(stream.take()):
                 told = stream.lost
                 await _send(send, data)
-            if loop.time() >= due:
-                if not admitted():
-                    return
+            if is_due:
                 due = loop.time() + every_s
                 page = await self._pages.page(every_s / 2)
                 await _send(send, _STILL if page.version == version else page.event)
                 version = page.version
+            elif is_silent:
+                await _send(send, _STILL)
 
 
 class _Readings(Response):
@@ -151,6 +160,16 @@ class _Readings(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         await self._endpoint.serve(self._request, receive, send, self._every_s, self._known)
+
+
+async def _comes(stream: EventStream, until: float) -> bool:
+    """Does an event, or the end, come before that time?"""
+    try:
+        async with asyncio.timeout_at(until):
+            await stream.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _until_left(receive: Receive, stream: EventStream) -> None:

@@ -111,6 +111,23 @@ class RequestFailed:
     more: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class RequestsCancelled:
+    """Somebody has ended requests by order: so many, of one instance or (None) of all. `by`: who, for people."""
+
+    instance_id: int | None
+    count: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreditLow:
+    """The account's credit lasts for so many seconds more; without it vast.ai stops all instances."""
+
+    lasts_s: float
+    dollars_per_hour: float
+
+
 FleetEvent = (
     BackendAdded
     | BackendRemoved
@@ -124,6 +141,8 @@ FleetEvent = (
     | PollFailed
     | Heard
     | RequestFailed
+    | RequestsCancelled
+    | CreditLow
 )
 
 
@@ -169,6 +188,15 @@ def line_of(event: FleetEvent) -> Line:
             return Line(logging.DEBUG, "heard: %s", (decision.reason,))
         case RequestFailed():
             return _line_of_request(event)
+        case RequestsCancelled(instance_id, count, by):
+            where = "" if instance_id is None else f" on instance {instance_id}"
+            return Line(logging.INFO, "%d requests%s were cancelled %s", (count, where, by))
+        case CreditLow(lasts_s, dollars_per_hour):
+            text = (
+                "the account's credit lasts %.1f h more at $%.3f per hour; then vast.ai stops all instances: add some "
+                "at https://cloud.vast.ai/billing/"
+            )
+            return Line(logging.WARNING, text, (lasts_s / 3600, dollars_per_hour))
 
 
 def _line_of_engine(event: EngineEjected | EngineReturned | TokenRefused) -> Line:

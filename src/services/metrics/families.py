@@ -9,6 +9,7 @@ would be taken for Prometheus' own label, the address that was scraped.
 from typing import Final
 
 from vastproxy.services.metrics.exposition import Family
+from vastproxy.services.metrics.left_families import ACCOUNT_FAMILIES, COST, LEFT_FAMILIES
 from vastproxy.services.metrics.watch_families import WATCH_FAMILIES
 
 _GEN_AI: Final = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
@@ -136,12 +137,6 @@ POLLS_FAILED: Final = Family(
     "counter",
     "Readings of the instance list that failed; the last good one is kept.",
 )
-CREDIT: Final = Family(
-    "vastproxy_account_credit_dollars", "gauge", "Credit left on the account, where the key may read it."
-)
-INSTANCES: Final = Family(
-    "vastproxy_account_instances", "gauge", "Instances on the account, the running and others."
-)
 
 # ── backends ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -183,9 +178,6 @@ BACKEND_FAILURES: Final = Family(
     "counter",
     "Attempts that it, and not the client, is to blame for.",
     _ONE,
-)
-COST: Final = Family(
-    "vastproxy_backend_cost_dollars_per_hour", "gauge", "What it costs while it runs, as vast.ai says.", _ONE
 )
 TUNNEL_UP: Final = Family(
     "vastproxy_tunnel_up", "gauge", "Does an SSH connection over this path answer? 1 or 0.", _PATH
@@ -256,7 +248,14 @@ REQUEST_FAMILIES: Final = (
     BACKEND_TOKENS,
 )
 PROXY_FAMILIES: Final = (BUILD, IN_FLIGHT, WAITING, EJECTIONS, EJECTED, RETRY_BUDGET, TASKS, THREADS)
-VAST_FAMILIES: Final = (API_UP, API_LATENCY, API_CALLS, API_ERRORS, POLLS_FAILED, CREDIT, INSTANCES)
+VAST_FAMILIES: Final = (
+    API_UP,
+    API_LATENCY,
+    API_CALLS,
+    API_ERRORS,
+    POLLS_FAILED,
+    *ACCOUNT_FAMILIES,
+)
 BACKEND_FAMILIES: Final = (
     UP,
     STATE,
@@ -266,6 +265,7 @@ BACKEND_FAMILIES: Final = (
     BACKEND_REQUESTS,
     BACKEND_FAILURES,
     COST,
+    *LEFT_FAMILIES,
     TUNNEL_UP,
     TUNNEL_CONNECTIONS,
     TUNNEL_STREAMS,

@@ -11,7 +11,7 @@ from vastproxy.services.events import (
     StateChanged,
 )
 from vastproxy.services.happenings import kind_of
-from vastproxy.services.metrics import families
+from vastproxy.services.metrics import families, left_families
 from vastproxy.services.metrics.exposition import Form, block, labelled, sample
 from vastproxy.services.metrics.watch_families import EVENTS
 
@@ -51,7 +51,7 @@ class Happened:
         family = families.POLLS_FAILED
         yield from block(family, form, [sample(family.name, "", self.polls_failed)])
         if self.instances is not None:
-            family = families.INSTANCES
+            family = left_families.INSTANCES
             yield from block(family, form, [sample(family.name, "", self.instances)])
         for family, label, counts in (
             (EVENTS, "kind", self.kinds),

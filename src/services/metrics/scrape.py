@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from vastproxy import __version__
-from vastproxy.services.metrics import families
+from vastproxy.services.metrics import families, left_families
 from vastproxy.services.metrics.backend_text import Columns
 from vastproxy.services.metrics.exposition import END, Family, Form, block, labelled, sample
 from vastproxy.services.metrics.metrics import Metrics
@@ -128,13 +128,14 @@ class Scrape:
         yield from _counts(families.WAITING, form, routing.waiting.items())
 
     def _vast(self, form: Form) -> Iterator[str]:
-        summary = self._fleet.summary()
+        summary, account = self._fleet.summary(), self._account()
         api = summary.vast_api
         yield from _numbers(
             form,
             (families.API_UP, None if api.status == "unknown" else int(api.status == "healthy")),
             (families.API_LATENCY, None if api.latency_ms is None else api.latency_ms / 1000),
-            (families.CREDIT, self._account().credit_dollars),
+            (left_families.CREDIT, account.credit_dollars),
+            (left_families.CREDIT_LEFT, account.lasts_s),
         )
         yield from self._metrics.vast_api.text(form)
         yield from self._metrics.happened.text(form)

@@ -14,6 +14,7 @@ from vastproxy.services.events import (
     AccountRead,
     BackendAdded,
     BackendRemoved,
+    CreditLow,
     EngineEjected,
     EngineReturned,
     FleetEvent,
@@ -22,6 +23,7 @@ from vastproxy.services.events import (
     PathChanged,
     PollFailed,
     RequestFailed,
+    RequestsCancelled,
     StateChanged,
     TokenRefused,
     log_event,
@@ -42,6 +44,8 @@ ONE_OF_EACH: tuple[FleetEvent, ...] = (
     PollFailed("no answer"),
     Heard(Decision(Verdict.SUSPECT, (5,), "vast.ai says: outbid")),
     RequestFailed(5, "r1", "m", 502, "backend_unreachable", "nobody listens", 3),
+    RequestsCancelled(5, 3, "by the operator (ops)"),
+    CreditLow(9_000.0, 1.25),
 )
 
 
@@ -88,9 +92,9 @@ def test_what_programs_are_told() -> None:
         "cause": "serving",
         "detail": "",
     }
-    heard = Happening(1, 2.0, ONE_OF_EACH[-2]).to_json()
+    heard = Happening(1, 2.0, ONE_OF_EACH[-4]).to_json()
     assert (heard["verdict"], heard["instances"]) == ("suspect", [5])
-    failed = Happening(1, 2.0, ONE_OF_EACH[-1]).to_json()
+    failed = Happening(1, 2.0, ONE_OF_EACH[-3]).to_json()
     assert failed["level"] == "warning"
     assert failed["text"] == (
         "[backend=5] request r1 failed with 502 backend_unreachable: nobody listens (and 3 more like it)"
