@@ -15,6 +15,7 @@ from tests.corpus.responses import RESPONSES
 from vastproxy.api.access import json_word, text_word
 from vastproxy.api.gate import Gate
 from vastproxy.api.http.request import BadRequest, RequestReader
+from vastproxy.services.access.onemodel import names_one_model
 from vastproxy.services.access.records import UnreadableKeys, load_book
 from vastproxy.services.backends import engine_kinds, load_formats, portal
 from vastproxy.services.backends.discovery_plan import gateway_doors
@@ -139,6 +140,22 @@ def body(data: bytes) -> None:
         assert carried is None or len(carried.body) >= len(data) - 1
 
 
+def one_model(data: bytes) -> None:
+    """Who may ask for certain models only is let through with what every engine reads as the one that we have read,
+    also one that stops behind the first value (Go) and does not tell upper from lower case."""
+    if not names_one_model(data, ()):
+        return
+    try:
+        said, _ = json.JSONDecoder(object_pairs_hook=tuple).raw_decode(data.decode().lstrip())
+    except (ValueError, RecursionError):
+        return
+    asked = peek(data, _HINTS).model
+    if asked is not None:
+        assert isinstance(said, tuple)
+        found = [value for name, value in said if name.lower() == "model"]
+        assert found == [asked], found
+
+
 def usage(data: bytes) -> None:
     """Numbers of tokens are numbers."""
     for count in usage_of(data, data[::-1]):
@@ -237,6 +254,15 @@ TARGETS: dict[str, Target] = {
     "response": Target(response, _RESPONSES),
     "path": Target(path, (b"/v1/models", b"/%66lush_cache", b"/v1/..;/abort_request?x", b"//server_info")),
     "body": Target(body, (b"\x07" + _BODY, b"\x87" + _FORM_BODY, b"\x01[[[")),
+    "one-model": Target(
+        one_model,
+        (
+            b'{"model": "m"}',
+            b'{"m\\u006fdel": "m", "Model": 1}',
+            b'{"a": {"model": 1}, "model": "m"} {}',
+            _BODY,
+        ),
+    ),
     "usage": Target(usage, (b'"usage":{"prompt_tokens":3,"completion_tokens":4}',)),
     "log-word": Target(log_word, (b"/v1/x", b"\x1b[31m\r\n", b"\xff\\")),
     "engine-answer": Target(

@@ -168,7 +168,9 @@ class Attempts(Connecting):
         tokens = tools.ended(self, self._request, received_bytes, peer, head, last, before + self.relayed_end)
         if self.guest is not None:
             self.guest.leave(tools.now(), tokens)
-        del self._owner, self._client, self._upload  # the owner refers to us, too: no cycle shall be left
+        # The owner refers to us, too: no cycle shall be left. Nor shall what the client sent, which is long if it likes,
+        # and holds its key.
+        del self._owner, self._client, self._upload, self._request
 
     def cancel(self, error: ServiceError) -> None:
         """Somebody has ordered that it ends, wherever it stands: the engine is told, the client is told `error`, and

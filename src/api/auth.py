@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 #: A key that is revoked is refused this much later, at most.
 LOOK_EVERY_S = 0.1
+#: A file that could not be read is tried again after this, though it has not changed: too many may have been open.
+RETRY_EVERY_S = 1.0
 
 
 class KeyRing:
@@ -41,7 +43,7 @@ class KeyRing:
         self._path: Path | None = None
         self._stamp: tuple[int, ...] = ()
         self._book: KeyBook | None = None
-        self._look_at = float("inf")
+        self._look_at = self._retry_at = float("inf")
         self._callers = Callers(self._plain)
         self._used: set[str] = set()
         self._tells_use = True
@@ -100,21 +102,27 @@ class KeyRing:
 
     def _look(self) -> None:
         assert self._path is not None
-        self._look_at = self._monotonic() + LOOK_EVERY_S
+        now = self._monotonic()
+        self._look_at = now + LOOK_EVERY_S
         stamp = stamp_of(self._path)
-        if stamp != self._stamp:
-            self._stamp = stamp
-            self._read(self._path)
+        if stamp != self._stamp or now >= self._retry_at:
+            tells = stamp != self._stamp
+            self._stamp, self._retry_at = stamp, float("inf")
+            self._read(self._path, tells=tells)
         elif (at := self._callers.changes_at) is not None and self._clock() >= at:
             self._make()
 
-    def _read(self, path: Path) -> None:
+    def _read(self, path: Path, *, tells: bool) -> None:
+        """`tells`: has it not been said yet that it cannot be read?"""
         try:
             book = read_keys(path)
         except UnreadableKeys as error:
-            logger.warning(
-                "the keys in %s cannot be used (%s); those known before stay in force", path, error
-            )
+            if error.transient:
+                self._retry_at = self._monotonic() + RETRY_EVERY_S
+            if tells:
+                logger.warning(
+                    "the keys in %s cannot be used (%s); those known before stay in force", path, error
+                )
             return
         if book is None:
             if self._book is None:

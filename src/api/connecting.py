@@ -66,7 +66,8 @@ class Connecting(Claim):
 
     def refusal(self) -> ApiError | None:
         """Why who asks may not have the model that he names."""
-        return None if self.guest is None else self.guest.refusal(self.named_model)
+        guest = self.guest
+        return None if guest is None else guest.refusal(self.named_model, self._request, self._upload)
 
     def connect_failed(self, error: BackendError) -> None:
         """No connection could be opened."""

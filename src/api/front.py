@@ -17,7 +17,7 @@ from vastproxy.api.foreign import AsgiClient, request_of
 from vastproxy.api.foreign import path_of as path_of_scope
 from vastproxy.api.gate import Gate
 from vastproxy.api.guest import Guest
-from vastproxy.api.health import Glance, HealthEndpoints
+from vastproxy.api.health import Glance, HealthEndpoints, may_know
 from vastproxy.api.http.asgi import AsgiCall, path_of
 from vastproxy.api.http.request import Request
 from vastproxy.api.key_errors import no_right
@@ -224,7 +224,7 @@ class Entrance:
         if self._tells and (added := self._browsers.headers(client.scheme, request.headers)) is not None:
             client = Told(client, added)
         caller = self._keys.current().find(request.known.get(b"authorization", ()))
-        return Glance(client, page, knows=caller is not None, head_only=request.method == b"HEAD")
+        return Glance(client, page, knows=may_know(caller), head_only=request.method == b"HEAD")
 
     def _is_suspect(self, request: Request) -> bool:
         """Does a web page ask that may not?"""

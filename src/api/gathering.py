@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from vastproxy.api.client import Client
-from vastproxy.api.guest import Guest
+from vastproxy.api.guest import MOST_LOOKED_AT_BYTES, Guest
 from vastproxy.api.http.request import Request
 from vastproxy.api.tools import ProxyTools
 from vastproxy.api.upload import Upload
@@ -72,7 +72,10 @@ class Gathering:
             self.end()  # engines may have been alike a moment ago, and a part may have come then
             self._reader = self._tools.wishes.begin(self._wish)
             data = self._upload.gathered()
-        if (data and self._reader.feed(data)) or total_bytes >= MODEL_WITHIN_BYTES:
+        known = bool(data) and self._reader.feed(data)
+        if self._needs_model:  # what comes last could name another one
+            known = total_bytes >= MOST_LOOKED_AT_BYTES
+        if known or (not self._needs_model and total_bytes >= MODEL_WITHIN_BYTES):
             self._ready()
 
     def read(self, claim: Claim) -> None:

@@ -4,10 +4,16 @@ A `Guest` is made only where `Caller.is_limited`; whoever may do as he likes cos
 """
 
 from vastproxy.api.errors import ApiError
-from vastproxy.api.key_errors import model_not_allowed, over_limit
+from vastproxy.api.http.request import Request
+from vastproxy.api.key_errors import model_not_allowed, models_unclear, over_limit, too_large_to_look
+from vastproxy.api.upload import Upload
 from vastproxy.services.access.callers import Caller
 from vastproxy.services.access.limits import UNMETERED, Visit
+from vastproxy.services.access.onemodel import names_one_model
 from vastproxy.services.http1.headers import lines_of
+
+#: Of who may use certain models only the whole body is looked at, as the last word in it counts. OpenAI takes 25 MB.
+MOST_LOOKED_AT_BYTES = 32 << 20
 
 
 class Guest:
@@ -28,9 +34,18 @@ class Guest:
         meter = self.caller.meter
         return over_limit(found, meter.headers(now) if meter is not None else ())
 
-    def refusal(self, model: str | None) -> ApiError | None:
-        """Why it may not ask for this model, if it may not. None: it names none."""
-        return None if self.caller.may_use(model) else model_not_allowed(model)
+    def refusal(self, model: str | None, request: Request, upload: Upload) -> ApiError | None:
+        """Why it may not ask for this model, if it may not. None: it names none. `upload`: what has come of the body,
+        which is all of it unless that is too much."""
+        if not self.caller.may_use(model):
+            return model_not_allowed(model)
+        if self.caller.chooses_model:
+            return None
+        if not upload.complete:
+            return too_large_to_look(MOST_LOOKED_AT_BYTES)
+        if not names_one_model(upload.gathered(), request.known.get(b"content-type", ())):
+            return models_unclear()
+        return None
 
     @property
     def needs_model(self) -> bool:

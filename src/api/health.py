@@ -15,6 +15,8 @@ from vastproxy import __version__
 from vastproxy.api.client import Client
 from vastproxy.api.json_answer import encoded
 from vastproxy.api.page_headers import PAGE_HEADERS
+from vastproxy.services.access.callers import Caller
+from vastproxy.services.access.records import Right
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.http1.grammar import Header
 from vastproxy.services.http1.headers import lines_of
@@ -24,11 +26,15 @@ Told = tuple[int, bytes]
 _HEADERS: tuple[Header, ...] = ((b"content-type", b"application/json"), *PAGE_HEADERS)
 
 
+def may_know(caller: Caller | None) -> bool:
+    """May he know of the account's money? He has a key for the proxy itself, or none is needed here."""
+    return caller is not None and Right.ADMIN in caller.rights
+
+
 class HealthEndpoints:
     """Three questions for monitoring. None of them does any work beyond looking.
 
-    `pages`: how each path is answered. Given is whether whoever asks may know of the account's money: he brings a key,
-    or none is needed here.
+    `pages`: how each path is answered. Given is whether whoever asks may know of the account's money: see `may_know`.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -42,7 +48,7 @@ class HealthEndpoints:
         page = self.pages[path]
 
         async def answer(request: Request) -> Response:
-            status, body = page(getattr(request.state, "caller", None) is not None)
+            status, body = page(may_know(getattr(request.state, "caller", None)))
             headers = {name.decode(): value.decode() for name, value in _HEADERS}
             return Response(body, status, headers=headers)
 

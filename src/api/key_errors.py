@@ -30,6 +30,27 @@ def model_not_allowed(model: str | None) -> ApiError:
     return ApiError(403, text, "invalid_request_error", "model_not_allowed", "model")
 
 
+def models_unclear() -> ApiError:
+    """The key is good for certain models only, and the body could mean another one."""
+    return ApiError(
+        403,
+        "This API key may use certain models only, so the request must name one of them once, in plain JSON or form.",
+        "invalid_request_error",
+        "model_not_allowed",
+        "model",
+    )
+
+
+def too_large_to_look(limit_bytes: int) -> ApiError:
+    """The key is good for certain models only, and the body is longer than it is looked through."""
+    return ApiError(
+        413,
+        f"This API key may use certain models only, so a request may have at most {limit_bytes >> 20} MiB.",
+        "invalid_request_error",
+        "request_too_large",
+    )
+
+
 def over_limit(refusal: Refusal, headers: Iterable[tuple[bytes, bytes]] = ()) -> ApiError:
     """The key is good, but has used what it may. `headers`: `x-ratelimit-*`."""
     return ApiError(

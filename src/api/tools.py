@@ -59,6 +59,7 @@ class ProxyTools:
         self.wishes = Wishes(fleet.settings.routing)
         self._allow_paths = frozenset(server.allow_paths)
         self._forwarding = Forwarding(server.forwarded)
+        self._passed = frozenset(name.encode() for name in fleet.settings.upstream.pass_credentials)
         self._tasks = Tasks("proxy")
         self._aborter = Aborter()
         self.limits = fleet.settings.upstream
@@ -122,7 +123,7 @@ class ProxyTools:
         fields = request.fields
         if self.tracing is not None:  # what engines are told of traces, we say ourselves
             fields = [each for each in fields if each.header[0] not in TRACE_HEADERS]
-        lines = sent_lines(fields, request.connection) + self._forwarding.lines(request, client)
+        lines = sent_lines(fields, request.connection, self._passed) + self._forwarding.lines(request, client)
         if request.upgrade:
             return lines + b"connection: upgrade\r\nupgrade: %b\r\n" % request.upgrade
         if request.takes_trailers:

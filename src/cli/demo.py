@@ -22,6 +22,7 @@ from vastproxy.cli.logs import set_up_logging
 from vastproxy.cli.render import stdout
 from vastproxy.cli.serve import RunningServer, run_server
 from vastproxy.errors import VastproxyError
+from vastproxy.services.metrics.metrics import Metrics
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.threads import in_thread
 from vastproxy.settings import Settings
@@ -37,7 +38,7 @@ from vastproxy.settings.model import (
 )
 from vastproxy.simulator.chaos import Chaos, Incident, draw
 from vastproxy.simulator.simulation import Simulation
-from vastproxy.vastai import VastClient, VastConfig
+from vastproxy.vastai import Monitor, VastClient, VastConfig
 
 FIRST_PORT = 8080
 #: Ports tried from FIRST_PORT on when no address is given.
@@ -110,14 +111,15 @@ async def play(wanted: Demo, view: DemoView) -> int:
         async with simulation:
             view.account(simulation.url, [machine.id for machine in simulation.instances])
             settings = demo_settings(simulation, wanted.listen or free_address(), Path(state_dir))
-            with client_of(simulation, settings) as client:
+            metrics = Metrics(settings.metrics)
+            with client_of(simulation, settings, monitor=metrics.vast_api) as client:
 
                 async def ready(server: RunningServer) -> None:
                     await show(wanted, simulation, server, view)
                     if wanted.once:
                         server.request_stop()
 
-                return await run_server(settings, client=client, ready=ready)
+                return await run_server(settings, client=client, metrics=metrics, ready=ready)
 
 
 def demo_settings(simulation: Simulation, listen: str, state_dir: Path) -> Settings:
@@ -143,7 +145,9 @@ def demo_settings(simulation: Simulation, listen: str, state_dir: Path) -> Setti
 
 
 @contextlib.contextmanager
-def client_of(simulation: Simulation, settings: Settings) -> Iterator[VastClient]:
+def client_of(
+    simulation: Simulation, settings: Settings, *, monitor: Monitor | None = None
+) -> Iterator[VastClient]:
     """The client of the simulated account. Neither the environment nor a key file is asked for a key."""
     config = VastConfig(
         simulation.api_key,
@@ -152,7 +156,7 @@ def client_of(simulation: Simulation, settings: Settings) -> Iterator[VastClient
         retries=settings.vast.retries,
         cache=settings.vast.cache,
     )
-    with VastClient(config) as client:
+    with VastClient(config, monitor=monitor) as client:
         yield client
 
 

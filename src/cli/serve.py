@@ -135,16 +135,18 @@ async def run_server(
     engine: TunnelEngine | None = None,
     access_log: AccessLog | None = None,
     hangup: Hangup | None = None,
+    metrics: Metrics | None = None,
     ready: Callable[[RunningServer], Awaitable[None]] | None = None,
 ) -> int:
     """Serve until stopped: by a signal, or by `RunningServer.request_stop`. Returns the exit code.
 
-    `hangup` is told of SIGHUP; without it that signal is left as it was.
+    `hangup` is told of SIGHUP; without it that signal is left as it was. `metrics`: those that `client` tells of its
+    calls, if one is given.
     `ready` runs as a task once the socket listens; when it raises, the server stops and the error is raised here.
     Raises SettingsError when it cannot begin: a key is missing, the port is taken, the address needs keys.
     """
     tls = server_tls(settings.server, effective_environ())
-    metrics = Metrics(settings.metrics)
+    metrics = Metrics(settings.metrics) if metrics is None else metrics
     fleet = build_fleet(settings, client=client, engine=engine, metrics=metrics)
     app = create_app(settings, fleet=fleet, access_log=access_log, metrics=metrics)
     keys: KeyRing = app.state.entrance.keys

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -44,6 +44,8 @@ MAX_VALUE_BYTES = 16 << 20
 PAUSE_S, MAX_PAUSE_S = 1.0, 30.0
 #: An exchange of several replies that takes this many timeouts counts as failed: each of them was just in time.
 _SLOW_TIMEOUTS = 5
+#: What the query of an address may say, beside `ssl_…`: timeouts, retries and encodings are ours.
+_OPTIONS = frozenset({"client_name", "db", "password", "username"})
 #: The set of valid keys and the generation outlive every value.
 _LONG_MS = 48 * 3600 * 1000
 
@@ -101,7 +103,7 @@ class RedisStore:
         self._valid, self._generation = self._prefix + "valid", self._prefix + "generation"
         self._breaker = Breaker(pause_s=PAUSE_S, max_pause_s=MAX_PAUSE_S, trial_s=2 * self._slow_s)
         self._lock = threading.Lock()
-        self._secrets = (url, urlsplit(url).password or "")
+        self._secrets = (url, str(self._redis.connection_pool.connection_kwargs.get("password") or ""))
         self.where = _shown(url)
 
     def __repr__(self) -> str:
@@ -238,7 +240,10 @@ class RedisStore:
 
 def _connect(url: str, timeout_s: float) -> "redis.Redis":
     try:
-        return redis.Redis.from_url(
+        named = {name for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)}
+        if not all(name in _OPTIONS or name.startswith("ssl_") for name in named):
+            raise ValueError("an option that would change what is ours to decide")
+        made = redis.Redis.from_url(
             url,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
@@ -246,7 +251,10 @@ def _connect(url: str, timeout_s: float) -> "redis.Redis":
             retry=Retry(NoBackoff(), 0),
             protocol=2,
         )
-    except (ValueError, redis.RedisError):
+        # Only when a connection is made are the options looked at; nothing is connected by that.
+        made.connection_pool.make_connection()
+        return made
+    except (TypeError, ValueError, redis.RedisError):
         raise SettingsError(
             "cache.url: expected redis://host:6379/0, rediss://host:6379/0 or unix:///path"
         ) from None

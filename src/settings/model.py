@@ -240,6 +240,18 @@ class TunnelSettings(Section):
         return self
 
 
+#: Headers with which clients prove who they are, beside `Authorization`: at Anthropic, Azure, Google, in browsers.
+Credential = Literal[
+    "api-key",
+    "cookie",
+    "ocp-apim-subscription-key",
+    "x-access-token",
+    "x-api-key",
+    "x-auth-token",
+    "x-goog-api-key",
+]
+
+
 class UpstreamSettings(Section):
     """HTTP to the engines."""
 
@@ -257,6 +269,9 @@ class UpstreamSettings(Section):
     """Idle connections kept per backend."""
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     """Backends tried for one request, when it is certain that the ones before did not begin it."""
+    pass_credentials: tuple[Credential, ...] = ()
+    """Headers with which clients prove who they are and that engines, on machines of others, are not sent unless they
+    are listed here. With cookie, engines may set cookies too. `Authorization` is never passed on."""
 
 
 class Settings(Section):

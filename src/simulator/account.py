@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from vastproxy.simulator.apikeys import ApiKeys
 from vastproxy.simulator.catalog import ENGINES, engine_of_image
 from vastproxy.simulator.contract import Contract, Phase, SshKey, Verb
 from vastproxy.simulator.errors import Refusal, invalid_args, no_such_instance
@@ -20,6 +21,7 @@ from vastproxy.simulator.faults import Faults
 from vastproxy.simulator.limits import RateLimits
 from vastproxy.simulator.offers import Market
 from vastproxy.simulator.payloads import JsonObject, instance_row, user_row
+from vastproxy.simulator.webhooks import Webhooks
 
 FIRST_ID = 48_001_001
 MAX_LABEL = 1024
@@ -57,6 +59,8 @@ class Account:
         self.faults = Faults()
         self.market = Market(clock)
         self.user: JsonObject = user_row()
+        self.webhooks = Webhooks(clock)
+        self.api_keys = ApiKeys()
         self.keys: list[SshKey] = []
         #: The latest calls, oldest first.
         self.calls: deque[Call] = deque(maxlen=1000)

@@ -18,6 +18,7 @@ from vastproxy.simulator.faulty import empty_list, spoil, too_frequent, truncate
 from vastproxy.simulator.limits import Endpoint
 from vastproxy.simulator.payloads import JsonObject
 from vastproxy.simulator.query import parse_query, run_query
+from vastproxy.simulator.user_api import UserCalls
 
 #: Gets the request and its JSON body ({} without one), returns the JSON answer.
 Handler = Callable[[Request, JsonObject], Any]
@@ -53,6 +54,7 @@ def create_api(account: Account) -> Starlette:
         api.route("/api/v0/bundles/", "POST", Endpoint.SEARCH, api.search),
         api.route("/api/v0/asks/{id:int}/", "PUT", Endpoint.CREATE, api.create),
         api.route("/api/v0/gpu_names/unique/", "GET", Endpoint.OPEN, api.gpu_names),
+        *_user_routes(api, UserCalls(account)),
         Route("/results/{name}", api.result, methods=["GET"]),
     ]
     app = Starlette(
@@ -61,6 +63,22 @@ def create_api(account: Account) -> Starlette:
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _user_routes(api: "_Api", user: UserCalls) -> list[Route]:
+    hooks, keys = "/api/v0/webhooks", "/api/v0/auth/apikeys"
+    return [
+        api.route("/api/v0/notification-types/", "GET", Endpoint.HOOKS, user.types),
+        api.route(f"{hooks}/", "GET", Endpoint.HOOKS, user.hooks),
+        api.route(f"{hooks}/", "POST", Endpoint.CHANGE_HOOK, user.create_hook),
+        api.route(f"{hooks}/{{id:int}}/", "DELETE", Endpoint.CHANGE_HOOK, user.delete_hook),
+        api.route(f"{hooks}/{{id:int}}/rotate-secret/", "POST", Endpoint.CHANGE_HOOK, user.rotate_hook),
+        api.route(f"{hooks}/{{id:int}}/test/", "POST", Endpoint.CHANGE_HOOK, user.test_hook),
+        api.route(f"{keys}/", "GET", Endpoint.API_KEYS, user.keys),
+        api.route(f"{keys}/", "POST", Endpoint.CHANGE_API_KEY, user.create_key),
+        api.route(f"{keys}/{{id:int}}/", "GET", Endpoint.API_KEYS, user.key),
+        api.route(f"{keys}/{{id:int}}/", "DELETE", Endpoint.CHANGE_API_KEY, user.delete_key),
+    ]
 
 
 async def _unknown_path(request: Request, exc: Exception) -> Response:
@@ -95,7 +113,7 @@ class _Api:
             return spoilt
         try:
             if endpoint is not Endpoint.OPEN:
-                self._authenticate(request)
+                self._authenticate(request, endpoint)
             if (excess := account.limits.admit(_identity(request), endpoint)) is not None:
                 return too_frequent(endpoint, excess, announce=account.limits.retry_after)
             answer = handler(request, await _body(request))
@@ -105,13 +123,16 @@ class _Api:
             answer = empty_list(answer)
         return truncated(answer) if fault is Fault.TRUNCATED_JSON else JSONResponse(answer)
 
-    def _authenticate(self, request: Request) -> None:
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        key = key.strip() if scheme.lower() == "bearer" else request.query_params.get("api_key", "")
-        if not key:
+    def _authenticate(self, request: Request, endpoint: Endpoint) -> None:
+        if not (key := _key_of(request)):
             raise Refusal(403, "auth_error", "This action requires login.")
-        if key != self._account.api_key:
+        if key == self._account.api_key:
+            return
+        may = self._account.api_keys.may(key, endpoint)
+        if may is None:
             raise Refusal(self._account.bad_key_status, "auth_error", "Invalid user key")
+        if not may:
+            raise Refusal(401, "auth_error", "This key has no right to do that.")
 
     # Instances
 
@@ -211,7 +232,7 @@ class _Api:
     # The rest
 
     def user(self, request: Request, body: JsonObject) -> JsonObject:
-        return {**self._account.user, "api_key": self._account.api_key}
+        return {**self._account.user, "api_key": _key_of(request)}
 
     def search(self, request: Request, body: JsonObject) -> JsonObject:
         return {"offers": self._account.market.search(body)}
@@ -222,6 +243,11 @@ class _Api:
 
     def gpu_names(self, request: Request, body: JsonObject) -> JsonObject:
         return {"gpu_names": self._account.market.gpu_names()}
+
+
+def _key_of(request: Request) -> str:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else request.query_params.get("api_key", "")
 
 
 def _id(request: Request) -> int:

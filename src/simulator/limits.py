@@ -27,6 +27,10 @@ class Endpoint(StrEnum):
     KEYS = "keys"
     ADD_KEY = "add_key"
     ATTACH_KEY = "attach_key"
+    HOOKS = "hooks"
+    CHANGE_HOOK = "change_hook"
+    API_KEYS = "api_keys"
+    CHANGE_API_KEY = "change_api_key"
     OPEN = "open"
 
 

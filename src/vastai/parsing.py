@@ -16,7 +16,9 @@ def as_int(value: object) -> int | None:
         return value
     if isinstance(value, float):
         return int(value) if math.isfinite(value) and value.is_integer() else None
-    return int(value) if isinstance(value, str) and _WHOLE.fullmatch(value.strip()) else None
+    if not isinstance(value, str) or not _WHOLE.fullmatch(digits := value.strip()):
+        return None
+    return int(digits)  # which strips less than `strip`: no U+001C to U+001F
 
 
 def as_float(value: object) -> float | None:

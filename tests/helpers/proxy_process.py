@@ -186,7 +186,7 @@ class ProxyProcess:
 
     # -- life ------------------------------------------------------------------------------------------
 
-    async def run(self, *, limit_s: float = 15.0) -> int:
+    async def run(self, *, limit_s: float = 40.0) -> int:
         """Start it and wait for its end, for runs that end by themselves. Returns the exit code."""
         await self._launch()
         return await self.wait(limit_s=limit_s)

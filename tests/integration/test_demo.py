@@ -52,7 +52,8 @@ class Demo:
 @asynccontextmanager
 async def demo(home: Path, *words: str) -> AsyncIterator[Demo]:
     # The key and the settings of the real account must not matter.
-    environment = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    kept = ("COVERAGE_", "PYTHON")
+    environment = {name: value for name, value in os.environ.items() if name.startswith(kept)}
     environment |= {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(home),
@@ -116,6 +117,8 @@ async def test_what_it_prints_works_as_pasted(tmp_path: Path) -> None:
         program = tmp_path / "snippet.py"
         program.write_text(snippet)
         assert "You asked: “Hello!”" in await shell(f"{sys.executable} {program}")
+        told = await shell(f"curl -sS {curl[0].split('/v1/')[0].split()[-1]}/metrics")
+        assert "vastproxy_vast_api_call_duration_seconds_count" in told, "calls to vast.ai are counted"
         run.process.send_signal(signal.SIGINT)
         assert await run.rest() == 0
     assert "Traceback" not in run.output

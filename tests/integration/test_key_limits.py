@@ -19,8 +19,8 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield scene
 
 
-async def make_key(directory: Path, *options: str) -> str:
-    command = ProxyProcess(directory, arguments=("keys", "create", "web", *options))
+async def make_key(directory: Path, *options: str, name: str = "web") -> str:
+    command = ProxyProcess(directory, arguments=("keys", "create", name, *options))
     assert await command.run() == 0, command.output
     return command.stdout.rstrip("\n")
 
@@ -83,11 +83,21 @@ async def test_models(scene: Scene, tmp_path: Path) -> None:
     proxy = await scene.serve()
     assert served_by(await ask(proxy, key=key)) == 101
     wanted = chat(key=key)
+    seen = json.loads((await proxy.ask("GET", "/v1/models", wanted["headers"])).body)["data"]
+    assert [model["id"] for model in seen] == ["m", "model-101"]
+    other = await make_key(tmp_path, "--model", "gpt-*", name="other")
+    assert json.loads((await proxy.ask("GET", "/v1/models", chat(key=other)["headers"])).body)["data"] == []
     for body in (
         b'{"model": "gpt", "messages": []}',
         b'{"messages": [{"role": "user", "content": "' + b"x" * 200_000 + b'"}], "model": "gpt"}',
         b'{"messages": []}',
         b'{"model": "m", "messages": [], "model": "gpt"}',
+        b'{"model": "m", "messages": [], "Model": "gpt"}',
+        b'{"messages": ["'
+        + b"x" * 20_000
+        + b'"], "mod\\u0065l": "gpt", "x": "'
+        + b"y" * 20_000
+        + b'", "model": "m"}',
         b"no json at all",
         b"",
     ):
@@ -99,4 +109,11 @@ async def test_models(scene: Scene, tmp_path: Path) -> None:
         await asyncio.sleep(0.2)  # longer than a body is gathered whose model does not matter
         await client.send_data(b'"model": "gpt"}', last=True)
         assert code(await client.rest(await client.head())) == (403, "model_not_allowed")
+    async with Client(proxy.port) as client:  # in pieces, another one behind the one that is allowed
+        await client.send("POST", CHAT, {**wanted["headers"], "transfer-encoding": "chunked"})
+        await client.send_data(b'{"model": "m", "messages": [], ')
+        await asyncio.sleep(0.2)
+        await client.send_data(b'"model": "gpt"}', last=True)
+        assert code(await client.rest(await client.head())) == (403, "model_not_allowed")
+    assert sum(each.path == CHAT for each in scene.machines[101].engine.requests) == 1
     assert code(await proxy.ask("GET", "/v1/x", wanted["headers"])) == (403, "model_not_allowed")

@@ -66,6 +66,8 @@ class Run:
                 "authorization": f"Bearer {key}",
                 "cookie": f"session={COOKIE}",
                 "proxy-authorization": f"Basic {OTHER}",
+                "x-api-key": key,
+                "api-key": OTHER,
                 "content-type": "application/json",
             }
             for path, body in (
@@ -188,5 +190,9 @@ async def test_no_secret_is_in_anything_that_was_written(tmp_path: Path, form: s
     for where, data in run.said.items():
         for secret in secrets:
             assert secret.encode() not in data, (secret, where)
+    asked = [repr(each.headers) for machine in scene.machines.values() for each in machine.engine.requests]
+    assert len(asked) > 20
+    for told in asked:  # whoever rents out a machine is not to be trusted with what its clients are known by
+        assert not [secret for secret in (web, PLAIN_KEY, WRONG, COOKIE, OTHER) if secret in told]
     lines = [line for line in (proxy.stdout + proxy.stderr).splitlines() if "status" in line]
     assert len(lines) > 20, "the log was silent"

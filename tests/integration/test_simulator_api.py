@@ -242,3 +242,47 @@ async def test_renting_over_the_api_brings_up_a_machine(sim: Simulation) -> None
     bare = await answer(sim, "PUT", "/api/v0/asks/5552/", {"image": "ubuntu:24.04"})
     with pytest.raises(LookupError):
         _ = sim.instance(bare["new_contract"]).engine
+
+
+HOOKS, API_KEYS = "/api/v0/webhooks/", "/api/v0/auth/apikeys/"
+
+
+async def test_webhooks(sim: Simulation) -> None:
+    """Made, listed without the secret, tried, given another one, deleted; who asked for it is told what happens."""
+    kinds = (await answer(sim, "GET", "/api/v0/notification-types/"))["notification_types"]
+    assert {"key": "client:outbid", "slug": "outbid"}.items() <= kinds[8].items()
+    wanted = {"name": "p", "webhook_url": "https://p.example.com/x", "event_types": ["client:outbid"]}
+    made = (await answer(sim, "POST", HOOKS, wanted))["webhook"]
+    [listed] = (await answer(sim, "GET", HOOKS))["webhooks"]
+    assert listed == {name: value for name, value in made.items() if name != "webhook_secret"}
+    one = f"{HOOKS}{made['id']}/"
+    await answer(sim, "POST", f"{one}test/", {})
+    sim.account.webhooks.tell("low_credit", "Low credit")
+    sim.account.webhooks.tell("outbid", "Outbid")
+    events = [json.loads(delivery.body)["notif_type"] for delivery in sim.account.webhooks.deliveries]
+    assert events == ["webhook_test", "outbid"]
+    again = (await answer(sim, "POST", f"{one}rotate-secret/", {}))["webhook"]
+    assert again["webhook_secret"] != made["webhook_secret"]
+    await answer(sim, "DELETE", one, {})
+    assert await refusal(sim, "DELETE", one, {}) == (404, "not_found")
+    for wrong in (
+        {**wanted, "webhook_url": "http://p.example.com"},
+        {**wanted, "event_types": ["client:flood"]},
+        {**wanted, "event_types": []},
+        {},
+    ):
+        assert await refusal(sim, "POST", HOOKS, wrong) == (400, "invalid_args")
+
+
+async def test_keys_with_certain_rights(sim: Simulation) -> None:
+    reader = await answer(sim, "POST", API_KEYS, {"name": "r", "permissions": {"api": {"instance_read": {}}}})
+    assert (await answer(sim, "GET", V1, key=reader["key"]))["instances_found"] == 0
+    assert await refusal(sim, "GET", HOOKS, key=reader["key"]) == (401, "auth_error")
+    assert await refusal(sim, "POST", API_KEYS, {}, key=reader["key"]) == (401, "auth_error")
+    assert await refusal(sim, "POST", API_KEYS, {"permissions": 5}) == (400, "invalid_args")
+    assert [row["name"] for row in (await answer(sim, "GET", API_KEYS))["apikeys"]] == ["r"]
+    one = f"{API_KEYS}{reader['id']}/"
+    assert (await answer(sim, "GET", one))["key"] == reader["key"]
+    await answer(sim, "DELETE", one)
+    assert await refusal(sim, "GET", one) == (404, "not_found")
+    assert (await refusal(sim, "GET", V1, key=reader["key"]))[1] == "auth_error"

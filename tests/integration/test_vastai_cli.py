@@ -269,3 +269,24 @@ async def test_ssh_url_is_the_direct_address_or_the_relay_by_the_rule(tmp_path: 
             machine.contract.row["ports"] = {}
             out, _ = await relayed("ssh-url", str(machine.id))
             assert out.strip() == f"ssh://root@127.0.0.1:{machine.relay.port}"
+
+
+async def test_a_key_with_certain_rights_may_do_that_and_no_more(
+    sim: Simulation, cli: Cli, tmp_path: Path
+) -> None:
+    """Made as docs/SETUP.md says; it reads instances, and is refused what it has no right to."""
+    contract = sim.account.add(label="llm")
+    permissions = tmp_path / "permissions.json"
+    permissions.write_text('{"api": {"instance_read": {}, "user_read": {}}}')
+    made, _ = await cli("create", "api-key", "--name", "vastproxy", "--permission_file", str(permissions))
+    [row] = sim.account.api_keys.rows()
+    assert row["key"] in made
+    out, _ = await cli("show", "instances", "--raw", key=row["key"])
+    assert [each["id"] for each in json.loads(out)] == [contract.id]
+    await cli("label", "instance", str(contract.id), "mine", key=row["key"])
+    await cli("destroy", "instance", str(contract.id), "-y", key=row["key"])
+    assert [(each["id"], each["label"]) for each in sim.account.rows()] == [(contract.id, "llm")]
+    shown, _ = await cli("show", "api-keys")
+    assert "instance_read" in shown
+    await cli("delete", "api-key", str(row["id"]))
+    assert sim.account.api_keys.rows() == []

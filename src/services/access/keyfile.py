@@ -16,6 +16,12 @@ MAX_FILE_BYTES = 8 << 20
 T = TypeVar("T")
 
 
+class KeysOutOfReach(UnreadableKeys):
+    """The file is there and cannot be read now, whatever it holds."""
+
+    transient = True
+
+
 def keys_path(settings: Settings, environ: Mapping[str, str]) -> Path | None:
     """Where keys are kept: `server.keys_file`, or keys.json in `tunnels.state_dir`, $XDG_STATE_HOME/vastproxy or
     ~/.local/state/vastproxy. None where nobody has a home directory."""
@@ -30,12 +36,13 @@ def keys_path(settings: Settings, environ: Mapping[str, str]) -> Path | None:
 def read_keys(path: Path) -> KeyBook | None:
     """The keys of the file; None where there is no file.
 
-    Raises UnreadableKeys when it holds something else, in one line that does not name the file.
+    Raises UnreadableKeys when it holds something else, in one line that does not name the file; KeysOutOfReach when
+    nobody can tell.
     """
     try:
         content = read_own(path, max_bytes=MAX_FILE_BYTES)
     except OSError as error:
-        raise UnreadableKeys((error.strerror or str(error)).lower()) from None
+        raise KeysOutOfReach((error.strerror or str(error)).lower()) from None
     return None if content is None else load_book(content)
 
 

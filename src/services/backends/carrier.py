@@ -115,6 +115,7 @@ class Carrier:
                 connect_timeout_s=limits.connect_timeout_s,
                 idle_s=limits.pool_idle_s,
                 max_idle=limits.pool_max_idle,
+                cookies="cookie" in limits.pass_credentials,
             )
         return await pool.open()
 

@@ -7,18 +7,22 @@ line that is new is read by the strict pattern, and kept if it is short and no s
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from vastproxy.services.http1.grammar import TEXT, TOKEN, GrammarError, Header
+from vastproxy.settings.model import Credential
 
 #: Lines that are kept, and the longest that is worth it: at most 1 MB for each table.
 MAX_LINES = 2048
 MAX_LINE_BYTES = 256
 
-#: Never kept: a table is no place for them.
-_SECRET = frozenset(
-    {b"authorization", b"cookie", b"proxy-authorization", b"set-cookie", b"x-api-key", b"api-key"}
-)
+#: Never kept: a table is no place for them. The last one brings the key of a page's WebSocket.
+_SECRET = frozenset(name.encode() for name in get_args(Credential)) | {
+    b"authorization",
+    b"proxy-authorization",
+    b"set-cookie",
+    b"sec-websocket-protocol",
+}
 
 _LINE = re.compile(rb"(%b++):[ \t]*+(%b*+)" % (TOKEN, TEXT))
 

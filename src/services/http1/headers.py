@@ -3,11 +3,13 @@
 Header names are lower case here, values are what the sender wrote.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from http import HTTPStatus
+from typing import get_args
 
 from vastproxy.services.http1.fields import Field, FieldTable, wire
 from vastproxy.services.http1.grammar import Header
+from vastproxy.settings.model import Credential
 
 #: RFC 9110 §7.6.1 and the older names that still turn up. They speak to the next machine, not to the last.
 HOP_BY_HOP = frozenset(
@@ -42,6 +44,12 @@ REQUEST_OURS = frozenset(
         b"x-vastproxy-priority",
     }
 )
+#: What proves to us, or to somebody else, who the client is. A rented machine is none of them, and could use it.
+CREDENTIALS = frozenset(name.encode() for name in get_args(Credential))
+#: A page's WebSocket can bring its key only among the protocols (platform.openai.com/docs/guides/realtime, 2026).
+_KEY_PROTOCOL = b"openai-insecure-api-key."
+#: Engines that may set no cookies on this host: they would be sent to all that it serves, on other ports as well.
+_COOKIES = frozenset({b"set-cookie", b"set-cookie2"})
 #: Ours to write on answers, whatever the engine sent: who served, and what browsers are told of this host, where a
 #: rented machine has no say (CORS, fetch.spec.whatwg.org; RFC 6797; RFC 7838).
 RESPONSE_OURS = frozenset(
@@ -63,7 +71,7 @@ RESPONSE_OURS = frozenset(
     }
 )
 
-_NEVER_SENT = HOP_BY_HOP | REQUEST_OURS
+_NEVER_SENT = HOP_BY_HOP | REQUEST_OURS | CREDENTIALS
 _NEVER_RETURNED = HOP_BY_HOP | RESPONSE_OURS
 #: Fields that change how a message is read: senseless or dangerous behind its body (RFC 9110 §6.5.1).
 _NEVER_TRAILING = (
@@ -102,9 +110,10 @@ def request_fields() -> FieldTable:
     return FieldTable(never=_NEVER_SENT, marked=_REQUEST_READ)
 
 
-def response_fields() -> FieldTable:
-    """A table for the header lines of responses."""
-    return FieldTable(never=_NEVER_RETURNED, marked=_RESPONSE_READ)
+def response_fields(*, cookies: bool = False) -> FieldTable:
+    """A table for the header lines of responses. `cookies`: may they be set?"""
+    never = _NEVER_RETURNED if cookies else _NEVER_RETURNED | _COOKIES
+    return FieldTable(never=never, marked=_RESPONSE_READ)
 
 
 def request_message(
@@ -135,9 +144,29 @@ def dropped_names(connection: frozenset[bytes]) -> frozenset[bytes]:
     return connection - _CONNECTION_OPTIONS if connection else connection
 
 
-def sent_lines(fields: Sequence[Field], connection: frozenset[bytes]) -> bytes:
-    """What of a request's header lines the engine gets, in their order."""
-    return wire(fields, dropped_names(connection))
+def sent_lines(
+    fields: Sequence[Field], connection: frozenset[bytes], passed: Collection[bytes] = ()
+) -> bytes:
+    """What of a request's header lines the engine gets, in their order. `passed`: those of the CREDENTIALS that it is
+    sent, behind all others."""
+    dropped = dropped_names(connection)
+    lines = wire(fields, dropped)
+    if _KEY_PROTOCOL in lines:
+        lines = b"".join(map(_without_key, lines.splitlines(keepends=True)))
+    if passed:
+        names = frozenset(passed) - dropped
+        lines += lines_of([each.header for each in fields if each.header[0] in names])
+    return lines
+
+
+def _without_key(line: bytes) -> bytes:
+    """A header line without the key that a page's WebSocket brings; nothing if there is nothing else in it."""
+    name, _, value = line.partition(b": ")
+    if name != b"sec-websocket-protocol":
+        return line
+    offers = [offer.strip() for offer in value.split(b",")]
+    kept = [offer for offer in offers if not offer.startswith(_KEY_PROTOCOL)]
+    return lines_of([(name, b", ".join(kept))]) if kept else b""
 
 
 def returned_lines(fields: Sequence[Field], connection: frozenset[bytes], *, status: int = 200) -> bytes:

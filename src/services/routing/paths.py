@@ -31,6 +31,7 @@ DENIED: tuple[str, ...] = (
     "/dump_*",
     "/dumper*",
     "/get_weights_by_name",
+    "/metrics",  # what all of them ask for together; ours is asked for before anybody comes here
     # They end or hold up everybody's requests.
     "/abort_request*",
     "/pause",
@@ -115,6 +116,8 @@ DENIED: tuple[str, ...] = (
 #: Harmless to read, harmful otherwise: llama.cpp as a router adds and deletes models here.
 DENIED_UNLESS_READ: frozenset[str] = frozenset({"/models"})
 
+#: What repeats a request to who sent it (RFC 9110 §9.3.8), and with it the token that we send an engine.
+_ECHOES = frozenset({"TRACE", "TRACK"})
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Questions to a model: most of the traffic, known to be fine without a look at any rule.
 INFERENCE = frozenset(
@@ -146,8 +149,11 @@ def is_denied(raw_path: bytes, allow: Collection[str] = (), *, method: str | Non
     """Is this a path that clients may not ask an engine for?
 
     `raw_path` is the request target as it came, percent-encoded; a query is ignored. `allow` (the setting
-    server.allow_paths) names exceptions in the same form as `DENIED`. Without `method` the worst is assumed.
+    server.allow_paths) names exceptions in the same form as `DENIED`. Without `method` the worst is assumed. TRACE goes
+    nowhere.
     """
+    if method is not None and method.upper() in _ECHOES:
+        return True
     if raw_path in INFERENCE:
         return False
     is_read = method is not None and method.upper() in _READS

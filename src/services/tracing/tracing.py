@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 #: Requests sent in one call, and how long one waits for others.
 BATCH = 256
 INTERVAL_S = 1.0
+#: Of a path so much is told: thousands of them may wait.
+MAX_PATH_BYTES = 1024
 #: How long the end of the process may wait for the collector.
 CLOSE_LIMIT_S = 3.0
 
@@ -98,7 +100,8 @@ class Tracing:
             self._lost += 1
             self.lost += 1
             return
-        self._queue.append(Ended(claim, trace, path, key, model, tokens_in, tokens_out, streamed, client))
+        told = path[:MAX_PATH_BYTES]
+        self._queue.append(Ended(claim, trace, told, key, model, tokens_in, tokens_out, streamed, client))
         if not self._wake.is_set():
             self._wake.set()
             if self._thread is None:

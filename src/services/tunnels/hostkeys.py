@@ -197,9 +197,9 @@ class HostKeyPins:
         while True:
             try:
                 return await asyncio.to_thread(edit_book, path, edit)
-            except BlockingIOError:
+            except TimeoutError:
                 if loop.time() >= give_up:
-                    raise TimeoutError("another process holds its lock") from None
+                    raise
             await asyncio.sleep(_LOCK_RETRY_S)
 
     def _warn(self, exc: OSError) -> None:

@@ -18,10 +18,19 @@ Opener = Callable[[Callable[[], UpstreamConnection]], Awaitable[UpstreamConnecti
 class UpstreamPool:
     """The connections of one backend. `aclose` ends the idle ones; busy ones end with their requests."""
 
-    def __init__(self, opener: Opener, *, connect_timeout_s: float, idle_s: float, max_idle: int) -> None:
+    def __init__(
+        self,
+        opener: Opener,
+        *,
+        connect_timeout_s: float,
+        idle_s: float,
+        max_idle: int,
+        cookies: bool = False,
+    ) -> None:
+        """`cookies`: may engines set them?"""
         self._loop = asyncio.get_running_loop()  # asking for it costs a system call (CPython 3.11)
         self._opener = opener
-        fields = response_fields()
+        fields = response_fields(cookies=cookies)
         self._make = lambda: UpstreamConnection(fields)
         self._connect_timeout_s = connect_timeout_s
         self._idle_s = idle_s

@@ -28,6 +28,9 @@ from vastproxy.vastai.reply import one_line
 MAX_BODY_BYTES = 64 * 1024
 TOLERANCE_S = 300.0
 REMEMBERED_EVENTS = 4096
+#: Of what is said with the token about one instance, the same counts once in so many seconds: all machines share the
+#: token, and one that told such things of the others all the time would keep them from serving.
+REPEATED_S = 60.0
 
 SIGNATURE_HEADER = b"x-vast-signature-256"
 TIMESTAMP_HEADER = b"x-vast-timestamp"
@@ -98,10 +101,11 @@ class Inbox:
         self._token = None if token is None else hashlib.sha256(token.encode()).digest()
         self._tolerance_s = tolerance_s
         self._remembered = remembered
-        self._heard: OrderedDict[tuple[Origin, str], None] = OrderedDict()
+        self._heard: dict[Origin, OrderedDict[str, None]] = {origin: OrderedDict() for origin in Origin}
+        self._said: OrderedDict[tuple[str, int], float] = OrderedDict()
 
     def __repr__(self) -> str:
-        return f"<Inbox open={self.is_open} heard={len(self._heard)}>"
+        return f"<Inbox open={self.is_open} heard={sum(map(len, self._heard.values()))}>"
 
     @property
     def is_open(self) -> bool:
@@ -119,7 +123,7 @@ class Inbox:
         fields = _fields(headers)
         if SIGNATURE_HEADER not in fields:
             self._check_token(fields)
-            return self._once(read_report(body))
+            return self._news(self._once(read_report(body)), now)
         self._check_signature(fields, body, now)
         notice = read_notice(body)
         if notice.event_id is None:  # a copy of the request would have the same signature
@@ -129,14 +133,26 @@ class Inbox:
     def _once(self, notice: Notice) -> Notice | None:
         if notice.event_id is None:
             return notice
-        key = (notice.origin, notice.event_id)
-        if key in self._heard:
-            self._heard.move_to_end(key)
+        heard = self._heard[notice.origin]
+        if notice.event_id in heard:
+            heard.move_to_end(notice.event_id)
             return None
-        self._heard[key] = None
-        if len(self._heard) > self._remembered:
-            self._heard.popitem(last=False)
+        heard[notice.event_id] = None
+        if len(heard) > self._remembered:
+            heard.popitem(last=False)
         return notice
+
+    def _news(self, report: Notice | None, now: float) -> Notice | None:
+        """The report, if it says something that was not said a moment ago."""
+        if report is None or not report.ids:
+            return report
+        key = (report.slug, report.ids[0])
+        said_at = self._said.pop(key, None)
+        is_news = said_at is None or not 0 <= now - said_at < REPEATED_S
+        self._said[key] = now if said_at is None or is_news else said_at
+        if len(self._said) > self._remembered:
+            self._said.popitem(last=False)
+        return report if is_news else None
 
     def _check_signature(self, fields: Mapping[bytes, bytes], body: bytes, now: float) -> None:
         timestamp = fields.get(TIMESTAMP_HEADER, b"")
@@ -189,7 +205,8 @@ def read_report(body: bytes) -> Notice:
     event = _object(body)
     label = _CONTAINER_LABEL.fullmatch(as_text(event.get("label")) or "")
     named = [event.get("container_id"), event.get("instance_id"), label[1] if label else None]
-    return Notice(Origin.INSTANCE, _slug(event.get("event")), _ids(map(as_int, named)), _event_id(event))
+    # An instance speaks of itself, so of one.
+    return Notice(Origin.INSTANCE, _slug(event.get("event")), _ids(map(as_int, named))[:1], _event_id(event))
 
 
 def _digest(secret: str, timestamp: bytes, body: bytes) -> str:

@@ -1,13 +1,16 @@
 """Inbound keys: from the settings, and from a file that is followed while it changes."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+import os
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from vastproxy.api.auth import LOOK_EVERY_S, KeyRing
+from vastproxy.api.auth import LOOK_EVERY_S, RETRY_EVERY_S, KeyRing
 from vastproxy.services.access.records import KeyBook, KeyLimits, Right
 from vastproxy.services.access.usefile import read_use, use_path
 from vastproxy.settings import SettingsError
@@ -57,6 +60,19 @@ def book_of(*names: str, expires_at: float | None = None) -> tuple[KeyBook, list
         )
         keys.append(key)
     return book, keys
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """The process may open nothing more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open("/dev/null", os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def asks(ring: KeyRing, key: str) -> str | None:
@@ -187,6 +203,24 @@ def test_a_broken_file_leaves_the_last_good_one_in_force_and_says_so_once(
     file.write_text(KeyBook().dump())
     clocks.later()
     assert asks(ring, key) is None, "it is read again when it has changed again"
+
+
+def test_a_key_that_was_revoked_while_nothing_could_be_read_is_refused_afterwards(
+    make_ring: Callable[..., KeyRing], clocks: Clocks, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A flood of connections may take the last descriptor in that very moment; the file does not change again."""
+    book, [key] = book_of("web")
+    file.write_text(book.dump())
+    ring = make_ring()
+    file.write_text(KeyBook().dump())
+    with no_descriptor_left():
+        for _ in range(3):
+            clocks.later()
+            assert asks(ring, key) == "web"
+    [record] = caplog.records
+    assert "too many open files" in record.getMessage()
+    clocks.later(RETRY_EVERY_S)
+    assert asks(ring, key) is None
 
 
 @pytest.mark.parametrize("broken", [b"", b"{", b"[]"])

@@ -1,14 +1,17 @@
 """The client's side of an exchange: leaving at any moment, slow in either direction, too much, another protocol."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 
 import pytest
 
 from tests.helpers.exchanging import Asked, Scene, gathered, settle
 from vastproxy.api.errors import request_timeout
-from vastproxy.api.exchange import LEFT
+from vastproxy.api.exchange import LEFT, Exchange
 from vastproxy.api.gathering import GATHER_BYTES
+from vastproxy.api.http.request import Request
+from vastproxy.api.upload import Upload
 from vastproxy.services.backends.engine_kinds import EngineKind
 from vastproxy.services.http1.framing import CHUNKED
 from vastproxy.settings.model import ServerSettings
@@ -34,6 +37,21 @@ async def at(scene: Scene, stage: str, *, target: bytes = b"/v1/x", body: bytes 
     if stage == "answering":
         asked.stream.feed(CHUNKS)
     return asked
+
+
+@pytest.mark.parametrize("target", [CHAT, b"/flush_cache"])
+async def test_what_a_client_sent_is_not_kept_with_the_story(scene: Scene, target: bytes) -> None:
+    """Stories of a thousand requests are remembered, also of those that were refused: neither a long head nor the key
+    in it shall be."""
+    headers = [(b"authorization", b"Bearer s3cret"), (b"x-long", b"x" * 60_000)]
+    asked = await scene.ask(b"POST", target, body=PROMPT, headers=headers)
+    if target == CHAT:
+        asked.stream.feed(OK)
+    assert asked.client.complete
+    [story] = scene.fleet.traces.latest(5)
+    kept = gc.get_referents(story)
+    assert kept, "nothing is known of it"
+    assert not [each for each in kept if isinstance(each, Request | Upload | Exchange)]
 
 
 async def finished(scene: Scene, stage: str) -> None:

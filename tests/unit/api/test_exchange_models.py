@@ -103,7 +103,7 @@ async def test_a_body_that_cannot_be_read_goes_as_it_is(named: Scene) -> None:
 
 
 async def test_a_request_without_a_body_is_nobodys_model(named: Scene) -> None:
-    asked = await named.ask(b"GET", b"/metrics")
+    asked = await named.ask(b"GET", b"/version")
     assert asked.stream.written.endswith(b"\r\n\r\n")
     assert b"content-length" not in head_of(asked.stream)
     await finished(named)

@@ -2,8 +2,10 @@
 
 import json
 
+from tests.helpers.recording_client import make_request
 from vastproxy.api.errors import ApiError
 from vastproxy.api.guest import Guest
+from vastproxy.api.upload import Upload
 from vastproxy.services.access.callers import Caller, Callers
 from vastproxy.services.access.records import KeyBook, KeyLimits, Right
 
@@ -19,6 +21,15 @@ def error(refusal: ApiError | None) -> tuple[int, str, str, str | None]:
     assert refusal is not None
     body = json.loads(refusal.body())["error"]
     return refusal.status, body["type"], body["code"], body["param"]
+
+
+def asking(
+    guest: Guest, model: str | None, body: bytes = b'{"model": "x"}', *, complete: bool = True
+) -> ApiError | None:
+    """The answer to a body in which this model was found."""
+    upload = Upload(None)
+    upload.add(body, complete=complete, on_its_way=False)
+    return guest.refusal(model, make_request(b"POST", b"/v1/x"), upload)
 
 
 def test_who_has_no_limits_is_no_guest() -> None:
@@ -63,17 +74,32 @@ def test_a_guest_may_ask_for_its_models_only() -> None:
     guest = Guest(caller_of(KeyLimits(models=("llama-*",))))
     assert guest.needs_model
     assert guest.enter(0.0) is None
-    assert guest.refusal("llama-3") is None
-    assert error(guest.refusal("gpt")) == (403, "invalid_request_error", "model_not_allowed", "model")
-    assert error(guest.refusal(None)) == (403, "invalid_request_error", "model_not_allowed", "model")
+    assert asking(guest, "llama-3") is None
+    assert error(asking(guest, "gpt")) == (403, "invalid_request_error", "model_not_allowed", "model")
+    assert error(asking(guest, None)) == (403, "invalid_request_error", "model_not_allowed", "model")
     assert guest.lines(0.0) == b""
-    long = guest.refusal("x" * 10_000)
+    long = asking(guest, "x" * 10_000)
     assert long is not None
     assert len(long.message) < 300
+
+
+def test_a_guest_must_not_name_another_model_beside_its_own() -> None:
+    """The engine would take the other one. What has not come whole could go on so."""
+    guest = Guest(caller_of(KeyLimits(models=("llama-*",))))
+    for body in (b'{"model": "llama-3", "model": "gpt"}', b'{"model": "llama-3", "Model": "gpt"}'):
+        assert error(asking(guest, "llama-3", body)) == (
+            403,
+            "invalid_request_error",
+            "model_not_allowed",
+            "model",
+        )
+    refused = error(asking(guest, "llama-3", b'{"model": "llama", ', complete=False))
+    assert refused == (413, "invalid_request_error", "request_too_large", None)
 
 
 def test_a_guest_with_other_limits_may_ask_for_any_model() -> None:
     guest = Guest(caller_of(KeyLimits(concurrent=1)))
     assert not guest.needs_model
     assert not guest.wants_tokens
-    assert guest.refusal(None) is None
+    assert asking(guest, None, b"{}") is None
+    assert asking(guest, "m", b'{"model": "m", "model": "n"}') is None

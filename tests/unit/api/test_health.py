@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.helpers.fleet_bench import FleetBench
 from tests.helpers.recording_client import RecordingClient, make_request
 from vastproxy.api.app import create_app
 from vastproxy.api.front import Entrance
+from vastproxy.services.access.records import KeyBook, KeyLimits, Right
 from vastproxy.settings import Settings
 from vastproxy.vastai import User, VastUnavailable
 
@@ -90,6 +92,22 @@ async def test_money_is_told_to_those_who_bring_a_key(stage: Stage) -> None:
     assert stage.report()["account"] is None
     assert stage.report((b"authorization", b"Bearer wrong"))["account"] is None
     assert stage.report(KEY)["account"] is not None
+
+
+async def test_a_key_for_inference_alone_is_told_no_money(tmp_path: Path) -> None:
+    """It may not see the proxy, nor what is in the account, on either way in."""
+    book, made = KeyBook(), {}
+    for right in Right:
+        book, _, made[right] = book.create(right, rights=frozenset({right}), limits=KeyLimits(), now=0.0)
+    (tmp_path / "keys.json").write_text(book.dump())
+    bench = FleetBench(label="none")
+    async with bench.fleet:
+        app = create_app(settings(keys_file=str(tmp_path / "keys.json")), fleet=bench.fleet)
+        for right, key in made.items():
+            header = (b"authorization", f"Bearer {key}".encode())
+            told = Stage(bench, app).report(header)["account"]
+            other = json.loads((await through_asgi(app, "/healthz", (header,)))[1])["account"]
+            assert (told is not None, other is not None) == (right is Right.ADMIN,) * 2
 
 
 async def test_where_no_key_is_needed_money_is_told_to_all() -> None:

@@ -30,12 +30,19 @@ def test_a_cache_that_is_switched_off_is_none_wherever_it_would_be() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://u:s3cret@127.0.0.1:1/3", "rediss://cache:6379", "unix:///run/r.sock"]
+    "url",
+    [
+        "redis://u:s3cret@127.0.0.1:1/3",
+        "rediss://cache:6379",
+        "unix:///run/r.sock",
+        "rediss://cache:6379/0?ssl_cert_reqs=none",
+        "redis://cache:6379?db=2&password=s3cret",
+    ],
 )
 def test_redis_is_made_without_connecting_and_does_not_show_its_password(url: str) -> None:
     cache = make_cache(VastCacheSettings(), redis_at(url), vast=VAST)
     assert isinstance(cache, SharedCache)
-    assert repr(cache) == f"<SharedCache {url.replace('u:s3cret@', '')}>"
+    assert repr(cache) == f"<SharedCache {url.replace('u:s3cret@', '').partition('?')[0]}>"
     cache.close()
 
 
@@ -48,7 +55,18 @@ def test_a_reference_to_the_address_is_followed() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://s3cret@host", "s3cret", "redis://h:s3cret", "redis://h:70000000/s3cret"]
+    "url",
+    [
+        "http://s3cret@host",
+        "s3cret",
+        "redis://h:s3cret",
+        "redis://h:70000000/s3cret",
+        "redis://h/0?s3cret=1",
+        "redis://h/0?decode_responses=true&x=s3cret",
+        "redis://h/0?socket_timeout=600&x=s3cret",
+        "redis://h/0?ssl_ca_certs=s3cret",
+        "redis://h/0?db=s3cret",
+    ],
 )
 def test_what_is_no_address_of_a_redis_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(SettingsError, match=re.escape("cache.url: expected redis://")) as caught:

@@ -411,7 +411,7 @@ def test_readers_give_their_type_or_nothing(value: Any) -> None:
 
 def test_edges_of_the_readers() -> None:
     whole: list[tuple[Any, int | None]] = [("12", 12), (" -3\n", -3), ("1_0", None), ("٣", None), (2.0, 2)]
-    whole += [(2.5, None), (float("inf"), None), (False, None), ([], None)]
+    whole += [(2.5, None), (float("inf"), None), (False, None), ([], None), ("\x1c7\x1f", 7), ("\x1c", None)]
     assert [(raw, as_int(raw)) for raw, _ in whole] == whole
     numbers: list[tuple[Any, float | None]] = [
         ("1.5", 1.5),

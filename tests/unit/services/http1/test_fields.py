@@ -61,7 +61,15 @@ def test_what_does_not_travel_has_no_line_and_what_is_read_here_is_found() -> No
 
 
 @pytest.mark.parametrize(
-    "name", [b"Authorization", b"cookie", b"Set-Cookie", b"X-API-Key", b"proxy-authorization"]
+    "name",
+    [
+        b"Authorization",
+        b"cookie",
+        b"Set-Cookie",
+        b"X-API-Key",
+        b"proxy-authorization",
+        b"Sec-WebSocket-Protocol",
+    ],
 )
 def test_secrets_are_not_kept(name: bytes) -> None:
     known = table()

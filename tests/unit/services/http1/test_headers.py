@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tests.helpers.heads import parse_request_head, returned_headers, sent_head
 from vastproxy.services.http1.grammar import Header
 from vastproxy.services.http1.headers import (
+    CREDENTIALS,
     HOP_BY_HOP,
     LAST_CHUNK,
     REQUEST_OURS,
@@ -17,7 +18,11 @@ from vastproxy.services.http1.headers import (
     headers_of,
     last_chunk,
     lines_of,
+    request_fields,
+    response_fields,
+    returned_lines,
     returned_trailers,
+    sent_lines,
 )
 
 NONE: frozenset[bytes] = frozenset()
@@ -106,7 +111,7 @@ def test_a_request_has_one_framing_whatever_the_client_sent(
 
 @given(HEADERS)
 def test_end_to_end_headers_of_an_answer_keep_order_and_number(headers: list[Header]) -> None:
-    kept = [pair for pair in headers if pair[0] not in HOP_BY_HOP | RESPONSE_OURS]
+    kept = [pair for pair in headers if pair[0] not in HOP_BY_HOP | RESPONSE_OURS | {b"set-cookie"}]
     assert returned_headers(headers, NONE) == kept
     assert returned_headers(headers, frozenset({b"close"})) == kept
     assert returned_headers([*headers, (b"x-hop", b"1")], frozenset({b"x-hop"})) == [
@@ -114,9 +119,43 @@ def test_end_to_end_headers_of_an_answer_keep_order_and_number(headers: list[Hea
     ]
 
 
-def test_set_cookie_twice_stays_twice() -> None:
+def test_engines_set_cookies_only_where_they_may() -> None:
+    """Twice stays twice."""
     cookies = [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
-    assert returned_headers([*cookies, (b"transfer-encoding", b"chunked")], NONE) == cookies
+    assert returned_headers([*cookies, (b"x-v", b"v")], NONE) == [(b"x-v", b"v")]
+    table = response_fields(cookies=True)
+    fields = [table.make(header) for header in (*cookies, (b"transfer-encoding", b"chunked"))]
+    assert headers_of(returned_lines(fields, NONE)) == cookies
+
+
+def sent(headers: list[Header], *passed: bytes) -> list[Header]:
+    table = request_fields()
+    return headers_of(sent_lines([table.make(header) for header in headers], NONE, passed))
+
+
+@pytest.mark.parametrize("name", sorted(CREDENTIALS))
+def test_an_engine_is_sent_no_credentials_unless_it_is_to_have_them(name: bytes) -> None:
+    headers = [(b"x-a", b"1"), (name, b"s3cret"), (b"x-b", b"2"), (b"authorization", b"Bearer k")]
+    others = [(b"x-a", b"1"), (b"x-b", b"2")]
+    assert sent(headers) == others
+    assert sent(headers, name) == [*others, (name, b"s3cret")]
+    assert sent(headers, *(CREDENTIALS - {name})) == others
+
+
+def test_what_is_for_this_connection_is_not_passed_either() -> None:
+    field = request_fields().make((b"cookie", b"a=1"))
+    assert sent_lines([field], frozenset({b"cookie"}), {b"cookie"}) == b""
+
+
+def test_the_key_of_a_pages_websocket_stays_here() -> None:
+    """A page cannot send Authorization with it, so OpenAI's client offers its key as a protocol."""
+    name = b"sec-websocket-protocol"
+    key = b"openai-insecure-api-key.sk-s3cret"
+    assert sent([(name, b"realtime, " + key + b", openai-beta.realtime-v1")]) == [
+        (name, b"realtime, openai-beta.realtime-v1")
+    ]
+    assert sent([(name, key), (b"x-a", b"1"), (name, b"realtime")]) == [(b"x-a", b"1"), (name, b"realtime")]
+    assert sent([(b"x-a", key)]) == [(b"x-a", key)]
 
 
 def test_an_answer_cannot_lose_its_length_to_a_connection_token() -> None:

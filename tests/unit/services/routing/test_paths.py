@@ -180,6 +180,14 @@ def test_no_disguise_helps(path: str, rng: random.Random) -> None:
     assert is_denied(_disguise(path, rng))
 
 
+@pytest.mark.parametrize("method", ["TRACE", "trace", "TRACK"])
+def test_nothing_that_repeats_a_request_is_for_any_path(method: str) -> None:
+    """With it would come the token that an engine is sent."""
+    for path in (b"/v1/chat/completions", b"/", b"/x"):
+        assert is_denied(path, {"/*"}, method=method)
+        assert not is_denied(path, method="POST")
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_get_a_verdict_that_does_not_change(path: bytes) -> None:
     assert is_denied(path) is is_denied(path)

@@ -10,7 +10,7 @@ from tests.helpers.otlp_receiver import OtlpReceiver
 from vastproxy.services.dispatch.claim import Claim
 from vastproxy.services.tracing.ended import Ended
 from vastproxy.services.tracing.make import make_tracing, otlp_outlet
-from vastproxy.services.tracing.tracing import BATCH, Tracing
+from vastproxy.services.tracing.tracing import BATCH, MAX_PATH_BYTES, Tracing
 from vastproxy.settings import SettingsError
 from vastproxy.settings.tracing import TracingSettings
 
@@ -59,6 +59,22 @@ def tracing(outlet: Outlet) -> Iterator[Tracing]:
 
 def end(tracing: Tracing, name: bytes = b"r", at: float = 1.0) -> None:
     tracing.ended(Claim(at, name, b"GET", b"/v1/x"), (), b"/v1/x", None, None, None, None, False, "")
+
+
+def test_of_a_long_path_the_beginning_waits() -> None:
+    """A client may send 64 KB of it, and a collector that is away lets thousands wait."""
+    told: list[bytes] = []
+
+    class Noting(Outlet):
+        def send(self, ended: Sequence[Ended]) -> str | None:
+            told.extend(each.path for each in ended)
+            return super().send(ended)
+
+    tracing = Tracing(Noting(), interval_s=0.0)
+    path = b"/" + b"x" * 60_000
+    tracing.ended(Claim(1.0, b"r", b"GET", path), (), path, None, None, None, None, False, "")
+    tracing.close(limit_s=LIMIT_S)
+    assert told == [path[:MAX_PATH_BYTES]]
 
 
 def test_nothing_runs_before_the_first_request(outlet: Outlet) -> None:

@@ -31,7 +31,7 @@ def test_the_lock_of_somebody_else_is_respected(tmp_path: FilePath) -> None:
     path = tmp_path / "host_keys.json"
     with (tmp_path / "host_keys.json.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(BlockingIOError):
+        with pytest.raises(TimeoutError):
             edit_book(path, pinned)
     assert edit_book(path, pinned) == pinned(PinBook())
 

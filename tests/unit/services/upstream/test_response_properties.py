@@ -90,7 +90,7 @@ def h11_read(data: bytes, *, head_only: bool, closed: bool) -> tuple[Reading, by
 def travelling(fields: Fields, status: int) -> Fields:
     """What of an answer's headers is for the client, by RFC 9110 §7.6.1: not the connection's, not those it names."""
     named = {t.strip(b" \t").lower() for n, v in fields if n == b"connection" for t in v.split(b",")}
-    never = HOP_BY_HOP | RESPONSE_OURS | (named - {b"content-length"})
+    never = HOP_BY_HOP | RESPONSE_OURS | {b"set-cookie"} | (named - {b"content-length"})
     never |= {b"content-length"} if status == 204 else set()
     return tuple((name, value) for name, value in fields if name not in never)
 

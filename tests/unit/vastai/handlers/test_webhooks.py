@@ -169,10 +169,37 @@ def test_an_instance_cannot_take_the_place_of_an_event_of_vast_ai() -> None:
 # --- instances' events -----------------------------------------------------------------------------------
 
 
-def test_an_instance_with_the_token_is_let_in_as_often_as_it_likes() -> None:
+def test_an_instance_with_the_token_is_let_in_again_after_a_minute() -> None:
     box, body = inbox(), json.dumps(data("onstart_callback_event.json")).encode()
     expected = Notice(Origin.INSTANCE, "onstart", (48001001,))
-    assert [box.take(bearer(), body, now=NOW) for _ in range(2)] == [expected] * 2
+    times = (0, 30, 59, 61, 90, -3600)
+    heard = [box.take(bearer(), body, now=NOW + at) for at in times]
+    assert heard == [expected, None, None, expected, None, expected]
+
+
+def test_a_machine_cannot_keep_others_from_serving() -> None:
+    """All have the same token. Whatever else such an event says, and whatever id it has, the same about the same
+    instance counts once; what is said of another one, or something else, counts."""
+    box = inbox(remembered=64)
+
+    def say(event: str, id: int, number: int) -> bool:
+        said = {"event": event, "container_id": id, "instance_id": 1000 + number, "event_id": str(number)}
+        return box.take(bearer(), json.dumps(said).encode(), now=NOW + number / 1000) is not None
+
+    assert sum(say("down", 7, number) for number in range(200)) == 1
+    assert say("up", 7, 300)
+    assert say("down", 8, 301)
+
+
+def test_what_instances_say_does_not_push_out_what_vast_ai_has_said() -> None:
+    """Else an event of vast.ai's that somebody has recorded would count a second time."""
+    box = inbox(remembered=2)
+    headers, body = vector("outbid")
+    assert box.take(headers, body, now=NOW) is not None
+    for number in range(4):
+        report = json.dumps({"event": "up", "event_id": str(number)}).encode()
+        assert box.take(bearer(), report, now=NOW) is not None
+    assert box.take(headers, body, now=NOW) is None
 
 
 @pytest.mark.parametrize(
