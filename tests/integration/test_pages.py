@@ -51,7 +51,8 @@ async def test_the_tutorial(tmp_path: Path) -> None:
     assert said.count("data: [DONE]") == 1
     assert "backends: 3 in total (3 healthy)" in said
     assert re.search(r"(?i)x-vastproxy-instance: 4800100\d", said)
-    assert "chosen: " in said
+    assert "request my-first" in said
+    assert "chosen: session" in said
     assert "I am Qwen/Qwen3-8B on simulated instance 48001003" in said
     assert re.search(r"48001002 +draining", said)
 
