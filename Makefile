@@ -110,6 +110,7 @@ fuzz: setup ## give everything that parses bytes a minute with a fuzzer each, wh
 bench: setup ## measure side by side with other proxies, and write docs/PERFORMANCE.md (BENCH="--quick": do not write)
 	@scripts/system.sh "$(PYTHON)" bench
 	@scripts/bench_venv.sh "$(PYTHON)"
+	@scripts/compiled.sh $(BIN)/python
 	$(BIN)/python -m bench run --out bench/results/latest.json $(BENCH)
 	$(if $(BENCH),,$(BIN)/python -m bench report bench/results/latest.json)
 

@@ -11,6 +11,7 @@ CONTENDERS: dict[str, Contender] = {
     for contender in (
         Contender(DIRECT, "the engine itself", False, direct),
         Contender("vastproxy", "vastproxy over SSH", True, vastproxy.start),
+        Contender("vastproxy-python", "vastproxy over SSH, not compiled", True, vastproxy.start_python),
         Contender("nginx-ssh", "nginx + `ssh -N -L`", True, nginx.start_ssh),
         Contender("nginx-ssh-command", "nginx + `ssh -L` with a command", True, nginx.start_ssh_command),
         Contender("vastproxy-plain", "vastproxy without SSH", False, vastproxy.start_plain),

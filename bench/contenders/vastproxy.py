@@ -7,20 +7,45 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from bench.account import run_account
 from bench.contenders.base import CLIENT_KEY, Running
 from bench.engines import Engines
-from bench.processes import CONTENDER_CORE, Program, free_port
+from bench.processes import CONTENDER_CORE, BenchError, Program, free_port
 from bench.sshd import make_key, run_sshd
 
 _ACCOUNT_KEY = "0123456789abcdef" * 4
+_ROOT = Path(__file__).resolve().parents[2]
+#: Made by scripts/compiled.sh.
+_COMPILED = _ROOT / "build" / "compiled"
+
+
+def start(directory: Path, engines: Engines) -> AbstractContextManager[Running]:
+    """Over SSH, the compiled build."""
+    return _start_over_ssh(compiled_tree(), directory, engines)
+
+
+def start_python(directory: Path, engines: Engines) -> AbstractContextManager[Running]:
+    """Over SSH, interpreted."""
+    return _start_over_ssh(_ROOT, directory, engines)
+
+
+def compiled_tree() -> Path:
+    """Where the compiled build is. Raises BenchError."""
+    if not (_COMPILED / ".made-from").exists():
+        raise BenchError(f"{_COMPILED} is missing; make it: scripts/compiled.sh {sys.executable}")
+    return _COMPILED
+
+
+def _python(tree: Path, module: str) -> tuple[list[str], dict[str, str]]:
+    """How a module of `tree` is run, and with which variables."""
+    return [sys.executable, "-P", "-m", module], {"PYTHONPATH": str(tree)}
 
 
 @contextlib.contextmanager
-def start(directory: Path, engines: Engines) -> Iterator[Running]:
-    """Over SSH."""
+def _start_over_ssh(tree: Path, directory: Path, engines: Engines) -> Iterator[Running]:
     key = make_key(directory / "id_ed25519")
     with contextlib.ExitStack() as stack:
         instances = []
@@ -28,18 +53,18 @@ def start(directory: Path, engines: Engines) -> Iterator[Running]:
             sshd = stack.enter_context(run_sshd(directory / f"instance-{number}", key))
             instances.append({"ssh_port": sshd.port, "engine_port": port})
         api = stack.enter_context(run_account(directory, _ACCOUNT_KEY, instances))
-        env = {"SSH_KEY_PATH": str(key), "VASTPROXY_TUNNELS__STATE_DIR": str(directory / "state")}
-        argv = [sys.executable, "-m", "vastproxy", "serve"]
-        yield stack.enter_context(serving(argv, directory, api, len(instances), env))
+        argv, env = _python(tree, "vastproxy")
+        env |= {"SSH_KEY_PATH": str(key), "VASTPROXY_TUNNELS__STATE_DIR": str(directory / "state")}
+        yield stack.enter_context(serving([*argv, "serve"], directory, api, len(instances), env))
 
 
 @contextlib.contextmanager
 def start_plain(directory: Path, engines: Engines) -> Iterator[Running]:
-    """The same server with tunnels of plain TCP (`bench.ours_plain`)."""
+    """The same server, compiled, with tunnels of plain TCP (`bench.ours_plain`)."""
     instances = [{"ssh_port": 22, "engine_port": port} for port in engines.ports]
     with run_account(directory, _ACCOUNT_KEY, instances) as api:
-        argv = [sys.executable, "-m", "bench.ours_plain"]
-        with serving(argv, directory, api, len(instances), {}) as running:
+        argv, env = _python(compiled_tree(), "bench.ours_plain")
+        with serving(argv, directory, api, len(instances), env) as running:
             yield running
 
 
