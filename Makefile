@@ -21,8 +21,14 @@ BENCH ?=
 FUZZ ?=
 BIN := $(VENV)/bin
 MINIMUM_COVERAGE ?= 90
+# What runs against the compiled build: all that looks at the path of a request.
+COMPILED_TESTS ?= tests/unit/api tests/unit/services/access tests/unit/services/dispatch tests/unit/services/http1 \
+	tests/unit/services/routing tests/unit/services/tunnels tests/unit/services/upstream \
+	$(addprefix tests/integration/test_,client_leaves.py end_to_end.py hostile_clients.py hostile_instances.py \
+	http_connections.py http_interim.py http_messages.py http_requests.py http_responses.py http_sse.py http_timeouts.py \
+	http_upgrade.py keys_end_to_end.py openai_client.py proxy.py routing.py streams.py tunnels.py)
 
-.PHONY: help test setup system check fix unit integration race coverage docs site screenshots test-engine demo soak chaos fuzz bench wheel lock upgrade clean
+.PHONY: help test setup system check fix unit integration race coverage compiled docs site screenshots test-engine demo soak chaos fuzz bench wheel lock upgrade clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +37,7 @@ test: setup ## set everything up and run every check: what CI runs
 	@$(MAKE) check
 	@$(MAKE) wheel
 	@$(MAKE) coverage
+	@$(MAKE) compiled
 
 system:
 	@scripts/system.sh "$(PYTHON)"
@@ -66,7 +73,7 @@ coverage: setup ## all tests, each package covered to at least MINIMUM_COVERAGE 
 
 compiled: setup ## compile the path of a request (build/compiled) and run the tests of it
 	@scripts/compiled.sh $(BIN)/python
-	cd build/compiled && PYTHONPATH=. $(abspath $(BIN))/python -m pytest -p no:cacheprovider -n $(WORKERS) $(or $(ARGS),$(COMPILED_TESTS))
+	cd build/compiled && PYTHONPATH=. $(abspath $(BIN))/python -m pytest -p no:cacheprovider -n $(WORKERS) $(COMPILED_TESTS)
 
 wheel: setup ## build sdist and wheel, and try the wheel in an environment of its own
 	@scripts/venv.sh "$(PYTHON)" "$(VENV)-wheel" dependencies
