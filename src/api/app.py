@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from vastproxy.api.access import AccessLog
+from vastproxy.api.actions import ActionEndpoints
 from vastproxy.api.admin import AdminEndpoints
 from vastproxy.api.auth import KeyRing
 from vastproxy.api.browsers import Browsers
@@ -191,7 +192,7 @@ def _feed_routes(feed: FeedEndpoints, live: LiveEndpoint) -> list[Route]:
 def _routes(
     fleet: Fleet, metrics: Metrics, webhooks: WebhookEndpoint, health: HealthEndpoints
 ) -> list[Route]:
-    models, admin = ModelsEndpoint(fleet), AdminEndpoints(fleet)
+    models, admin, actions = ModelsEndpoint(fleet), AdminEndpoints(fleet), ActionEndpoints(fleet)
     scrape = Scrape(metrics, fleet, routing=lambda: _routing(fleet), account=fleet.account.reading)
     told = MetricsEndpoint(scrape)
     return [
@@ -201,7 +202,12 @@ def _routes(
         Route("/vastproxy/v1/backends", admin.backends),
         Route("/vastproxy/v1/backends/{id:int}/drain", admin.drain, methods=["POST"]),
         Route("/vastproxy/v1/backends/{id:int}/undrain", admin.undrain, methods=["POST"]),
+        Route("/vastproxy/v1/backends/{id:int}/destroy", actions.destroy, methods=["POST"]),
+        Route("/vastproxy/v1/backends/{id:int}/trust", actions.changed_keys, methods=["GET"]),
+        Route("/vastproxy/v1/backends/{id:int}/trust", actions.trust, methods=["POST"]),
+        Route("/vastproxy/v1/abort", actions.abort, methods=["POST"]),
         Route("/vastproxy/v1/requests", admin.requests),
+        Route("/vastproxy/v1/requests/{id:path}/cancel", actions.cancel, methods=["POST"]),
         Route("/vastproxy/v1/requests/{id:path}", admin.request),
         Route("/vastproxy/v1/process", admin.process),
         *CostEndpoints(fleet).routes(),

@@ -175,6 +175,14 @@ class Attempts(Connecting):
             self.guest.leave(tools.now(), tokens)
         del self._owner, self._client, self._upload  # the owner refers to us, too: no cycle shall be left
 
+    def cancel(self, error: ServiceError) -> None:
+        """Somebody has ordered that it ends, wherever it stands: the engine is told, the client is told `error`, and
+        nobody is blamed. Not for one that is over."""
+        if self.lease is not None:
+            self.lease.end("cancelled", self._tools.now(), str(error))
+        self.drop()
+        self._owner.given_up(error)
+
     def drop(self, why: str = "") -> None:
         """Nobody wants the answer any more: the engine is told, and nobody blamed. `end` follows. `why`: if it is not
         the client's doing, one line for a person."""

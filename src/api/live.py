@@ -96,8 +96,10 @@ class LiveEndpoint:
         stream.skip_to(self._fleet.events.seq)
         page = await self._pages.page(every_s / 2)
         version = page.version
-        data = b"retry: %d\n\n" % _RETRY_MS + _fleet(page.body) + _lost(lost) + _happened(first)
-        await _send(send, data)
+        await _send(send, b"retry: %d\n\n" % _RETRY_MS)
+        await _send(send, page.event)
+        if first or lost:
+            await _send(send, _lost(lost) + _happened(first))
         told, due = 0, loop.time() + every_s
         while not stream.is_closed:
             try:
@@ -105,15 +107,14 @@ class LiveEndpoint:
                     await stream.wait()
             except TimeoutError:
                 pass  # time for an overview
-            data = _lost(stream.lost - told) + _happened(stream.take())
-            told = stream.lost
+            if data := _lost(stream.lost - told) + _happened(stream.take()):
+                told = stream.lost
+                await _send(send, data)
             if loop.time() >= due:
                 due = loop.time() + every_s
                 page = await self._pages.page(every_s / 2)
-                data += _STILL if page.version == version else _fleet(page.body)
+                await _send(send, _STILL if page.version == version else page.event)
                 version = page.version
-            if data:
-                await _send(send, data)
 
 
 class _Readings(Response):
@@ -141,10 +142,6 @@ async def _until_left(receive: Receive, stream: EventStream) -> None:
 
 async def _send(send: Send, data: bytes) -> None:
     await send({"type": "http.response.body", "body": data, "more_body": True})
-
-
-def _fleet(body: bytes) -> bytes:
-    return b"event: fleet\ndata: " + body + b"\n\n"
 
 
 def _happened(happenings: Iterable[Happening]) -> bytes:

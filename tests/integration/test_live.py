@@ -137,7 +137,7 @@ async def test_who_does_not_read_loses_the_oldest_is_told_and_holds_up_nobody(fe
             for _ in range(300):
                 assert (await quick.until("happened")).data["label"].partition("-")[0] == str(read)
                 read += 1
-        seen = []
+        seen: list[int] = []
         while not seen or seen[-1] < first + count:
             sent = await slow.next()
             assert sent is not None

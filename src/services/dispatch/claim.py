@@ -66,7 +66,7 @@ class Lease:
         """Had its connection served before?"""
         self.connected_at = self.first_byte_at = self.ended_at = NEVER
         self.outcome = ""
-        """One word: `answered`, `failed`, `left` (the client), `refused`; "" while it runs."""
+        """One word: `answered`, `failed`, `left` (the client), `refused`, `cancelled`; "" while it runs."""
         self.error = ""
 
     def again(self, at: float) -> "Lease":

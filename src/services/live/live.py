@@ -174,7 +174,8 @@ class Live:
         long_at, long = self._long.oldest
         short_s, long_s = max(now - short_at, 1.0), max(now - long_at, 1.0)
         dollars = sum(backend.instance.hourly_cost or 0.0 for backend in self.backends.values())
-        hourly_tokens = (counts.tokens_out - long.tokens_out) / long_s * 3600
+        tokens = counts.tokens_in + counts.tokens_out - long.tokens_in - long.tokens_out
+        hourly_tokens = tokens / long_s * 3600
         told = {
             "in_flight": self._requests.in_flight,
             "waiting": self._requests.waiting,

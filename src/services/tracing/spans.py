@@ -64,7 +64,7 @@ def _attempt(
     nanoseconds: Callable[[float], int],
 ) -> ReadableSpan:
     over = lease.ended_at if lease.ended_at != NEVER else ended.claim.ended_at
-    good = lease.outcome in ("answered", "left", "")
+    good = lease.outcome in ("answered", "left", "cancelled", "")
     return ReadableSpan(
         _clean(f"attempt {ended.model}") if ended.model else "attempt",
         context=_context(ended.trace, attempt_id(ended.trace, lease)),
