@@ -12,7 +12,6 @@ from vastproxy.services.http1.headers import chunk as framed
 from vastproxy.services.upstream.relay import ChunkClient
 from vastproxy.services.upstream.strip_usage import MARK, UsageStrip
 
-
 #: How a chunk with one token ends, nearly always: with the object that is the last of its choices. To look for this
 #: takes a third of the time that it takes to look for the mark.
 _TOKEN_END = b"}]}\n\n\r\n"
