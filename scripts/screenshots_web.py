@@ -75,11 +75,12 @@ async def draw(browser: Browser, server: DashboardServer, picture: Picture, fold
 
 
 async def main(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     async with DashboardServer(now=NOW.timestamp()) as server, running_browser() as browser:
         for picture in pictures(server):
             await draw(browser, server, picture, folder)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    target = Path(sys.argv[1])
+    target.mkdir(parents=True, exist_ok=True)
+    asyncio.run(main(target))

@@ -81,6 +81,8 @@ class DemoView:
             f'{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
         )
         self._line()
+        self._line(("Watch it", "bold"), f" in a browser: {url}/vastproxy/")
+        self._line()
         self._line(("Ask it yourself", "bold"), " while the demo runs:")
         self._line()
         self._line(f"curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'")

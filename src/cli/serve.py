@@ -174,7 +174,8 @@ async def run_server(
         server = _Server(server_config(app, settings.server, tls=tls))
         url = url_of(listener, tls=tls is not None)
         hint = explained(settings.server.listen, address)
-        logger.info("listening on %s (base_url for clients: %s/v1)%s", url, url, hint)
+        told = "listening on %s (base_url for clients: %s/v1, dashboard: %s/vastproxy/)%s"
+        logger.info(told, url, url, url, hint)
         fleet.live.url = f"{url}/v1"
         handle = RunningServer(server, fleet, url, keys)
         # Until the very end: by itself, a signal during the last calls would end the process in the middle of them.

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tests.helpers import dashboard_scene as scene
+from tests.helpers.dashboard_requests import requests
 from vastproxy.api.dashboard.pages import OPEN_PATHS, dashboard_routes
 from vastproxy.api.page_headers import hardened
 
@@ -46,7 +47,7 @@ class DashboardServer:
         self.fleet: dict[str, Any] = scene.fleet(count, now=self.now)
         self.events = scene.events(now=self.now)
         self.points = scene.points(now=self.now)
-        self.requests = scene.requests(now=self.now)
+        self.requests = requests(now=self.now)
         self.instance: dict[str, Any] = {"image": "vllm/vllm-openai:v0.10", "actual_status": "running"}
         self.changes: list[dict[str, Any]] = []
         self.keys: Mapping[str, str] = {}
