@@ -3,6 +3,7 @@
 Usage: python scripts/screenshots.py DIRECTORY
 """
 
+import asyncio
 import os
 import pty
 import re
@@ -13,7 +14,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from vastproxy.cli.demo import free_address
+from vastproxy.cli.top.app import TopApp
+from vastproxy.cli.top.board import Board
+from vastproxy.cli.top.feed import Feed, Source
+from vastproxy.cli.top.look import SIGNS
+from vastproxy.cli.top.orders import Orders
+
 COLUMNS = 100
+#: The dashboard's terminal: room for a card of each of its instances.
+TOP_SIZE, TOP_INSTANCES, TOP_CLIENTS = (120, 36), 6, 8
+#: How long the dashboard looks on before its picture is taken, once all instances serve: rates are means of 10 s.
+TOP_LOOKS_S, TOP_LIMIT_S = 12.0, 60.0
 #: rich's picture fetches its font from the network; every machine has a monospaced one.
 _FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
@@ -57,15 +69,48 @@ def draw(text: str, title: str) -> str:
     with Path(os.devnull).open("w") as nowhere:
         console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True)
         console.print(Text.from_ansi(f"$ {title}\n{text.rstrip()}"))
-    svg = console.export_svg(title="vastproxy", unique_id="vastproxy")
+    return with_own_fonts(console.export_svg(title="vastproxy", unique_id="vastproxy"))
+
+
+def with_own_fonts(svg: str) -> str:
+    """Nothing is fetched to show the picture."""
     return _FONTS.sub("", svg).replace("Fira Code", "ui-monospace, Menlo, Consolas")
+
+
+def dashboard(program: str) -> str:
+    """An SVG of the dashboard of a busy demo."""
+    address = free_address()
+    words = [program, "demo", "--no-tui", "--listen", address]
+    words += ["--instances", str(TOP_INSTANCES), "--clients", str(TOP_CLIENTS)]
+    demo = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        return asyncio.run(_watch(Source(f"http://{address}")))
+    finally:
+        demo.terminate()
+        demo.wait()
+
+
+async def _watch(source: Source) -> str:
+    board = Board(source.base)
+    app = TopApp(board, Orders(source), SIGNS)
+    feed = Feed(source, app.hear)
+    app.started = feed.start
+    async with app.run_test(size=TOP_SIZE) as pilot, asyncio.timeout(TOP_LIMIT_S):
+        while sum(row.get("state") == "healthy" for row in board.backends) < TOP_INSTANCES:
+            await pilot.pause(0.1)
+        await pilot.pause(TOP_LOOKS_S)
+        svg = app.export_screenshot(title="vastproxy top")
+    feed.stop()
+    number = re.search(r"terminal-(\d+)-matrix", svg)
+    return with_own_fonts(svg.replace(number[0].removesuffix("-matrix"), "vastproxy") if number else svg)
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    shown = record([str(Path(sys.executable).with_name("vastproxy")), "demo", "--once"])
-    (folder / "demo.svg").write_text(draw(shown, "vastproxy demo"))
+    program = str(Path(sys.executable).with_name("vastproxy"))
+    (folder / "demo.svg").write_text(draw(record([program, "demo", "--once"]), "vastproxy demo"))
+    (folder / "top.svg").write_text(dashboard(program))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from vastproxy.cli.keys import keys_app
 from vastproxy.cli.requests import abort, cancel, requests
 from vastproxy.cli.serve import serve
 from vastproxy.cli.status import status
+from vastproxy.cli.top.command import top
 from vastproxy.cli.trust import trust
 from vastproxy.cli.webhooks import webhooks_app
 from vastproxy.errors import VastproxyError
@@ -28,7 +29,7 @@ INTERRUPTED = 130
 
 #: What can be typed, in the order of the help.
 COMMANDS: tuple[Callable[..., Any], ...] = (
-    *(serve, demo, doctor, status, requests, explain, cancel, abort, drain, instances, destroy, trust),
+    *(serve, demo, top, doctor, status, requests, explain, cancel, abort, drain, instances, destroy, trust),
 )
 
 ABOUT = """One OpenAI-compatible endpoint in front of every GPU you rent on vast.ai.
@@ -44,6 +45,7 @@ EXAMPLES = """Examples:
   vastproxy instances                 what runs on the account, and what would be served
   vastproxy doctor                    is everything as it should be, and what to do if not
   vastproxy serve                     proxy on http://127.0.0.1:8080/v1
+  vastproxy top                       watch a running proxy in the terminal
   vastproxy status                    how a running proxy and its backends are
   vastproxy status http://gpu-gw:8080 --json
   vastproxy explain 5f1c0e9a2b3d00000001   what became of a request
