@@ -9,6 +9,7 @@ import typer
 
 import vastproxy
 from vastproxy.cli.config import config_app
+from vastproxy.cli.container_logs import logs
 from vastproxy.cli.demo import demo
 from vastproxy.cli.destroy import destroy
 from vastproxy.cli.doctor.command import doctor
@@ -18,6 +19,7 @@ from vastproxy.cli.instances import instances
 from vastproxy.cli.keys import keys_app
 from vastproxy.cli.requests import abort, cancel, requests
 from vastproxy.cli.serve import serve
+from vastproxy.cli.ssh import ssh
 from vastproxy.cli.status import status
 from vastproxy.cli.top.command import top
 from vastproxy.cli.trust import trust
@@ -29,7 +31,9 @@ INTERRUPTED = 130
 
 #: What can be typed, in the order of the help.
 COMMANDS: tuple[Callable[..., Any], ...] = (
-    *(serve, demo, top, doctor, status, requests, explain, cancel, abort, drain, instances, destroy, trust),
+    *(serve, demo, doctor),
+    *(top, status, requests, explain, cancel, abort, drain),  # a proxy that runs
+    *(instances, logs, ssh, trust, destroy),  # what is rented
 )
 
 ABOUT = """One OpenAI-compatible endpoint in front of every GPU you rent on vast.ai.
@@ -51,6 +55,8 @@ EXAMPLES = """Examples:
   vastproxy explain 5f1c0e9a2b3d00000001   what became of a request
   vastproxy requests --state running  what runs now; `vastproxy cancel ID` ends one of them
   vastproxy drain 1234567             no new requests for an instance; --undo takes it back
+  vastproxy logs 1234567 --follow     what its container writes
+  vastproxy ssh 1234567               a shell in it, by the pinned host key
   vastproxy destroy 1234567           end its contract and delete its data, for ever
   vastproxy trust 1234567             accept the changed host key of an instance
   vastproxy keys create web           make a key for a client
