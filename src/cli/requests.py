@@ -114,7 +114,7 @@ def show(
     longest = max(len(str(row.get("id") or "")) for row in shown)
     table.add_column("Request", overflow="fold", min_width=min(longest, MOST_ID_CHARS))
     table.add_column("State", no_wrap=True)
-    table.add_column("Asks for", overflow="ellipsis", no_wrap=True)
+    table.add_column("Asks for", overflow="ellipsis", min_width=8)
     for name in ("Instance", "Age", "Waited", "First"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in shown:
