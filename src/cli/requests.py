@@ -117,7 +117,7 @@ def show(
     else:
         table.add_column("Request", overflow="fold", width=MOST_ID_CHARS)
     table.add_column("State", no_wrap=True)
-    table.add_column("Asks for", overflow="ellipsis")
+    table.add_column("Model", overflow="ellipsis")
     for name in ("Instance", "Age", "Waited", "First"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in shown:
