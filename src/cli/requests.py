@@ -112,9 +112,12 @@ def show(
     table = render.new_table()
     # Ids in one piece, so that they can be pasted; of those that clients made up, the long ones are folded.
     longest = max(len(str(row.get("id") or "")) for row in shown)
-    table.add_column("Request", overflow="fold", min_width=min(longest, MOST_ID_CHARS))
+    if longest <= MOST_ID_CHARS:
+        table.add_column("Request", no_wrap=True)
+    else:
+        table.add_column("Request", overflow="fold", width=MOST_ID_CHARS)
     table.add_column("State", no_wrap=True)
-    table.add_column("Asks for", overflow="ellipsis", no_wrap=True)
+    table.add_column("Model", overflow="ellipsis")
     for name in ("Instance", "Age", "Waited", "First"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in shown:

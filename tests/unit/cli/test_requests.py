@@ -49,7 +49,7 @@ def test_the_table_fits_a_terminal_and_says_how_each_stands(run: Run, peer: Star
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0].split() == ["Request", "State", "Asks", "for", "Instance", "Age", "Waited", "First"]
+    assert lines[0].split() == ["Request", "State", "Model", "Instance", "Age", "Waited", "First"]
     assert "running" in result.output
     assert "1:30" in result.output
     assert "503" in result.output
