@@ -14,6 +14,7 @@ from starlette.responses import Response
 from vastproxy.api.admin import not_json, refusal
 from vastproxy.api.attempts import Attempts
 from vastproxy.api.json_answer import JsonAnswer
+from vastproxy.services.access.callers import Caller
 from vastproxy.services.actions import NothingToTrust
 from vastproxy.services.dispatch.claim import NEVER, Claim
 from vastproxy.services.errors import Cancelled
@@ -24,6 +25,7 @@ from vastproxy.services.tunnels.base import Path
 from vastproxy.services.tunnels.hostkeys import PinsNotStored
 from vastproxy.services.tunnels.pins import Change
 from vastproxy.services.tunnels.publickey import printable, shown
+from vastproxy.settings import is_loopback, parse_listen
 from vastproxy.vastai import VastError
 
 #: What an order may be long.
@@ -96,10 +98,8 @@ class ActionEndpoints:
         if (answer := not_json(request)) is not None:
             return answer
         instance_id = request.path_params["id"]
-        if not self._fleet.settings.server.allow_destroy:
-            return refusal(
-                403, "This proxy destroys no instances (server.allow_destroy).", "actions_disabled"
-            )
+        if (why := self._why_not_destroy(request)) is not None:
+            return refusal(403, why, "actions_disabled")
         try:
             confirmed = (await _order(request)).get("confirm")
         except BadOrder as error:
@@ -114,6 +114,14 @@ class ActionEndpoints:
         except VastError as error:
             return refusal(502, f"vast.ai did not destroy instance {instance_id}: {error}.", "vast_api_error")
         return JsonAnswer({"id": instance_id, "destroyed": True})
+
+    def _why_not_destroy(self, request: Request) -> str | None:
+        server = self._fleet.settings.server
+        if not server.allow_destroy:
+            return "This proxy destroys no instances (server.allow_destroy)."
+        if _name_of(request) is None and not is_loopback(parse_listen(server.listen).host):
+            return "Others can reach this proxy, and it asks nobody for a key: so it destroys no instances."
+        return None
 
     async def changed_keys(self, request: Request) -> Response:
         """The host keys of an instance that were refused because others are pinned."""
@@ -154,9 +162,14 @@ def _runs_on(claim: Claim, instance_id: int) -> bool:
 
 def _by_order(request: Request) -> str:
     """Who has given the order, as the end of a sentence."""
+    name = _name_of(request)
+    return "by the operator" if name is None else f"by the operator ({name})"
+
+
+def _name_of(request: Request) -> str | None:
+    """The name of the key that was sent; None where nobody is told apart."""
     caller = request.scope.get("state", {}).get("caller")
-    name = getattr(caller, "name", None)
-    return "by the operator" if not name else f"by the operator ({name})"
+    return caller.name if isinstance(caller, Caller) else None
 
 
 async def _order(request: Request) -> dict[str, Any]:

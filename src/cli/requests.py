@@ -23,6 +23,8 @@ LOOK_S = 1.0
 LIST = "/vastproxy/v1/requests"
 #: Requests that a proxy lists at most.
 MOST = 200
+#: Of an id that is shown in one piece: a UUID's.
+MOST_ID_CHARS = 36
 _COLOURS = {"running": "green", "waiting": "yellow"}
 
 
@@ -108,9 +110,14 @@ def show(
         return
     shown = found if height is None or len(found) < height else found[: max(height - 2, 1)]
     table = render.new_table()
-    table.add_column("Request", overflow="fold", min_width=12)
-    for name in ("State", "Asks for"):
-        table.add_column(name, overflow="ellipsis", no_wrap=name == "State")
+    # Ids in one piece, so that they can be pasted; of those that clients made up, the long ones are folded.
+    longest = max(len(str(row.get("id") or "")) for row in shown)
+    if longest <= MOST_ID_CHARS:
+        table.add_column("Request", no_wrap=True)
+    else:
+        table.add_column("Request", overflow="fold", width=MOST_ID_CHARS)
+    table.add_column("State", no_wrap=True)
+    table.add_column("Model", overflow="ellipsis")
     for name in ("Instance", "Age", "Waited", "First"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in shown:
@@ -139,7 +146,10 @@ def _seconds(milliseconds: object) -> str:
     if isinstance(milliseconds, bool) or not isinstance(milliseconds, (int, float)):
         return "-"
     seconds = milliseconds / 1000
-    return f"{seconds:.2f} s" if seconds < 60 else render.duration(seconds)
+    if seconds < 60:
+        return f"{seconds:.2f}s"
+    minutes, left = divmod(int(seconds), 60)
+    return f"{minutes}:{left:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{left:02}"
 
 
 def cancel(

@@ -66,7 +66,7 @@ async def until(proxy: ProxyProcess, state: str, count: int) -> list[dict[str, A
 async def command(scene: Scene, *arguments: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of the program, run with these arguments and the account's key."""
     process = ProxyProcess(scene.directory, arguments=arguments, api=scene.api)
-    code = await process.run()
+    code = await process.run(limit_s=60)
     assert "Traceback" not in process.output, process.output
     return code, process.stdout, process.stderr
 

@@ -244,6 +244,12 @@ async def test_a_proxy_may_be_told_to_destroy_nothing(make: Callable[..., Any]) 
     assert orders.bench.account.destroyed == []
 
 
+async def test_nobody_in_particular_destroys_anything_where_others_can_ask(make: Callable[..., Any]) -> None:
+    orders = await make(server=ServerSettings(listen="0.0.0.0:8080", insecure=True))
+    assert await orders.refused("backends/1/destroy", {"confirm": "1"}) == (403, "actions_disabled")
+    assert orders.bench.account.destroyed == []
+
+
 # ── trusting ───────────────────────────────────────────────────────────────────────────────────
 
 

@@ -49,12 +49,29 @@ def test_the_table_fits_a_terminal_and_says_how_each_stands(run: Run, peer: Star
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0].split() == ["Request", "State", "Asks", "for", "Instance", "Age", "Waited", "First"]
+    assert lines[0].split() == ["Request", "State", "Model", "Instance", "Age", "Waited", "First"]
     assert "running" in result.output
-    assert "1 min 30 s" in result.output
+    assert "1:30" in result.output
     assert "503" in result.output
     assert "\x1b" not in result.output
+    assert lines[1].split()[0] == ROWS[0]["id"], "in one piece, so that it can be pasted"
     assert "48001001" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "shown"),
+    [
+        (0, "0.00s"),
+        (59_990, "59.99s"),
+        (60_000, "1:00"),
+        (3_599_999, "59:59"),
+        (3_661_000, "1:01:01"),
+        (None, "-"),
+    ],
+)
+def test_times_are_short(run: Run, peer: StartPeer, milliseconds: object, shown: str) -> None:
+    there = peer({LIST: (200, {"requests": [row("r", "done", total_ms=milliseconds)]})})
+    assert shown in run("requests", there.url).output.split()
 
 
 def test_json_is_what_the_proxy_says(run: Run, peer: StartPeer) -> None:
