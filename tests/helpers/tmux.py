@@ -43,8 +43,8 @@ class Tmux:
         self._tmux("resize-window", "-x", str(width), "-y", str(height))
 
     def screen(self, *, with_colours: bool = False, history: bool = False) -> str:
-        """What the window shows; `history`: and what was scrolled out of it."""
-        options = [*(["-e"] if with_colours else []), *(["-S", "-"] if history else [])]
+        """What the window shows; `history`: and what was scrolled out of it, with lines that were broken made whole."""
+        options = [*(["-e"] if with_colours else []), *(["-J", "-S", "-"] if history else [])]
         return self._tmux("capture-pane", "-p", *options)
 
     def pid(self) -> int:

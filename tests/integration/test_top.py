@@ -203,7 +203,15 @@ def test_in_letters_and_without_colour(home: Path) -> None:
             shown = tmux.shows("connecting > healthy")
             assert shown.isascii()
             colours = re.findall(r"\x1b\[([0-9;]*)m", tmux.screen(with_colours=True))
-            assert {part for one in colours for part in one.split(";")} <= {"", "0", "1", "2", "7"}
+            assert {part for one in colours for part in one.split(";")} <= {
+                "",
+                "0",
+                "1",
+                "2",
+                "7",
+                "39",
+                "49",
+            }
             assert "R" in next(line for line in shown.splitlines() if "#7" in line)
             tmux.presses("q")
             ended(tmux)
@@ -244,7 +252,7 @@ def test_a_proxy_that_is_not_there_is_one_line(home: Path) -> None:
         with Tmux(home, size=(200, 24), env=env) as tmux:
             tmux.run(*VASTPROXY, "top", proxy.url)
             tmux.shows("vastproxy: http://127.0.0.1")
-            tmux.shows("give it with --key or VASTPROXY_API_KEY")
+            tmux.shows("give it with --key or VASTPROXY_API_KEYS")
             ended(tmux, 1)
 
 

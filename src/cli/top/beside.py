@@ -23,8 +23,12 @@ logger = logging.getLogger(__name__)
 #: How long it may take to leave the terminal when the server ends.
 LEAVE_S = 3.0
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
-#: Ends what a program that was killed leaves on: the other screen, reports of the mouse, pasting, keys, no cursor.
-_AS_IT_WAS = b"\x1b[?1049l\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?2004l\x1b[<u\x1b[?25h\r\n"
+#: Ends what a program that was killed leaves on: the other screen, reports of the mouse, of pasting and of keys, no
+#: cursor, no new line behind a full one.
+_AS_IT_WAS = (
+    b"\x1b[?1049l\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?2048l"
+    b"\x1b[<u\x1b[?25h\x1b[?7h\r\n"
+)
 
 
 class Server(Protocol):

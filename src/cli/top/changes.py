@@ -1,14 +1,12 @@
 """Which cells of a line have changed: over a slow connection only those are sent. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from rich.cells import cell_len, get_character_cell_size
 from rich.segment import Segment
 
-#: Cells between two changes that are sent along: moving the cursor takes as many bytes.
-NEAR = 6
-
 Cell = tuple[str, object]
+_NOTHING: Cell = (" ", None)
 
 
 def cells(segments: Sequence[Segment]) -> list[Cell]:
@@ -27,27 +25,23 @@ def cells(segments: Sequence[Segment]) -> list[Cell]:
     return found
 
 
-def changed(before: Sequence[Segment], after: Sequence[Segment]) -> Iterator[tuple[int, int]]:
-    """Where two lines differ: first cell, and the one behind the last."""
+def changed(before: Sequence[Segment], after: Sequence[Segment]) -> tuple[int, int] | None:
+    """Where two lines differ: the first cell, and the one behind the last. None where they do not.
+
+    One part of each line, for Textual sends every part from the beginning of the widget (Textual 8, `ChopsUpdate`).
+    """
     old, new = cells(before), cells(after)
-    start = end = -1
-    for at in range(max(len(old), len(new))):
-        if at < len(old) and at < len(new) and old[at] == new[at]:
-            continue
-        if start >= 0 and at - end >= NEAR:
-            yield _whole(old, new, start, end)
-            start = -1
-        start = at if start < 0 else start
-        end = at + 1
-    if start >= 0:
-        yield _whole(old, new, start, end)
-
-
-def _whole(old: Sequence[Cell], new: Sequence[Cell], start: int, end: int) -> tuple[int, int]:
-    """No half of a wide sign is drawn alone."""
-    while start > 0 and any(start < len(line) and line[start][0] == "" for line in (old, new)):
+    width = max(len(old), len(new))
+    old += [_NOTHING] * (width - len(old))
+    new += [_NOTHING] * (width - len(new))
+    differing = [at for at in range(width) if old[at] != new[at]]
+    if not differing:
+        return None
+    start, end = differing[0], differing[-1] + 1
+    # No half of a wide sign is drawn alone.
+    while start > 0 and "" in (old[start][0], new[start][0]):
         start -= 1
-    while any(end < len(line) and line[end][0] == "" for line in (old, new)):
+    while end < width and "" in (old[end][0], new[end][0]):
         end += 1
     return start, end
 

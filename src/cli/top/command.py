@@ -16,7 +16,6 @@ def top(
         str | None,
         typer.Option(
             metavar="KEY",
-            envvar="VASTPROXY_API_KEY",
             help="Key with the right 'admin'. Default: the first of VASTPROXY_API_KEYS.",
             show_default=False,
         ),

@@ -58,7 +58,7 @@ class Source:
         if status in (401, 403):
             return NotTold(
                 f"{self.base} tells this only to holders of a key with the right 'admin': "
-                "give it with --key or VASTPROXY_API_KEY"
+                "give it with --key or VASTPROXY_API_KEYS"
             )
         if status == 404:
             return NotTold(f"{self.base} has no {what}: it is not vastproxy, or an older one")

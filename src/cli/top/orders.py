@@ -82,7 +82,7 @@ class Orders:
 
     def _content(self, proxy: Asker, answer: Any) -> Row:
         if answer.status_code in (401, 403) and not _why(proxy, answer):
-            raise Refused("this needs a key with the right 'admin': give it with --key or VASTPROXY_API_KEY")
+            raise Refused("this needs a key with the right 'admin': give it with --key or VASTPROXY_API_KEYS")
         if answer.status_code not in (200, 201, 202):
             raise Refused(_why(proxy, answer) or f"the proxy refused (HTTP {answer.status_code})")
         return proxy.object(answer)

@@ -33,9 +33,8 @@ class Sheet(Widget):
         for y in range(max(len(before), len(self._strips))):
             old = before[y] if y < len(before) else _NOTHING
             new = self._strips[y] if y < len(self._strips) else _NOTHING
-            if old != new:
-                spans = changed(list(old), list(new))
-                self.refresh(*(Region(start, y, end - start, 1) for start, end in spans))
+            if old != new and (span := changed(list(old), list(new))) is not None:
+                self.refresh(Region(span[0], y, span[1] - span[0], 1))
 
     def render_line(self, y: int) -> Strip:
         """For Textual."""

@@ -315,3 +315,16 @@ def test_keys_of_the_settings_come_first(make_ring: Callable[..., KeyRing], file
     file.write_text(book.dump())
     ring = make_ring("x", key)
     assert asks(ring, key) == "env-2"
+
+
+def test_a_key_that_is_vouched_for_stays_when_the_file_changes(
+    make_ring: Callable[..., KeyRing], clocks: Clocks, file: Path
+) -> None:
+    """It makes nobody bring a key, and goes on to be accepted once others have to."""
+    ring = make_ring()
+    ring.vouch("ours")
+    assert not ring
+    book, (key,) = book_of("web")
+    file.write_text(book.dump())
+    clocks.later()
+    assert (asks(ring, "ours"), asks(ring, key), asks(ring, "x")) == ("dashboard", "web", None)

@@ -318,3 +318,31 @@ def test_a_descriptor_that_does_not_block_gets_all_and_may_be_closed_by_its_owne
         assert writer.close()
         assert reader.read() == b""
     assert received == lines
+
+
+def test_lines_can_be_led_elsewhere() -> None:
+    """To another descriptor and back, while they come."""
+    first, second = os.pipe(), os.pipe()
+    writer = LogWriter.to_descriptor(first[1])
+    try:
+        writer.put(b"one\n", urgent=True)
+        assert writer.flush(limit_s=LIMIT_S)
+        writer.lead_to(second[1])
+        writer.put(b"two\n", urgent=True)
+        assert writer.flush(limit_s=LIMIT_S)
+        writer.lead_to(first[1])
+        writer.put(b"three\n", urgent=True)
+        assert writer.close()
+        writer.lead_to(second[1])
+        assert (os.read(first[0], 99), os.read(second[0], 99)) == (b"one\nthree\n", b"two\n")
+    finally:
+        for descriptor in (*first, *second):
+            os.close(descriptor)
+
+
+def test_one_without_a_descriptor_cannot_be_led() -> None:
+    output = Output()
+    with LogWriter(output.write) as writer:
+        writer.lead_to(2)
+        writer.put(b"here\n")
+    assert output.text == b"here\n"

@@ -128,7 +128,7 @@ def test_requests_that_are_not_told_are_asked_for_again(ear: Ear, follow: Callab
 def test_the_key_is_sent() -> None:
     with FakeProxy(key="k", fleet=overview(rows(1))) as proxy:
         assert len(Source(proxy.url, "k").overview()["backends"]) == 1
-        with pytest.raises(NotTold, match="--key or VASTPROXY_API_KEY"):
+        with pytest.raises(NotTold, match="--key or VASTPROXY_API_KEYS"):
             Source(proxy.url, "wrong").overview()
         assert Orders(Source(proxy.url, "k")).backend(FIRST_ID)["id"] == FIRST_ID
 

@@ -82,3 +82,16 @@ def test_what_is_not_counted_costs_nothing_and_stands_for_nobody() -> None:
     assert caller is not None
     assert caller.id is None
     assert repr(caller) == "<Caller anyone admin+inference>"
+
+
+def test_a_key_of_our_own_asks_nobody_else_for_one() -> None:
+    """It is accepted where keys are asked for, and without them everybody is as welcome as before."""
+    callers = Callers(["one"], own="ours")
+    found = callers.find([b"Bearer ours"])
+    assert found is not None
+    assert (found.name, found.rights) == ("dashboard", ALL_RIGHTS)
+    assert callers.find([b"Bearer one"]) is not None
+    assert callers.find([]) is None
+    alone = Callers(own="ours")
+    assert not alone.asks_for_key
+    assert alone.find([]) is not None
