@@ -18,7 +18,7 @@ from tests.helpers.scene import CHAT, chat
 from tests.helpers.sshd import make_key
 from tests.helpers.vastapi import VastApi
 
-LIMIT_S = 20.0
+LIMIT_S = 45.0
 
 Start = Callable[..., Awaitable["Proxy"]]
 

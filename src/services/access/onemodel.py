@@ -28,6 +28,7 @@ _DISPOSITION = re.compile(
     re.IGNORECASE,
 )
 _MODEL = "model"
+_MAX_PARTS = 1000
 
 
 def names_one_model(body: bytes, content_types: Sequence[bytes]) -> bool:
@@ -79,6 +80,8 @@ class _Models(Mapping[str, int]):
 def _in_form(body: bytes, boundary: bytes) -> bool:
     """Nothing may stand before the first part: as JSON it would be read where nobody asks for the Content-Type."""
     delimiter = b"\r\n--" + boundary
+    if body.count(delimiter) > _MAX_PARTS:
+        return False
     first, *parts = (b"\r\n" + body).split(delimiter)
     if first or not parts or not parts[-1].startswith(b"--"):
         return False

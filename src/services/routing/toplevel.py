@@ -89,13 +89,16 @@ class TopLevel:
         if self._held:
             data = self._held + data
             self._held = b""
-        at, end = 0, len(data)
+        at, end, nested = 0, len(data), self._nested
         while at < end and self._state != _BROKEN:
             if self._state == _INSIDE:
                 at = self._pass_over(data, at)
             else:
                 before = self._state
                 went = self._step(data, at)
+                nested.steps_left -= 1
+                if nested.steps_left < 0:
+                    self._break()
                 if went == at and self._state == before:
                     self._hold(data, at)
                     return

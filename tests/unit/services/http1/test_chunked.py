@@ -179,7 +179,7 @@ def test_trailers_are_bounded(size: int) -> None:
 def test_no_shape_is_expensive(data: bytes, size: int) -> None:
     best = float("inf")
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.thread_time()
         refused(data, [size] * (len(data) // size))
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.thread_time() - began)
     assert best < 0.5

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.services.routing.json_texts import cut, damaged, loaded, objects
 from vastproxy.services.routing.asked import NOTHING, Asked
+from vastproxy.services.routing.form import MAX_PARTS
 from vastproxy.services.routing.hints import Hints
 from vastproxy.services.routing.peek import Peek, peek
 
@@ -306,6 +307,13 @@ SCRAPS = st.lists(st.sampled_from([b"\r\n", b"--a b--c", b"--", MODEL[0].encode(
 @given(st.binary(max_size=60) | SCRAPS, PLACES)
 def test_a_form_says_the_same_however_it_is_cut(body: bytes, places: list[int]) -> None:
     assert in_pieces(body, places, TYPE) == peek(body, HINTS, TYPE)
+
+
+def test_a_form_of_parts_without_end_is_given_up() -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nm\r\n'
+    kind = b"multipart/form-data; boundary=x"
+    assert peek(part * 100 + b"--x--", HINTS, kind).model == "m"
+    assert not peek(part * (MAX_PARTS + 1) + b"--x--", HINTS, kind).readable
 
 
 def test_what_is_not_said_to_be_a_form_is_taken_for_json() -> None:

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit.services.routing.json_texts import cut, damaged, loaded, objects
-from vastproxy.services.routing.members import Parsed
+from vastproxy.services.routing.members import MAX_MEMBERS, Parsed
 from vastproxy.services.routing.nested import MAX_STEPS
 from vastproxy.services.routing.toplevel import TopLevel
 
@@ -121,6 +121,22 @@ def test_a_riddle_is_given_up(filling: bytes) -> None:
         if found.broken:
             break
     assert found.broken
+
+
+@pytest.mark.parametrize("member", [b'"a":1,', b'"a":"",', b'"a":[],', b'"\\u0061":1,', b'"model":"m",'])
+def test_members_without_end_are_given_up(member: bytes) -> None:
+    """A body of 64 MB of them would keep everybody waiting for a quarter of a minute."""
+    body = b"{" + member * MAX_STEPS + b'"model":"m"}'
+    whole = TopLevel(WANTED)
+    whole.feed(body)
+    assert whole.broken
+    pieces = TopLevel(WANTED)
+    for at in range(0, len(body), 65_536):
+        pieces.feed(body[at : at + 65_536])
+    assert pieces.broken
+    assert Parsed(body, WANTED).broken
+    few = b"{" + member * (MAX_MEMBERS // 2) + b'"model":"m"}'
+    assert Parsed(few, WANTED).values["model"] == b'"m"'
 
 
 def test_backslashes_without_end_cost_nothing() -> None:
