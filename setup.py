@@ -57,7 +57,6 @@ COMPILED = (
     "api/proxy.py",
     "api/stages.py",
     "api/stripping.py",
-    "api/stripping.py",
     "api/tools.py",
     "api/upload.py",
     "api/wishes.py",
@@ -75,7 +74,7 @@ def modules() -> list[str]:
     link = ROOT / "vastproxy"
     if not link.exists():  # an unpacked source distribution
         link.symlink_to("src")
-    found = (path for pattern in COMPILED for path in (ROOT / "src").glob(pattern))
+    found = sorted({path for pattern in COMPILED for path in (ROOT / "src").glob(pattern)})
     return [
         str(Path("vastproxy") / path.relative_to(ROOT / "src"))
         for path in found
