@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import h11
 
-_LIMIT_S = 10.0
+_LIMIT_S = 30.0
 _READ_BYTES = 1 << 16
 
 Headers = list[tuple[str, str]]

@@ -1,12 +1,14 @@
 """A page has everything, is always fresh, and nobody has to wait for it."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from prometheus_client import Gauge
+from prometheus_client import Gauge, Metric
+from prometheus_client.registry import Collector
 
 from tests.helpers.scraped import Scraped
 from tests.helpers.watched import BACKEND, MadeFleet, copies, full_metrics, full_page
@@ -173,14 +175,27 @@ async def test_many_who_ask_at_once_share_a_page() -> None:
     assert all(page is others[0] for page in others)
 
 
+class _Held(Collector):
+    """What the process takes is told once the gate is open."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+
+    def collect(self) -> Iterator[Metric]:
+        assert self.gate.wait(10)
+        yield from ()
+
+
 async def test_one_who_leaves_does_not_spoil_it_for_the_next() -> None:
-    fleet = MadeFleet(BACKEND)
-    scrape = Scrape(Metrics(), fleet)
+    fleet, metrics, held = MadeFleet(BACKEND), Metrics(), _Held()
+    metrics.registry.register(held)
+    scrape = Scrape(metrics, fleet)
     leaving = asyncio.get_running_loop().create_task(scrape.page(Form.TEXT))
     await asyncio.sleep(0)
     next_ = asyncio.get_running_loop().create_task(scrape.page(Form.TEXT))
     await asyncio.sleep(0)
     leaving.cancel()
+    held.gate.set()
     page = Scraped(b"".join(await next_).decode())
     assert page.get("vastproxy_backend_up", instance_id="7") == 1
     with pytest.raises(asyncio.CancelledError):
