@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from vastproxy import __version__
 from vastproxy.services.metrics import families, left_families
 from vastproxy.services.metrics.backend_text import Columns
+from vastproxy.services.metrics.cost_text import cost_text
 from vastproxy.services.metrics.exposition import END, Family, Form, block, labelled, sample
 from vastproxy.services.metrics.metrics import Metrics
 from vastproxy.services.metrics.process import registry_text
@@ -137,6 +138,8 @@ class Scrape:
             (left_families.CREDIT, account.credit_dollars),
             (left_families.CREDIT_LEFT, account.lasts_s),
         )
+        if account.totals is not None:
+            yield from cost_text(account.totals, form)
         yield from self._metrics.vast_api.text(form)
         yield from self._metrics.happened.text(form)
         states = [(state, count) for state, count in summary.backends.items() if state != "total"]
