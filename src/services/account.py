@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from vastproxy.services.events import CreditLow, FleetEvent
 from vastproxy.services.funds import AccountSnapshot, snapshot_of
+from vastproxy.services.ledger.ledger import Ledger
 from vastproxy.services.metrics.readings import AccountReading
 from vastproxy.services.threads import in_thread
 from vastproxy.vastai import Instance, User, VastClient, VastError, VastUnauthorized
@@ -45,10 +46,15 @@ class Account:
         self._rises_at = self._rises_refused_at = float("-inf")
         self._warned = 0
         """How many of the warnings about the credit were given."""
+        self.instances: tuple[Instance, ...] = ()
+        """All that it has, as last listed."""
+        self.ledger = Ledger(clock=clock)
+        """What it has cost, and what for. Whoever composes the program puts one with a file in its place."""
 
     def listed(self, instances: Iterable[Instance]) -> None:
         """The instances of the account, all of them, as just read."""
-        self._dollars_per_hour = sum(one.hourly_cost or 0.0 for one in instances)
+        self.instances = tuple(instances)
+        self._dollars_per_hour = sum(one.hourly_cost or 0.0 for one in self.instances)
 
     async def read(self) -> None:
         """Read the price rises, and the credit unless the key was refused lately. A failure changes nothing and is
@@ -98,7 +104,7 @@ class Account:
 
     def reading(self) -> AccountReading:
         """For a scrape."""
-        return AccountReading(self.credit_dollars, self.snapshot().lasts_s)
+        return AccountReading(self.credit_dollars, self.snapshot().lasts_s, self.ledger.book.totals)
 
     def snapshot(self) -> AccountSnapshot:
         """For people."""

@@ -128,6 +128,17 @@ class CreditLow:
     dollars_per_hour: float
 
 
+@dataclass(frozen=True, slots=True)
+class MachineKnown:
+    """An instance is on a machine that was rented before. `hours`: that it was seen running, over all times; `score`:
+    how far it can be relied on, 0 to 1, None while too little is known."""
+
+    instance_id: int
+    machine_id: int
+    hours: float
+    score: float | None
+
+
 FleetEvent = (
     BackendAdded
     | BackendRemoved
@@ -143,6 +154,7 @@ FleetEvent = (
     | RequestFailed
     | RequestsCancelled
     | CreditLow
+    | MachineKnown
 )
 
 
@@ -197,6 +209,10 @@ def line_of(event: FleetEvent) -> Line:
                 "at https://cloud.vast.ai/billing/"
             )
             return Line(logging.WARNING, text, (lasts_s / 3600, dollars_per_hour))
+        case MachineKnown(instance_id, machine_id, hours, score):
+            text = "[backend=%d] you rented this machine before (machine %d, %g h%s)"
+            known = "" if score is None else f", score {score:g}"
+            return Line(logging.INFO, text, (instance_id, machine_id, hours, known))
 
 
 def _line_of_engine(event: EngineEjected | EngineReturned | TokenRefused) -> Line:

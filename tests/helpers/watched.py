@@ -8,6 +8,7 @@ from tests.helpers.scraped import Scraped
 from vastproxy.services.backends.gpus import Gpu, Sign, Trouble
 from vastproxy.services.backends.state import Event, State
 from vastproxy.services.events import AccountRead, PathChanged, StateChanged
+from vastproxy.services.ledger.totals import Tokens, Totals
 from vastproxy.services.metrics.exposition import Form
 from vastproxy.services.metrics.metrics import Metrics
 from vastproxy.services.metrics.readings import AccountReading, RoutingReading
@@ -131,7 +132,13 @@ def full_metrics() -> Metrics:
     metrics.happened(StateChanged(7, State.CONNECTING, State.HEALTHY, Event.SERVING, ""))
     metrics.happened(PathChanged(7, "direct", ""))
     metrics.happened(AccountRead(instances=1, backends=1))
+    metrics.traces_lost = lambda: 3
     return metrics
+
+
+def full_totals() -> Totals:
+    """Costs of each kind."""
+    return Totals(1.5, 0.25, 0.125, {"m": Tokens(prompt=30, answer=41, estimated=5)})
 
 
 async def full_page(form: Form = Form.TEXT) -> Scraped:
@@ -141,7 +148,7 @@ async def full_page(form: Form = Form.TEXT) -> Scraped:
         full_metrics(),
         MadeFleet(BACKEND),
         routing=lambda: routing,
-        account=lambda: AccountReading(12.5, 3000.0),
+        account=lambda: AccountReading(12.5, 3000.0, full_totals()),
     )
     page = await scrape.page(form)
     return Scraped(b"".join(page).decode(), form)

@@ -8,8 +8,10 @@ would be taken for Prometheus' own label, the address that was scraped.
 
 from typing import Final
 
+from vastproxy.services.metrics.cost_families import COST_FAMILIES
 from vastproxy.services.metrics.exposition import Family
 from vastproxy.services.metrics.left_families import ACCOUNT_FAMILIES, COST, LEFT_FAMILIES
+from vastproxy.services.metrics.watch_families import WATCH_FAMILIES
 
 _GEN_AI: Final = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
 _ONE: Final = ("instance_id",)
@@ -288,8 +290,9 @@ GPU_FAMILIES: Final = (
 #: By chapter, in the order of a scrape.
 CATALOGUE: Final = {
     "Requests": REQUEST_FAMILIES,
-    "The proxy": PROXY_FAMILIES,
+    "The proxy": (*PROXY_FAMILIES, *WATCH_FAMILIES),
     "vast.ai": VAST_FAMILIES,
+    "Money": COST_FAMILIES,
     "Backends": (BACKENDS, STATE_CHANGES, PATH_CHANGES, *BACKEND_FAMILIES),
     "GPUs": GPU_FAMILIES,
 }

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from vastproxy.services.ledger.totals import Totals
+
 
 @dataclass(frozen=True, slots=True)
 class RoutingReading:
@@ -21,3 +23,5 @@ class AccountReading:
 
     credit_dollars: float | None = None
     lasts_s: float | None = None
+    totals: Totals | None = None
+    """What its instances have cost, and done for it."""
