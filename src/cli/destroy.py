@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 
 from vastproxy.cli import render
-from vastproxy.cli.asking import Asker, NobodyThere, asking, inbound_key, proxy_url
-from vastproxy.cli.options import AsJson, ConfigFile, InstanceIds
+from vastproxy.cli.asking import Asker, asking, inbound_key, proxy_url
+from vastproxy.cli.options import AsJson, ConfigFile, NamedInstances
 from vastproxy.cli.orders import NotConfirmed, NotDone, asked, order, rows, somebody_types
 from vastproxy.errors import VastproxyError
 from vastproxy.services.filters import refusal
@@ -95,7 +95,7 @@ class OnAccount:
 
 
 def destroy(
-    instances: InstanceIds = None,
+    instances: NamedInstances = None,
     everything: Annotated[
         bool,
         typer.Option(
@@ -207,22 +207,17 @@ def _choose(
 
 
 def _proxy(stack: ExitStack, loaded: Loaded, url: str | None) -> ThroughProxy | None:
-    """The running proxy, if there is one that lets us. One that was named has to be."""
+    """The running proxy, if there is one. One that was named has to be; one that does not let us is an error."""
+    key = inbound_key(loaded)
     try:
         base = proxy_url(url, loaded)
-        proxy = stack.enter_context(asking(base, key=inbound_key(loaded), read_timeout_s=READ_TIMEOUT_S))
-        through = ThroughProxy(proxy)
-        through.instances()
+        with asking(base, key=key) as brief:
+            ThroughProxy(brief).instances()
     except VastproxyError as error:
-        if url is not None or not _is_elsewhere(error):
+        if url is not None or isinstance(error, NotDone):
             raise
         return None
-    return through
-
-
-def _is_elsewhere(error: VastproxyError) -> bool:
-    """Does it say that nobody listens where the settings say, or somebody else?"""
-    return isinstance(error, NobodyThere) or not isinstance(error, NotDone)
+    return ThroughProxy(stack.enter_context(asking(base, key=key, read_timeout_s=READ_TIMEOUT_S)))
 
 
 def _destroy(chosen: Sequence[tuple[Account, Doomed]], console: Console | None) -> Iterator[dict[str, Any]]:

@@ -36,3 +36,13 @@ InstanceId = Annotated[
 ProxyUrl = Annotated[
     str | None, typer.Argument(metavar="URL", help="Address of the proxy. Default: where server.listen says.")
 ]
+NamedInstances = Annotated[
+    list[int] | None,
+    typer.Argument(
+        metavar="[INSTANCE]...",
+        min=1,
+        help="Ids of instances. None are meant unless named.",
+        autocompletion=instance_ids,
+        show_default=False,
+    ),
+]

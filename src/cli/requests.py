@@ -14,7 +14,7 @@ from rich.text import Text
 
 from vastproxy.cli import render
 from vastproxy.cli.asking import Asker, asking, inbound_key, proxy_url
-from vastproxy.cli.options import AsJson, ConfigFile, InstanceIds, ProxyUrl
+from vastproxy.cli.options import AsJson, ConfigFile, NamedInstances, ProxyUrl
 from vastproxy.cli.orders import NotDone, asked, order, rows
 from vastproxy.settings import load
 
@@ -205,7 +205,7 @@ def cancel(
 
 
 def abort(
-    instances: InstanceIds = None,
+    instances: NamedInstances = None,
     everything: Annotated[
         bool, typer.Option("--all", help="All that run or wait, on whatever instance.")
     ] = False,

@@ -20,6 +20,7 @@ from vastproxy.services.events import (
     FleetEvent,
     Heard,
     LabelWritten,
+    MachineKnown,
     PathChanged,
     PollFailed,
     RequestFailed,
@@ -46,7 +47,12 @@ ONE_OF_EACH: tuple[FleetEvent, ...] = (
     RequestFailed(5, "r1", "m", 502, "backend_unreachable", "nobody listens", 3),
     RequestsCancelled(5, 3, "by the operator (ops)"),
     CreditLow(9_000.0, 1.25),
+    MachineKnown(5, 77, 12.5, 0.97),
 )
+
+
+def one_of(kind: type[FleetEvent]) -> FleetEvent:
+    return next(event for event in ONE_OF_EACH if type(event) is kind)
 
 
 def events(count: int, first: int = 0) -> list[LabelWritten]:
@@ -92,9 +98,9 @@ def test_what_programs_are_told() -> None:
         "cause": "serving",
         "detail": "",
     }
-    heard = Happening(1, 2.0, ONE_OF_EACH[-4]).to_json()
+    heard = Happening(1, 2.0, one_of(Heard)).to_json()
     assert (heard["verdict"], heard["instances"]) == ("suspect", [5])
-    failed = Happening(1, 2.0, ONE_OF_EACH[-3]).to_json()
+    failed = Happening(1, 2.0, one_of(RequestFailed)).to_json()
     assert failed["level"] == "warning"
     assert failed["text"] == (
         "[backend=5] request r1 failed with 502 backend_unreachable: nobody listens (and 3 more like it)"
