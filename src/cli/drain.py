@@ -10,6 +10,7 @@ import typer
 from vastproxy.cli import render
 from vastproxy.cli.asking import Asker, asking, inbound_key, proxy_url
 from vastproxy.cli.options import AsJson, ConfigFile, InstanceId
+from vastproxy.cli.progress import waiting
 from vastproxy.errors import VastproxyError
 from vastproxy.settings import load
 
@@ -51,7 +52,8 @@ def drain(
     with asking(proxy_url(url, loaded), key=inbound_key(loaded)) as proxy:
         backend = order(proxy, instance_id, undo=undo)
         if wait:
-            backend = wait_until_idle(proxy, instance_id, backend)
+            with waiting(f"waiting for the requests that run on instance {instance_id}"):
+                backend = wait_until_idle(proxy, instance_id, backend)
     if as_json:
         typer.echo(json.dumps(backend, indent=2))
     else:

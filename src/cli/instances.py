@@ -9,6 +9,7 @@ import typer
 
 from vastproxy.cli import left, render
 from vastproxy.cli.options import AsJson, ConfigFile
+from vastproxy.cli.progress import waiting
 from vastproxy.cli.remembered import remembered, row_of
 from vastproxy.services.filters import refusal
 from vastproxy.services.funds import AccountSnapshot
@@ -40,12 +41,12 @@ def instances(
     """
     loaded = load(config_path=config)
     vast = VastConfig.from_settings(loaded.settings.vast, loaded.environ)
-    with get_client(vast) as client:
+    with get_client(vast) as client, waiting("asking vast.ai"):
         listed = client.list_instances()
     fleet = loaded.settings.fleet
     shown = [one for one in listed if everything or one.phase not in AT_REST]
-    account = left.account_of(vast, listed) if shown else NOTHING_KNOWN
     known = remembered(loaded)
+    account = left.account_of(vast, listed) if shown else NOTHING_KNOWN
     rows = [
         {**as_row(one, fleet, account), "machine": row_of(known, one.machine_id, one.identity)}
         for one in shown

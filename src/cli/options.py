@@ -18,6 +18,12 @@ ConfigFile = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+NoDashboard = Annotated[
+    bool, typer.Option("--no-tui", help="Write lines, also where a terminal could show the dashboard.")
+]
+AsciiOnly = Annotated[
+    bool, typer.Option("--ascii", help="The dashboard is drawn with letters: no emoji, no lines.")
+]
 InstanceIds = Annotated[
     list[int] | None,
     typer.Argument(

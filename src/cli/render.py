@@ -84,8 +84,8 @@ def instances(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
             _lines(
                 (_text(row, "template_name") or _text(row, "image"), ""),
                 (f"label {_text(row, 'label')}" if row.get("label") else "", "dim"),
-                *left.notes(row.get("time_left"), shown=duration),
                 (rented_before(row.get("machine")), "dim"),
+                *left.notes(row.get("time_left"), shown=duration),
                 (_text(row, "trouble") or _text(row, "why_not"), "yellow"),
             ),
         )

@@ -187,6 +187,8 @@ def _shown() -> list[tuple[str, str]]:
 def test_what_is_shown_to_type_can_be_typed(page: str, line: str) -> None:
     """The command exists, and takes each option that is shown with it."""
     words = shlex.split(line)[1:]
+    if "--" in words:  # what follows is for another program
+        words = words[: words.index("--")]
     known = {tuple(name.split()[1:]): command for name, command in commands()}
     if words and words[0] in {"--version", "--help", "-h"}:
         return

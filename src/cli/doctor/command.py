@@ -15,12 +15,13 @@ from vastproxy.cli.doctor import proxy
 from vastproxy.cli.doctor.view import View, conclude
 from vastproxy.cli.logs import set_up_logging
 from vastproxy.cli.options import AsJson, ConfigFile, InstanceIds
+from vastproxy.cli.remembered import remembered
 from vastproxy.services.diagnosis import account, sshkeys
 from vastproxy.services.diagnosis.account import AccountFacts
 from vastproxy.services.diagnosis.check import Check, Verdict, exit_code
 from vastproxy.services.diagnosis.examination import Tools, examine_all
 from vastproxy.services.diagnosis.hostkeys import SeenHostKeys
-from vastproxy.services.diagnosis.machine import state_check
+from vastproxy.services.diagnosis.machine import machine_checks, state_check
 from vastproxy.services.threads import in_thread
 from vastproxy.services.tunnels.asyncssh_engine import AsyncsshEngine
 from vastproxy.services.tunnels.factory import host_key_rules, key_access
@@ -186,10 +187,16 @@ class _Visit:
         if not chosen:
             return
 
+        known = remembered(self.loaded)
+        of_machine = {
+            one.id: machine_checks(one, known.get(one.machine_id)) if one.machine_id is not None else ()
+            for one in chosen
+        }
+
         def done(checks: tuple[Check, ...]) -> None:
             nonlocal left
             left -= 1
-            view.tell(*checks)
+            view.tell(*checks, *of_machine.get(checks[0].instance or 0, ()))
             view.progress(_looking(left))
 
         view.progress(_looking(left))

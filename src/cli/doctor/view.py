@@ -1,6 +1,7 @@
 """How a doctor's findings look: lines for people as they come, or one JSON document at the end."""
 
 import json
+import re
 import shutil
 import textwrap
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ WORDS = {
 _WORD_CHARS, _TITLE_CHARS = 6, 16
 _INDENT = _WORD_CHARS + _TITLE_CHARS
 _DO = "do: "
+_COMMAND = re.compile(r"`[^`]+`")
 
 
 class View:
@@ -68,8 +70,8 @@ class View:
         for check in checks:
             if check.instance != self._shown:
                 self._shown = check.instance
-                if check.instance is not None:
-                    self._console.print(Text(f"instance {check.instance}", style="bold"), soft_wrap=True)
+                about = "the proxy" if check.instance is None else f"instance {check.instance}"
+                self._console.print(Text(about, style="bold"), soft_wrap=True)
             for line in lines(check, _width(self._console)):
                 self._console.print(line, soft_wrap=True)
 
@@ -97,7 +99,12 @@ def _folded(text: str, width: int | None) -> list[str]:
     if width is None:
         return [text]
     room = max(width - _INDENT - len(_DO), 20)
-    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+    # A command that fits a line is not broken, so that it can be copied.
+    held = _COMMAND.sub(
+        lambda found: found[0].replace(" ", "\0") if len(found[0]) <= room else found[0], text
+    )
+    folded = textwrap.wrap(held, room, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\0", " ") for line in folded] or [""]
 
 
 def verdict(checks: Sequence[Check]) -> str:

@@ -136,9 +136,9 @@ def at_rest(instance: Instance) -> bool:
 
 def _whose(user: User | VastError) -> str:
     if isinstance(user, VastError):
-        return "accepted"
+        return "yes; whose it is it may not tell"
     name = user.email or user.username
-    return f"accepted, account {user.id}" + (f" ({name})" if name else "")
+    return f"account {user.id}" + (f" ({name})" if name else "")
 
 
 def _fix_of(error: VastError) -> str:

@@ -34,7 +34,7 @@ LIMIT_S = 240.0
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What an examination needs. `rules` are those of the `engine`; `engine_token` is sent to engines instead of each
-    instance's own. `clock` is in Unix seconds."""
+    instance's own. `clock` is in Unix seconds; `limit_s` bounds the look at one instance."""
 
     settings: Settings
     keys: ClientKeys
@@ -43,6 +43,7 @@ class Tools:
     engine_token: str | None = None
     deep: bool = False
     clock: Callable[[], float] = time.time
+    limit_s: float = LIMIT_S
 
 
 async def examine_all(
@@ -75,10 +76,10 @@ async def examine(instance: Instance, tools: Tools, *, is_named: bool = False) -
         return head
     checks: list[Check] = list(head)
     try:
-        async with asyncio.timeout(LIMIT_S), AsyncExitStack() as stack:
+        async with asyncio.timeout(tools.limit_s), AsyncExitStack() as stack:
             await _connected(instance, tools, checks, stack)
     except TimeoutError:
-        detail, fix = f"the look at it took longer than {LIMIT_S:g} s", "ask again"
+        detail, fix = f"the look at it took longer than {tools.limit_s:g} s", "ask again"
         checks.append(Check("time", "time", Verdict.FAIL, detail, fix, instance.id))
     return tuple(checks)
 

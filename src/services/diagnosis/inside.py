@@ -36,11 +36,16 @@ class Probed:
 
 
 async def search(
-    fetch: Fetch, instance: Instance, settings: EngineSettings, token: str | None
+    fetch: Fetch,
+    instance: Instance,
+    settings: EngineSettings,
+    token: str | None,
+    *,
+    limit_s: float = SEARCH_LIMIT_S,
 ) -> Discovery | str:
-    """What a proxy would find; or why nothing can be said, in words. Takes at most `SEARCH_LIMIT_S`."""
+    """What a proxy would find; or why nothing can be said, in words."""
     try:
-        async with asyncio.timeout(SEARCH_LIMIT_S):
+        async with asyncio.timeout(limit_s):
             return await discover(
                 fetch,
                 instance,
@@ -50,7 +55,7 @@ async def search(
                 timeout_s=settings.detect_timeout_s,
             )
     except TimeoutError:
-        return f"looking at its ports took longer than {SEARCH_LIMIT_S:g} s"
+        return f"looking at its ports took longer than {limit_s:g} s"
     except TunnelError as error:
         return str(error)
 

@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 
 from vastproxy.services.diagnosis.check import Check, Verdict
+from vastproxy.services.ledger.machines import Machine
 from vastproxy.vastai import Instance, Phase
 
+#: A machine with less is worth a warning: at one failure in ten, or four lost connections a day.
+LOW_SCORE = 0.5
 _TITLE = "state"
 
 #: What each phase means, and what to do about it. `{id}` is the instance's.
@@ -75,6 +78,20 @@ def state_check(instance: Instance, *, now: float) -> Check:
     return Check(
         "state", _TITLE, verdict, f"{_what(instance)}{detail}", fix.format(id=instance.id), instance.id
     )
+
+
+def machine_checks(instance: Instance, known: Machine | None) -> tuple[Check, ...]:
+    """What the ledger remembers of its machine, if that was rented before this instance."""
+    if known is None or not known.rented_before(instance.identity):
+        return ()
+    score = known.score
+    detail = f"rented before: {known.hours:.3g} h in all, {known.tunnel_drops} lost connections"
+    if score is not None:
+        detail += f", score {score:.2f}"
+    if score is None or score >= LOW_SCORE:
+        return (Check("machine", "machine", Verdict.OK, detail, instance=instance.id),)
+    fix = "`vastproxy machines` has the figures; rent on another machine, or set routing.machine_scores"
+    return (Check("machine", "machine", Verdict.WARN, detail, fix, instance.id),)
 
 
 def not_served(instance: Instance, why: str) -> Check:
