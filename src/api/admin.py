@@ -68,19 +68,26 @@ class AdminEndpoints:
         limit = min(limit, MOST_REQUESTS)
         if state is None:
             return document("requests", traces.latest(limit), traces.tell)
-        found = (claim for claim in traces.latest(len(traces)) if state_of(claim) == state)
+        all_of = traces.latest(len(traces)) if state == "done" else reversed(traces.under_way())
+        found = (claim for claim in all_of if state_of(claim) == state)
         return document("requests", list(islice(found, limit)), traces.tell)
 
     def _act(self, request: Request, act: Callable[[int], None]) -> Response:
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            return refusal(415, "Send this with 'Content-Type: application/json'.", "unsupported_media_type")
+        if (answer := not_json(request)) is not None:
+            return answer
         id = request.path_params["id"]
         try:
             act(id)
         except KeyError:
             return refusal(404, f"No instance {id} is served here.", "not_found")
-        found = next(backend for backend in self._fleet.snapshot().backends if backend.id == id)
-        return JsonAnswer(found.to_json())
+        return JsonAnswer(self._fleet.backend(id).to_json())
+
+
+def not_json(request: Request) -> Response | None:
+    """The refusal of an order that a page of another site could have sent."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
+        return None
+    return refusal(415, "Send this with 'Content-Type: application/json'.", "unsupported_media_type")
 
 
 def refusal(status: int, message: str, code: str) -> Response:

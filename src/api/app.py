@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from vastproxy.api.access import AccessLog
+from vastproxy.api.actions import ActionEndpoints
 from vastproxy.api.admin import AdminEndpoints
 from vastproxy.api.auth import KeyRing
 from vastproxy.api.browsers import Browsers
@@ -23,7 +24,7 @@ from vastproxy.api.dashboard.pages import dashboard_routes
 from vastproxy.api.errors import ApiError, own_failure
 from vastproxy.api.feed import FeedEndpoints
 from vastproxy.api.fleet_page import FleetPages
-from vastproxy.api.front import Entrance, Front
+from vastproxy.api.front import Entrance, Front, is_admitted
 from vastproxy.api.gate import Gate
 from vastproxy.api.health import HealthEndpoints
 from vastproxy.api.live import LiveEndpoint
@@ -148,14 +149,18 @@ def create_app(
     keys = inbound_keys(settings)
     access_log = access_log or AccessLog(enabled=settings.logging.access)
     tracing = make_tracing(settings.tracing, clock=fleet.clock)
-    proxy = Proxy(fleet, access_log=access_log, metrics=metrics.requests, tracing=tracing)
+    if tracing is not None:
+        metrics.traces_lost = lambda: tracing.lost
+    ledger = fleet.account.ledger
+    proxy = Proxy(fleet, access_log=access_log, metrics=metrics.requests, tracing=tracing, ledger=ledger)
     webhooks = WebhookEndpoint(fleet, make_inbox(settings.webhooks, environ=effective_environ()))
     tasks = Tasks("pages")
     browsers, gate = Browsers(settings.server), Gate(settings.server)
     health = HealthEndpoints(fleet)
     overview = Overview(fleet)
     pages = FleetPages(overview, lambda: fleet.backend_ids)
-    live, feed = LiveEndpoint(fleet, pages, tasks), FeedEndpoints(fleet, overview, pages)
+    live = LiveEndpoint(fleet, pages, tasks, admits=lambda request: is_admitted(keys, request.scope))
+    feed = FeedEndpoints(fleet, overview, pages)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -191,7 +196,7 @@ def _feed_routes(feed: FeedEndpoints, live: LiveEndpoint) -> list[Route]:
 def _routes(
     fleet: Fleet, metrics: Metrics, webhooks: WebhookEndpoint, health: HealthEndpoints
 ) -> list[Route]:
-    models, admin = ModelsEndpoint(fleet), AdminEndpoints(fleet)
+    models, admin, actions = ModelsEndpoint(fleet), AdminEndpoints(fleet), ActionEndpoints(fleet)
     scrape = Scrape(metrics, fleet, routing=lambda: _routing(fleet), account=fleet.account.reading)
     told = MetricsEndpoint(scrape)
     return [
@@ -202,7 +207,12 @@ def _routes(
         Route("/vastproxy/v1/backends", admin.backends),
         Route("/vastproxy/v1/backends/{id:int}/drain", admin.drain, methods=["POST"]),
         Route("/vastproxy/v1/backends/{id:int}/undrain", admin.undrain, methods=["POST"]),
+        Route("/vastproxy/v1/backends/{id:int}/destroy", actions.destroy, methods=["POST"]),
+        Route("/vastproxy/v1/backends/{id:int}/trust", actions.changed_keys, methods=["GET"]),
+        Route("/vastproxy/v1/backends/{id:int}/trust", actions.trust, methods=["POST"]),
+        Route("/vastproxy/v1/abort", actions.abort, methods=["POST"]),
         Route("/vastproxy/v1/requests", admin.requests),
+        Route("/vastproxy/v1/requests/{id:path}/cancel", actions.cancel, methods=["POST"]),
         Route("/vastproxy/v1/requests/{id:path}", admin.request),
         Route("/vastproxy/v1/process", admin.process),
         *CostEndpoints(fleet).routes(),

@@ -165,10 +165,23 @@ class Attempts(Connecting):
         tools = self._tools
         tools.dispatcher.finish(self)
         received_bytes, peer = self._upload.total_bytes, self._client.peer
-        tokens = tools.ended(self, self._request, received_bytes, peer, head, last, before + self.relayed_end)
+        before += self.relayed_end
+        if self.stripped is not None:
+            self.sent_bytes -= self.stripped.strip.dropped
+            if self.stripped.strip.taken:
+                last, before = b"", self.stripped.strip.taken
+        tokens = tools.ended(self, self._request, received_bytes, peer, head, last, before)
         if self.guest is not None:
             self.guest.leave(tools.now(), tokens)
         del self._owner, self._client, self._upload  # the owner refers to us, too: no cycle shall be left
+
+    def cancel(self, error: ServiceError) -> None:
+        """Somebody has ordered that it ends, wherever it stands: the engine is told, the client is told `error`, and
+        nobody is blamed. Not for one that is over."""
+        if self.lease is not None:
+            self.lease.end("cancelled", self._tools.now(), str(error))
+        self.drop()
+        self._owner.given_up(error)
 
     def drop(self, why: str = "") -> None:
         """Nobody wants the answer any more: the engine is told, and nobody blamed. `end` follows. `why`: if it is not

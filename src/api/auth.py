@@ -45,6 +45,7 @@ class KeyRing:
         self._callers = Callers(self._plain)
         self._used: set[str] = set()
         self._tells_use = True
+        self._own: str | None = None
 
     def __bool__(self) -> bool:
         """Is a key asked for?"""
@@ -52,6 +53,11 @@ class KeyRing:
 
     def __repr__(self) -> str:
         return f"<KeyRing {self._callers!r} {self._path or 'without a file'}>"
+
+    def vouch(self, key: str) -> None:
+        """Accept this key as well, for everything. It does not make others bring one."""
+        self._own = key
+        self._make()
 
     def follow(self, path: Path | None) -> None:
         """Accept the keys of this file too, as it is now and as it becomes. There may be none yet.
@@ -135,4 +141,5 @@ class KeyRing:
             now=self._clock(),
             moment=self._monotonic(),
             meters=self._callers.meters,
+            own=self._own,
         )

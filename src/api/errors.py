@@ -8,6 +8,7 @@ from typing import Any
 from vastproxy.errors import VastproxyError
 from vastproxy.services.errors import (
     BackendError,
+    Cancelled,
     ModelNotFound,
     NoBackendAvailable,
     NoStreamLeft,
@@ -135,6 +136,10 @@ def from_exception(error: VastproxyError) -> ApiError:
         return ApiError(429, text, "rate_limit_error", "rate_limit_exceeded", None, error.retry_after_s)
     if isinstance(error, ModelNotFound):
         return ApiError(404, str(error), "invalid_request_error", "model_not_found", "model")
+    if isinstance(error, Cancelled):
+        return ApiError(
+            503, _sentence(error), "server_error", error.code, more_headers=((b"x-should-retry", b"false"),)
+        )
     code = error.code if isinstance(error, BackendError) else "proxy_error"
     return ApiError(error.status, _sentence(error), "server_error", code)
 

@@ -1,28 +1,37 @@
 """The overview as bytes, made once for all who want it at about the same time, in slices so that nobody has to wait.
 
-Encoding is most of the work, so what has not changed since the last time is not encoded again.
+Encoding is most of the work, so what has not changed since the last time is not encoded again: a thousand backends with
+eight GPUs each are 6 MB, of which two thirds stay the same from one second to the next.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from vastproxy.api.json_answer import encoded
-from vastproxy.services.overview import Overview
+from vastproxy.services.overview import Overview, shown
 
-#: Backends that are told before others have their turn: 1 to 2 ms.
-_AT_ONCE = 25
+#: Work after which others have their turn.
+SLICE_S: Final = 0.001
+_BEFORE: Final = b"event: fleet\ndata: "
+_AFTER: Final = b"\n\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The overview at one moment. `version` is the same as long as nothing but the time has changed."""
+    """The overview at one moment. `version` is the same as long as nothing but the time has changed. `event`: as one
+    Server-Sent Event; JSON has no line ends in it."""
 
     made_at: float
     version: int
-    body: bytes
+    event: bytes
+
+    @property
+    def body(self) -> bytes:
+        """As a JSON document."""
+        return self.event[len(_BEFORE) : -len(_AFTER)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +75,21 @@ class FleetPages:
             self._is_changed = True
         rows: list[bytes] = []
         ids = self._ids()
-        for number, id in enumerate(ids, start=1):
+        began = self._clock()
+        for id in ids:
             if (row := self._row(id)) is not None:
                 rows.append(row)
-            if number % _AT_ONCE == 0:
+            if self._clock() - began > SLICE_S:
                 await asyncio.sleep(0)
+                began = self._clock()
         for gone in self._rows.keys() - set(ids):
             del self._rows[gone]
             self._is_changed = True
         version = self._page.version + self._is_changed
         self._is_changed = False
-        head = _with(self._head.body, clocks)
-        return Page(made_at, version, head[:-1] + b',"backends":[' + b",".join(rows) + b"]}")
+        head = _with(self._head.body, clocks)[:-1]
+        event = b"".join((_BEFORE, head, b',"backends":[', b",".join(rows), b"]}", _AFTER))
+        return Page(made_at, version, event)
 
     def _row(self, id: int) -> bytes | None:
         """A backend, None if it has gone meanwhile."""
@@ -87,7 +99,7 @@ class FleetPages:
             return None
         row = self._rows.get(id)
         if row is None or row.told != told:
-            row = self._rows[id] = _Row(told, encoded(told))
+            row = self._rows[id] = _Row(told, encoded(shown(told)))
             self._is_changed = True
         return _with(row.body, clocks)
 

@@ -57,6 +57,10 @@ def inbound_key(loaded: Loaded) -> str | None:
     return secret.get_secret_value() if secret else None
 
 
+class NobodyThere(NoProxyThere):
+    """There is no connection to that address at all."""
+
+
 class Asker:
     """Asks one proxy. Made by `asking`."""
 
@@ -75,8 +79,21 @@ class Asker:
         """The same for JSON that is sent; without `body` an order without more to say."""
         return self._send("POST", path, body, {"Content-Type": "application/json", **(headers or {})})
 
+    @contextmanager
+    def stream(self, path: str, *, accept: str) -> Iterator[requests.Response]:
+        """What the proxy answers, while it still does: its head is there, its body is not read yet. Raises NoProxyThere
+        when nobody answers; reading on raises what `requests` raises."""
+        with self._send("GET", path, headers={"Accept": accept}, stream=True) as response:
+            yield response
+
     def _send(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        stream: bool = False,
     ) -> requests.Response:
         base = self.base
         try:
@@ -87,6 +104,7 @@ class Asker:
                 data=body,
                 timeout=(CONNECT_TIMEOUT_S, self._read_timeout_s),
                 allow_redirects=False,
+                stream=stream,
                 headers={"Accept": "application/json", **(headers or {})},
             )
         except requests.exceptions.ReadTimeout:
@@ -97,7 +115,7 @@ class Asker:
                 "REQUESTS_CA_BUNDLE to the file of who signed it, or ask with http://"
             ) from None
         except (requests.RequestException, UnicodeError):
-            raise NoProxyThere(f"nothing answers at {base}; is `vastproxy serve` running?") from None
+            raise NobodyThere(f"nothing answers at {base}; is `vastproxy serve` running?") from None
 
     def object(self, response: requests.Response) -> dict[str, Any]:
         """The JSON object that was answered. Raises NoProxyThere for anything else."""
@@ -114,12 +132,16 @@ class Asker:
 
 
 @contextmanager
-def asking(base: str, *, key: str | None, read_timeout_s: float = READ_TIMEOUT_S) -> Iterator[Asker]:
-    """Ask the proxy at `base` (as `base_url` makes it) with this key, or with none."""
+def asking(
+    base: str, *, key: str | None, read_timeout_s: float = READ_TIMEOUT_S, is_own: bool = False
+) -> Iterator[Asker]:
+    """Ask the proxy at `base` (as `base_url` makes it) with this key, or with none. `is_own`: it is a process of ours
+    on this machine, whose certificate need not be for the address by which we reach it."""
     with requests.Session() as session:
         match = _URL.fullmatch(base)
         # A proxy from the environment would not reach our own loopback address.
-        session.trust_env = match is None or not is_loopback(match[2])
+        session.trust_env = not is_own and (match is None or not is_loopback(match[2]))
+        session.verify = not is_own
         session.auth = _Bearer(key)
         yield Asker(session, base, read_timeout_s)
 

@@ -36,7 +36,14 @@ def show(
     as_json: AsJson = False,
     sources: Annotated[bool, typer.Option("--sources", help="Say where each value comes from.")] = False,
 ) -> None:
-    """Print the settings in effect. Of secrets only whether they are set."""
+    """Print the settings in effect. Of secrets only whether they are set.
+
+    Examples:
+
+      vastproxy config show --sources
+
+      vastproxy config show --json
+    """
     loaded = load(config_path=config)
     values = shown_values(loaded)
     if not as_json:
@@ -54,18 +61,35 @@ def check(
         Path | None,
         typer.Argument(metavar="FILE", help="Config file; without it the one that `serve` would read."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Say whether the settings will do.
 
     Loads everything the way `serve` does: settings, the vast.ai API key, the SSH key, inbound keys, the certificate.
-    Exits with 2 and one line that says what is wrong, if something is. Nothing is sent anywhere.
+    Exits with 2 and one line that says what is wrong, if something is. Nothing is sent anywhere: whether the
+    keys are accepted is what `vastproxy doctor` finds out.
+
+    Examples:
+
+      vastproxy config check
+
+      vastproxy config check config/vastai.production.json --json
     """
-    render.checks(render.stdout(), findings(load(config_path=file)))
+    found = findings(load(config_path=file))
+    if as_json:
+        typer.echo(json.dumps(dict(found), indent=2))
+    else:
+        render.checks(render.stdout(), found)
 
 
 @config_app.command("schema")
 def schema() -> None:
-    """Print the JSON Schema of config files, for editors and CI."""
+    """Print the JSON Schema of config files, for editors and CI.
+
+    Example:
+
+      vastproxy config schema > settings.schema.json
+    """
     typer.echo(schema_text(), nl=False)
 
 

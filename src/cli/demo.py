@@ -3,24 +3,24 @@
 import asyncio
 import contextlib
 import errno
-import random
 import socket
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vastproxy.cli.demo_client import Answer, ask
+from vastproxy.cli.demo_client import ask
+from vastproxy.cli.demo_load import chaos as chaos_beside
+from vastproxy.cli.demo_load import clients as asking_clients
 from vastproxy.cli.demo_view import DemoView
 from vastproxy.cli.logs import set_up_logging
+from vastproxy.cli.options import AsciiOnly, NoDashboard
 from vastproxy.cli.render import stdout
 from vastproxy.cli.serve import RunningServer, run_server
+from vastproxy.cli.top.beside import Beside, can_show
 from vastproxy.errors import VastproxyError
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.threads import in_thread
@@ -35,7 +35,6 @@ from vastproxy.settings.model import (
     VastCacheSettings,
     VastSettings,
 )
-from vastproxy.simulator.chaos import Chaos, Incident, draw
 from vastproxy.simulator.simulation import Simulation
 from vastproxy.vastai import VastClient, VastConfig
 
@@ -45,11 +44,8 @@ PORTS_TRIED = 20
 #: How long the backends may take to come up; on a laptop it is about two seconds.
 READY_LIMIT_S = 60.0
 QUESTION = "Why is the sky blue?"
-#: Strikes of `--chaos --once`, and requests that run beside chaos.
-STRIKES_ONCE = 4
+#: Clients that ask all the time, where there are some.
 CLIENTS = 3
-PAUSE_S = 0.3
-SUMMARY_S = 5.0
 
 
 class DemoFailed(VastproxyError):
@@ -66,6 +62,7 @@ class Demo:
     seed: int
     chaos: bool
     once: bool
+    clients: int
 
 
 def demo(
@@ -84,11 +81,23 @@ def demo(
         float, typer.Option(min=0.1, max=10_000, help="Speed of each simulated engine.")
     ] = 60.0,
     seed: Annotated[int, typer.Option(help="Fixes the answers and the order of the chaos.")] = 0,
+    clients: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Clients that ask all the time.",
+            show_default=f"{CLIENTS} with --chaos or the dashboard, else none",
+        ),
+    ] = None,
+    no_tui: NoDashboard = False,
+    ascii_only: AsciiOnly = False,
 ) -> None:
     """Try it on a simulated account: no key, no GPU.
 
     Starts simulated instances with real SSH servers and engines on this machine, serves them as `vastproxy serve`
-    would, and asks one question. Then it stays up for your own requests until Ctrl-C.
+    would, and asks one question. Then it stays up for your own requests until Ctrl-C. On a terminal it shows the
+    dashboard, and what is asked and told stands in its log (press l).
 
     Examples:
 
@@ -98,12 +107,15 @@ def demo(
 
       vastproxy demo --once
     """
-    wanted = Demo(instances, listen, tokens_per_s, seed, chaos, once)
-    set_up_logging(LoggingSettings(level="error"))
-    raise typer.Exit(asyncio.run(play(wanted, DemoView(stdout()))))
+    logs = set_up_logging(LoggingSettings(level="error"))
+    dashboard = Beside(logs, ascii_only=ascii_only) if not (no_tui or once) and can_show() else None
+    if clients is None:
+        clients = CLIENTS if chaos or dashboard is not None else 0
+    wanted = Demo(instances, listen, tokens_per_s, seed, chaos, once, clients)
+    raise typer.Exit(asyncio.run(play(wanted, DemoView(stdout()), dashboard)))
 
 
-async def play(wanted: Demo, view: DemoView) -> int:
+async def play(wanted: Demo, view: DemoView, dashboard: Beside | None = None) -> int:
     """Run the whole demo. Returns the exit code; raises VastproxyError when it does not work."""
     simulation = Simulation(instances=wanted.instances, tokens_per_s=wanted.tokens_per_s, seed=wanted.seed)
     with tempfile.TemporaryDirectory(prefix="vastproxy-demo-") as state_dir:
@@ -113,7 +125,10 @@ async def play(wanted: Demo, view: DemoView) -> int:
             with client_of(simulation, settings) as client:
 
                 async def ready(server: RunningServer) -> None:
-                    await show(wanted, simulation, server, view)
+                    if dashboard is not None:
+                        await show_beside(dashboard, wanted, simulation, server, view)
+                    else:
+                        await show(wanted, simulation, server, view)
                     if wanted.once:
                         server.request_stop()
 
@@ -172,15 +187,36 @@ def free_address(first: int = FIRST_PORT, tried: int = PORTS_TRIED) -> str:
 
 
 async def show(wanted: Demo, simulation: Simulation, server: RunningServer, view: DemoView) -> None:
-    """What people see: backends coming up, one answer, how to ask, and chaos if they want it."""
+    """What people see: backends coming up, one answer, how to ask, and what they want besides."""
     await backends_up(server, wanted.instances, view)
     model = simulation.instances[0].engine.model
     await sample(server.url, model, view)
     view.how_to_ask(server.url, model)
+    if not wanted.clients:
+        return
     if wanted.chaos:
-        await chaos_show(wanted, simulation, server.url, view)
-        await backends_up(server, 1, view)
-        await sample(server.url, model, view)
+        view.chaos_begins(wanted.clients)
+    async with asking_clients(wanted.clients, server.url, model, view):
+        if wanted.chaos:
+            await chaos_beside(simulation, wanted.seed, view, once=wanted.once)
+        elif not wanted.once:
+            await asyncio.Event().wait()
+    await backends_up(server, 1, view)
+    await sample(server.url, model, view)
+
+
+async def show_beside(
+    dashboard: Beside, wanted: Demo, simulation: Simulation, server: RunningServer, view: DemoView
+) -> None:
+    """The same behind the dashboard, in whose log it stands. Who leaves that is told how to ask."""
+    tasks = Tasks("demo")
+    try:
+        shown = tasks.spawn(show(wanted, simulation, server, view), name="show")
+        await dashboard(server)
+        view.how_to_ask(server.url, simulation.instances[0].engine.model)
+        await shown
+    finally:
+        await tasks.aclose()
 
 
 async def backends_up(server: RunningServer, count: int, view: DemoView) -> None:
@@ -215,59 +251,3 @@ async def sample(url: str, model: str, view: DemoView) -> None:
     if not answer.whole:
         raise DemoFailed(f"the sample request was not answered: {answer.error or 'the stream broke off'}")
     view.answered(answer.instance, answer.first_token_s or 0.0, answer.tokens, answer.total_s)
-
-
-@dataclass(slots=True)
-class Tally:
-    """What became of the requests beside chaos."""
-
-    ok: int = 0
-    failed: int = 0
-    by_instance: Counter[str] = field(default_factory=Counter)
-
-    def count(self, answer: Answer) -> None:
-        if answer.whole:
-            self.ok += 1
-            self.by_instance[answer.instance] += 1
-        else:
-            self.failed += 1
-
-
-async def chaos_show(wanted: Demo, simulation: Simulation, url: str, view: DemoView) -> None:
-    """Break things and keep asking. Without `once` it goes on until it is cancelled."""
-    tally, tasks = Tally(), Tasks("demo")
-    model = simulation.instances[0].engine.model
-
-    def tell(incident: Incident) -> None:
-        view.incident(str(incident), healed=incident.healed)
-
-    async def client(number: int) -> None:
-        turn = 0
-        while True:
-            turn += 1
-            asking = partial(ask, url, model, f"Client {number}, question {turn}?")
-            answer = await in_thread(asking, name=f"demo-client-{number}")
-            tally.count(answer)
-            if not answer.whole:
-                view.failed(answer.instance, answer.error or "the stream broke off")
-            await asyncio.sleep(PAUSE_S)
-
-    async def summaries() -> None:
-        while True:
-            await asyncio.sleep(SUMMARY_S)
-            view.tally(tally.ok, tally.failed, tally.by_instance)
-
-    rng = random.Random(wanted.seed)
-    strikes = draw(rng, instances=wanted.instances)
-    if wanted.once:
-        quick = draw(rng, instances=wanted.instances, pause_s=(0.5, 1.0), lasting_s=(1.0, 2.0))
-        strikes = islice(quick, STRIKES_ONCE)
-    view.chaos_begins(CLIENTS)
-    try:
-        for number in range(1, CLIENTS + 1):
-            tasks.spawn(client(number), name=f"client-{number}")
-        tasks.spawn(summaries(), name="summaries")
-        await Chaos(simulation, strikes, listener=tell).run()
-    finally:
-        await tasks.aclose()
-        view.tally(tally.ok, tally.failed, tally.by_instance)

@@ -9,7 +9,8 @@ import typer
 
 from vastproxy.cli import render
 from vastproxy.cli.asking import Asker, asking, inbound_key, proxy_url
-from vastproxy.cli.options import AsJson, ConfigFile
+from vastproxy.cli.options import AsJson, ConfigFile, InstanceId
+from vastproxy.cli.progress import waiting
 from vastproxy.errors import VastproxyError
 from vastproxy.settings import load
 
@@ -22,7 +23,7 @@ class NotDrained(VastproxyError):
 
 
 def drain(
-    instance_id: Annotated[int, typer.Argument(metavar="ID", min=1, help="Id of the instance.")],
+    instance_id: InstanceId,
     url: Annotated[
         str | None,
         typer.Argument(metavar="URL", help="Address of the proxy. Default: where server.listen says."),
@@ -38,6 +39,12 @@ def drain(
 
     Nothing on the account is changed, and a restart of the proxy forgets it. Exits with 1 if the proxy does not serve
     the instance.
+
+    Examples:
+
+      vastproxy drain 48001001 --wait
+
+      vastproxy drain 48001001 --undo
     """
     if wait and undo:
         raise typer.BadParameter("--wait waits for a drained instance, and --undo takes that back")
@@ -45,7 +52,8 @@ def drain(
     with asking(proxy_url(url, loaded), key=inbound_key(loaded)) as proxy:
         backend = order(proxy, instance_id, undo=undo)
         if wait:
-            backend = wait_until_idle(proxy, instance_id, backend)
+            with waiting(f"waiting for the requests that run on instance {instance_id}"):
+                backend = wait_until_idle(proxy, instance_id, backend)
     if as_json:
         typer.echo(json.dumps(backend, indent=2))
     else:

@@ -36,6 +36,12 @@ def explain(
     """Say what became of a request: who could have served it, who was chosen and why, and how each attempt went.
 
     A running proxy remembers its last requests. Exits with 1 if it does not know this one.
+
+    Examples:
+
+      vastproxy explain df365918e42a00007e16
+
+      vastproxy explain df365918e42a00007e16 http://gateway:8080 --json
     """
     loaded = load(config_path=config)
     trace = ask(proxy_url(url, loaded), request_id, key=inbound_key(loaded))

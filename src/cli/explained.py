@@ -14,7 +14,7 @@ from vastproxy.cli.render import clean
 
 _LEFT = 499
 _UNFINISHED = ("running", "waiting")
-_OUTCOMES = {"answered": "green", "left": "yellow", "failed": "red", "refused": "red"}
+_OUTCOMES = {"answered": "green", "left": "yellow", "cancelled": "yellow", "failed": "red", "refused": "red"}
 #: Scores shown for an attempt, those of the chosen one and of the next ones.
 _MAX_SHOWN = 8
 

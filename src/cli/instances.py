@@ -2,20 +2,26 @@
 
 import json
 from collections.abc import Sequence
+from time import time as clock
 from typing import Annotated, Any
 
 import typer
 
-from vastproxy.cli import render
+from vastproxy.cli import left, render
 from vastproxy.cli.options import AsJson, ConfigFile
+from vastproxy.cli.progress import waiting
 from vastproxy.cli.remembered import remembered, row_of
 from vastproxy.services.filters import refusal
+from vastproxy.services.funds import AccountSnapshot
+from vastproxy.services.timeleft import time_left
 from vastproxy.settings import load
 from vastproxy.settings.model import FleetSettings
 from vastproxy.vastai import Instance, Phase, VastConfig, get_client
 
 #: Left out unless asked for: they do nothing until somebody starts them.
 AT_REST = frozenset((Phase.STOPPED, Phase.DESTROYED))
+
+NOTHING_KNOWN = AccountSnapshot(None, None, None)
 
 
 def instances(
@@ -25,16 +31,26 @@ def instances(
 ) -> None:
     """List the account's instances.
 
-    Shows what they do, what they cost, how SSH reaches them, and whether they would be served.
+    Shows what they do, what they cost, how SSH reaches them, whether they would be served, and how long they are yours.
+
+    Examples:
+
+      vastproxy instances --all
+
+      vastproxy instances --json | jq '.[] | select(.serves) | .id'
     """
     loaded = load(config_path=config)
     vast = VastConfig.from_settings(loaded.settings.vast, loaded.environ)
-    with get_client(vast) as client:
+    with get_client(vast) as client, waiting("asking vast.ai"):
         listed = client.list_instances()
     fleet = loaded.settings.fleet
     shown = [one for one in listed if everything or one.phase not in AT_REST]
     known = remembered(loaded)
-    rows = [{**as_row(one, fleet), "machine": row_of(known, one.machine_id, one.identity)} for one in shown]
+    account = left.account_of(vast, listed) if shown else NOTHING_KNOWN
+    rows = [
+        {**as_row(one, fleet, account), "machine": row_of(known, one.machine_id, one.identity)}
+        for one in shown
+    ]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -46,10 +62,13 @@ def instances(
         render.line(console, f"{listed.skipped} more could not be read: vast.ai gave them no id")
 
 
-def as_row(instance: Instance, fleet: FleetSettings) -> dict[str, Any]:
-    """An instance as JSON, without its secrets, with `serves` and `why_not`."""
+def as_row(
+    instance: Instance, fleet: FleetSettings, account: AccountSnapshot = NOTHING_KNOWN
+) -> dict[str, Any]:
+    """An instance as JSON, without its secrets, with `serves`, `why_not` and `time_left`."""
     why = hindrance(instance, fleet)
-    return {**instance.to_json(), "serves": why is None, "why_not": why}
+    time = time_left(instance, account, clock(), fleet.drain_before_end_s)
+    return {**instance.to_json(), "serves": why is None, "why_not": why, "time_left": time.to_json()}
 
 
 def hindrance(instance: Instance, fleet: FleetSettings) -> str | None:

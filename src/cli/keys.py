@@ -144,6 +144,10 @@ def list_(config: ConfigFile = None, as_json: AsJson = False) -> None:
 
     Keys from the settings (VASTPROXY_API_KEYS) are not among them. When a key was last used is known to a minute, and
     only where the proxy can write beside the file.
+
+    Example:
+
+      vastproxy keys list --json
     """
     file = keys_file(load(config_path=config))
     used = read_use(use_path(file))
@@ -171,6 +175,12 @@ def revoke(
     """Make a key worthless, for good.
 
     A running proxy refuses its next request; answers that are under way still come.
+
+    Examples:
+
+      vastproxy keys revoke web
+
+      vastproxy keys revoke vp-Zk3v9Q --yes
     """
     file = keys_file(load(config_path=config))
     record = stored(file).find(wanted)

@@ -160,6 +160,11 @@ class Logs:
         self.form = form
         self.access_sink: Callable[[bytes], None] = handler.sink.put
 
+    def lead_to(self, descriptor: int) -> None:
+        """From now on lines go to this descriptor – those that would go to the one of a stream. A file stays."""
+        if isinstance(self._handler.sink, LogWriter):
+            self._handler.sink.lead_to(descriptor)
+
     def close(self, *, limit_s: float = CLOSE_LIMIT_S) -> None:
         """Write what there is, within `limit_s` and the other limits of `LogWriter.close`. May be called again.
 

@@ -9,32 +9,33 @@ import typer
 
 import vastproxy
 from vastproxy.cli.config import config_app
+from vastproxy.cli.container_logs import logs
 from vastproxy.cli.cost import cost
 from vastproxy.cli.demo import demo
+from vastproxy.cli.destroy import destroy
+from vastproxy.cli.doctor.command import doctor
 from vastproxy.cli.drain import drain
 from vastproxy.cli.explain import explain
 from vastproxy.cli.instances import instances
 from vastproxy.cli.keys import keys_app
 from vastproxy.cli.machines import machines
+from vastproxy.cli.requests import abort, cancel, requests
 from vastproxy.cli.serve import serve
+from vastproxy.cli.ssh import ssh
 from vastproxy.cli.status import status
+from vastproxy.cli.top.command import top
 from vastproxy.cli.trust import trust
 from vastproxy.cli.webhooks import webhooks_app
 from vastproxy.errors import VastproxyError
+from vastproxy.services.process import is_compiled
 
 INTERRUPTED = 130
 
 #: What can be typed, in the order of the help.
 COMMANDS: tuple[Callable[..., Any], ...] = (
-    serve,
-    demo,
-    status,
-    explain,
-    drain,
-    instances,
-    cost,
-    machines,
-    trust,
+    *(serve, demo, doctor),
+    *(top, status, requests, explain, cancel, abort, drain),  # a proxy that runs
+    *(instances, cost, machines, logs, ssh, trust, destroy),  # what is rented
 )
 
 ABOUT = """One OpenAI-compatible endpoint in front of every GPU you rent on vast.ai.
@@ -48,12 +49,18 @@ EXAMPLES = """Examples:
   vastproxy demo                      try it without an account
   export VAST_API_KEY=...             the key from https://cloud.vast.ai/manage-keys/
   vastproxy instances                 what runs on the account, and what would be served
+  vastproxy doctor                    is everything as it should be, and what to do if not
   vastproxy serve                     proxy on http://127.0.0.1:8080/v1
+  vastproxy top                       watch a running proxy in the terminal
   vastproxy status                    how a running proxy and its backends are
   vastproxy status http://gpu-gw:8080 --json
   vastproxy explain 5f1c0e9a2b3d00000001   what became of a request
   vastproxy cost --by model           what the last 24 hours cost, and for how many tokens
+  vastproxy requests --state running  what runs now; `vastproxy cancel ID` ends one of them
   vastproxy drain 1234567             no new requests for an instance; --undo takes it back
+  vastproxy logs 1234567 --follow     what its container writes
+  vastproxy ssh 1234567               a shell in it, by the pinned host key
+  vastproxy destroy 1234567           end its contract and delete its data, for ever
   vastproxy trust 1234567             accept the changed host key of an instance
   vastproxy keys create web           make a key for a client
   vastproxy webhooks create URL       let vast.ai tell a proxy at once what happens
@@ -74,7 +81,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"vastproxy {vastproxy.__version__}")
+        typer.echo(f"vastproxy {vastproxy.__version__}{' (compiled)' if is_compiled() else ''}")
         raise typer.Exit
 
 

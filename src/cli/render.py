@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vastproxy.cli import left
 from vastproxy.cli.remembered import rented_before
 
 _COLOURS = {
@@ -35,6 +36,11 @@ def stdout() -> Console:
     return Console(highlight=False)
 
 
+def stderr() -> Console:
+    """The same for what is asked and told beside the answer."""
+    return Console(highlight=False, stderr=True)
+
+
 def settings(
     console: Console, values: Mapping[str, Any], sources: Mapping[str, str] | None, config_path: Path | None
 ) -> None:
@@ -57,13 +63,14 @@ def checks(console: Console, found: Iterable[tuple[str, str]]) -> None:
 
 
 def instances(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Instances as `Instance.to_json` tells them, with `serves` (bool) and `why_not` beside it."""
-    table = _table()
+    """Instances as `Instance.to_json` tells them, with `serves` (bool), `why_not` and `time_left` beside it."""
+    table = new_table()
     for name in ("ID", "State", "GPUs"):
         table.add_column(name, no_wrap=True)
     table.add_column("$/h", justify="right", no_wrap=True)
     table.add_column("SSH", no_wrap=True)
     table.add_column("Serves", no_wrap=True)
+    table.add_column("Left", justify="right", no_wrap=True)
     table.add_column("Template or image, label", overflow="fold", min_width=16)
     for row in rows:
         table.add_row(
@@ -73,10 +80,12 @@ def instances(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
             _money(row.get("hourly_cost")),
             "direct" if row.get("direct_ssh") else "relay" if row.get("relay_ssh") else "none",
             _coloured("yes" if row.get("serves") else "no"),
+            left.brief(row.get("time_left")),
             _lines(
                 (_text(row, "template_name") or _text(row, "image"), ""),
                 (f"label {_text(row, 'label')}" if row.get("label") else "", "dim"),
                 (rented_before(row.get("machine")), "dim"),
+                *left.notes(row.get("time_left"), shown=duration),
                 (_text(row, "trouble") or _text(row, "why_not"), "yellow"),
             ),
         )
@@ -133,12 +142,13 @@ def clean(text: str) -> str:
     )
 
 
-def _table() -> Table:
+def new_table() -> Table:
+    """An empty table, as all commands show theirs."""
     return Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
 
 
 def _backends(rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table()
+    table = new_table()
     for name in ("ID", "State", "Via", "GPUs"):
         table.add_column(name, no_wrap=True)
     for name in ("Util", "Temp", "Busy", "Fails"):
@@ -161,6 +171,7 @@ def _backends(rows: Sequence[Mapping[str, Any]]) -> Table:
                 *_other_engines(row),
                 (rented_before(row.get("machine")), "dim"),
                 *((_text(sign, "text"), "yellow") for sign in _list(row, "gpu_signs") if sign.get("fault")),
+                *left.notes(row.get("time_left"), shown=duration),
                 (_text(row, "error"), "red"),
             ),
         )

@@ -25,6 +25,8 @@ from vastproxy.cli.descriptors import raise_open_files
 from vastproxy.cli.hangup import Hangup, handled
 from vastproxy.cli.listener import bound, explained, url_of
 from vastproxy.cli.logs import set_up_logging
+from vastproxy.cli.options import AsciiOnly, NoDashboard
+from vastproxy.cli.top.beside import Beside, can_show
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.http1.headers import request_fields
 from vastproxy.services.metrics.metrics import Metrics
@@ -67,6 +69,8 @@ def serve(
         str | None, typer.Option(help="Label for healthy instances, or 'none' (VASTPROXY_LABEL).")
     ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    no_tui: NoDashboard = False,
+    ascii_only: AsciiOnly = False,
     config: Annotated[Path | None, typer.Option(help="Config file (VASTPROXY_CONFIG).")] = None,
 ) -> None:
     """Serve your running instances as one endpoint.
@@ -75,9 +79,14 @@ def serve(
     engines inside. Needs VAST_API_KEY and an SSH key that is registered with vast.ai. Ctrl-C stops accepting and
     lets running streams end; a second Ctrl-C ends at once.
 
+    On a terminal it shows a dashboard; q leaves it and asks whether to stop the proxy too. With --no-tui, or where
+    there is no terminal, it writes its log.
+
     Examples:
 
       vastproxy serve
+
+      vastproxy serve --no-tui
 
       vastproxy keys create web && vastproxy serve --listen 0.0.0.0:8080 --tls-cert cert.pem --tls-key key.pem
     """
@@ -96,7 +105,8 @@ def serve(
         raise_open_files()
         _spare_garbage_collection()
         hangup = Hangup(logs, lambda: load(overrides=overrides, config_path=config).settings.logging)
-        code = run(loaded.settings, access_log=log, hangup=hangup)
+        ready = Beside(logs, ascii_only=ascii_only) if not no_tui and can_show() else None
+        code = run(loaded.settings, access_log=log, hangup=hangup, ready=ready)
     raise typer.Exit(code)
 
 
@@ -106,19 +116,28 @@ def _spare_garbage_collection() -> None:
     gc.set_threshold(10_000, 10, 10)
 
 
-def run(settings: Settings, *, access_log: AccessLog | None = None, hangup: Hangup | None = None) -> int:
-    """Serve until a signal ends it, on uvloop. Returns the exit code."""
+def run(
+    settings: Settings,
+    *,
+    access_log: AccessLog | None = None,
+    hangup: Hangup | None = None,
+    ready: Callable[["RunningServer"], Awaitable[None]] | None = None,
+) -> int:
+    """Serve until a signal ends it, on uvloop. Returns the exit code. `ready`: as in `run_server`."""
     # Before there is a loop: a person may be asked for a passphrase, and a signal shall end the question.
     engine = make_engine(settings.tunnels, environ=effective_environ(), prompt=terminal_prompt())
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(run_server(settings, engine=engine, access_log=access_log, hangup=hangup))
+        return runner.run(
+            run_server(settings, engine=engine, access_log=access_log, hangup=hangup, ready=ready)
+        )
 
 
 class RunningServer:
     """A server that listens. `url` has the real port; `request_stop` is the polite end, twice the abrupt one."""
 
-    def __init__(self, server: "_Server", fleet: Fleet, url: str) -> None:
+    def __init__(self, server: "_Server", fleet: Fleet, url: str, keys: KeyRing) -> None:
         self._server = server
+        self.keys = keys
         self.fleet = fleet
         self.url = url
 
@@ -156,7 +175,7 @@ async def run_server(
         told = "listening on %s (base_url for clients: %s/v1, dashboard: %s/vastproxy/)%s"
         logger.info(told, url, url, url, hint)
         fleet.live.url = f"{url}/v1"
-        handle = RunningServer(server, fleet, url)
+        handle = RunningServer(server, fleet, url, keys)
         # Until the very end: by itself, a signal during the last calls would end the process in the middle of them.
         stop = handle.request_stop
         hung_up = None if hangup is None else functools.partial(hangup.heard, stop)

@@ -43,6 +43,14 @@ def status(
     Shows the proxy, its connection to vast.ai, and each backend with its engine, models and GPUs.
     Exits with 0 if it can serve (healthy or degraded), with 1 if it cannot or nothing answers.
     With --check: 0 healthy, 1 degraded, 2 cannot serve or nothing answers, 3 not known.
+
+    Examples:
+
+      vastproxy status
+
+      vastproxy status http://gateway:8080 --json
+
+      vastproxy status --check
     """
     if as_check:
         checked = check(lambda: proxy_url(url, load(config_path=config)))

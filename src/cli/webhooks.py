@@ -53,7 +53,12 @@ class WebhookProblem(VastproxyError):
 
 @webhooks_app.command("list")
 def list_webhooks(config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """List the account's webhooks. Their secrets cannot be shown again."""
+    """List the account's webhooks. Their secrets cannot be shown again.
+
+    Example:
+
+      vastproxy webhooks list --json
+    """
     with _client(load(config_path=config)) as client:
         found = client.webhooks.list()
     if as_json:
@@ -112,7 +117,12 @@ def create(
 def rotate(
     webhook_id: WebhookId, secret_file: SecretFile = None, config: ConfigFile = None, as_json: AsJson = False
 ) -> None:
-    """Make a new secret for a webhook. Events are refused until the proxy knows it."""
+    """Make a new secret for a webhook. Events are refused until the proxy knows it.
+
+    Example:
+
+      vastproxy webhooks rotate 71 --secret-file ~/.config/vastproxy/webhook-secret
+    """
     with _client(load(config_path=config)) as client, _keeping(secret_file) as keep:
         made = client.webhooks.rotate_secret(webhook_id)
         keep(made.secret)
@@ -125,7 +135,12 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     config: ConfigFile = None,
 ) -> None:
-    """Let vast.ai send nothing there any more."""
+    """Let vast.ai send nothing there any more.
+
+    Example:
+
+      vastproxy webhooks delete 71
+    """
     with _client(load(config_path=config)) as client:
         if not (yes or typer.confirm(f"Delete webhook {webhook_id}?", default=False)):
             raise WebhookProblem("nothing was changed")
@@ -148,6 +163,12 @@ def try_out(
 
     Signed with webhooks.secret, as vast.ai would sign it; so the proxy must have the same secret. With --id it is
     vast.ai that sends one, to the address of that webhook: the proxy's log says whether it came.
+
+    Examples:
+
+      vastproxy webhooks test
+
+      vastproxy webhooks test --id 71
     """
     loaded = load(config_path=config)
     console = render.stdout()

@@ -4,6 +4,7 @@ ServiceError
   NoBackendAvailable     nobody can serve now                       503, with Retry-After
   OverLimit              this asker is over a limit of his own      429, with Retry-After
   ModelNotFound          nobody serves such a model                 404
+  Cancelled              somebody has ordered that it ends          503, or a broken stream
   BackendError           one backend failed
     BackendConnectError  no byte of the request was sent            any request may go elsewhere
       NoStreamLeft       this process is full                       503: elsewhere is no better
@@ -55,6 +56,13 @@ class ModelNotFound(ServiceError):
     """Nobody serves a model of this name. The message names some that are served."""
 
     status = 404
+
+
+class Cancelled(ServiceError):
+    """Whoever runs the proxy has ordered that this request ends."""
+
+    status = 503
+    code: ClassVar[str] = "cancelled"
 
 
 class BackendError(ServiceError):

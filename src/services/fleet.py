@@ -16,6 +16,7 @@ from functools import partial
 from types import TracebackType
 
 from vastproxy.services.account import Account
+from vastproxy.services.actions import Actions
 from vastproxy.services.backends.backend import Backend
 from vastproxy.services.backends.keeping import KeeperTools
 from vastproxy.services.backends.state import Event, State
@@ -32,14 +33,13 @@ from vastproxy.services.snapshot import (
     FleetSnapshot,
     FleetSummary,
     VastApiSnapshot,
-    api_news,
-    count_states,
     snapshot_backend,
-    verdict,
+    summarise,
 )
 from vastproxy.services.sync import SetLabel
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.threads import in_thread
+from vastproxy.services.timeleft import time_left
 from vastproxy.services.traces import Traces
 from vastproxy.services.tunnels.base import Path, TunnelEngine
 from vastproxy.settings import Settings
@@ -71,7 +71,7 @@ class Fleet:
         self.settings = settings
         self.events = EventBus()
         self._client = client
-        self.account = Account(client, clock=clock)
+        self.account = Account(client, clock=clock, publish=self.events.publish)
         self._tunnels = tunnels
         self.clock = clock
         self.traces = Traces(settings.routing.remembered_requests, clock=clock, wall_clock=time.time)
@@ -84,28 +84,25 @@ class Fleet:
         self._vast_api = VastApiSnapshot("unknown", None, None)
         self._started_at = clock()
         self._stopping = False
-        rng = rng or random.Random()
+        rng, publish = rng or random.Random(), self.events.publish
         tools = KeeperTools(tunnels, settings, self._tasks, clock, rng, self._path_changed)
         self.dispatcher = Dispatcher(
             settings,
             clock=clock,
             rng=rng,
-            publish=self.events.publish,
+            publish=publish,
             expects=self._expects_somebody,
             why_nobody=lambda: self.summary().reason or "the proxy is stopping",
             doubt=self._probe_at_once,
         )
         self._drains = Drains(ahead_s=settings.fleet.drain_before_end_s, clock=clock)
-        self._roster = Roster(
-            tools, engine_token=engine_token, watch=self._backend_event, publish=self.events.publish
-        )
+        self._roster = Roster(tools, engine_token=engine_token, watch=self._backend_event, publish=publish)
         self._backends = self._roster.backends
-        self.live = Live(self._backends, self.dispatcher, self.traces, self.events.publish, clock=clock)
+        self.live = Live(self._backends, self.dispatcher, self.traces, publish, clock=clock)
+        self.actions = Actions(client, self._roster, tunnels, publish=publish)
+        """What a person may have done to an instance."""
         self._labels = Labels(
-            client,
-            wanted=self._wanted_labels,
-            written=self._roster.label_written,
-            publish=self.events.publish,
+            client, wanted=self._wanted_labels, written=self._roster.label_written, publish=publish
         )
 
     async def __aenter__(self) -> "Fleet":
@@ -230,12 +227,14 @@ class Fleet:
 
     def summary(self) -> FleetSummary:
         """How the fleet is, in a few words: costs next to nothing, however many backends there are."""
-        now = self.clock()
-        heard_at = self._started_at if self._listed_at is None else self._listed_at
-        api = api_news(self._vast_api, silent_s=now - heard_at)
-        status, reason = verdict(len(self._roster), len(self._serving), api, self._listed_at is not None)
-        counts = count_states(keeper.backend.state for keeper in self._roster)
-        return FleetSummary(status, reason, round(now - self._started_at, 1), api, counts)
+        return summarise(
+            [keeper.backend.state for keeper in self._roster],
+            serving=len(self._serving),
+            api=self._vast_api,
+            listed_at=self._listed_at,
+            started_at=self._started_at,
+            now=self.clock(),
+        )
 
     def each_backend(self) -> Iterator[BackendSnapshot]:
         """Every backend, each as it is when its turn comes; one that has gone by then is left out."""
@@ -245,8 +244,9 @@ class Fleet:
 
     def backend(self, instance_id: int) -> BackendSnapshot:
         """One of them. Raises KeyError."""
-        keeper = self._roster[instance_id]
-        return snapshot_backend(keeper.backend, keeper.reach, self.clock())
+        keeper, ahead_s = self._roster[instance_id], self.settings.fleet.drain_before_end_s
+        left = time_left(keeper.backend.instance, self.account.snapshot(), time.time(), ahead_s)
+        return snapshot_backend(keeper.backend, keeper.reach, self.clock(), left)
 
     def snapshot(self) -> FleetSnapshot:
         """The fleet as it is now, with all that is known of every backend."""

@@ -71,6 +71,7 @@ class LogWriter:
         interval_s: float = INTERVAL_S,
     ) -> None:
         self._write = write
+        self._descriptor: int | None = None
         self._release = release
         self._lost_line = lost_line
         self._batch_bytes = batch_bytes
@@ -98,9 +99,17 @@ class LogWriter:
     def to_descriptor(cls, descriptor: int, *, lost_line: Callable[[int], bytes] = _lost_line) -> Self:
         """Write to a duplicate of `descriptor`: whoever closes the original cannot make us write into a socket."""
         own = os.dup(descriptor)
-        return cls(
+        writer = cls(
             functools.partial(os.write, own), release=functools.partial(os.close, own), lost_line=lost_line
         )
+        writer._descriptor = own
+        return writer
+
+    def lead_to(self, descriptor: int) -> None:
+        """Write to a duplicate of this one from now on, what is held too. Only for who writes to a descriptor, and is
+        not closed."""
+        if self._descriptor is not None and not self._closing:
+            os.dup2(descriptor, self._descriptor, inheritable=False)
 
     def __repr__(self) -> str:
         state = "closed" if not self._thread.is_alive() else "closing" if self._closing else "open"

@@ -10,16 +10,18 @@ from typing import Any, Final
 
 from vastproxy import __version__
 from vastproxy.services.fleet import Fleet
+from vastproxy.services.snapshot import BackendSnapshot
 
 #: Fields of a backend that change by themselves.
-CLOCKS: Final = ("since_s", "tunnel_since_s", "time_left")
+CLOCKS: Final = frozenset({"since_s", "tunnel_since_s", "time_left"})
+_FIELDS: Final = tuple(name for name in BackendSnapshot.__slots__ if name not in CLOCKS)
 
 #: What is told of something, and what of that changes by itself: fields by name.
 Told = tuple[dict[str, Any], Mapping[str, Any]]
 
 
 class Overview:
-    """Reads one fleet. Asking costs nothing but the looking: some 50 µs for each backend."""
+    """Reads one fleet. Asking costs nothing but the looking: some 30 µs for each backend."""
 
     def __init__(self, fleet: Fleet, *, wall_clock: Callable[[], float] = time) -> None:
         self._fleet = fleet
@@ -47,18 +49,35 @@ class Overview:
         return told, {"uptime_s": summary.uptime_s, "at_unix": round(self._wall_clock(), 3)}
 
     def row(self, instance_id: int) -> Told:
-        """One backend. Raises KeyError."""
+        """One backend, its parts not yet as JSON values: see `shown`. Raises KeyError."""
         snapshot, live = self._fleet.backend(instance_id), self._fleet.live
-        told = {"time_left": None, **snapshot.to_json(), **live.row(live.backends[instance_id])}
-        return told, {name: told.pop(name) for name in CLOCKS}
+        told: dict[str, Any] = {name: getattr(snapshot, name) for name in _FIELDS}
+        told |= live.row(live.backends[instance_id])
+        clocks = {
+            "since_s": snapshot.since_s,
+            "tunnel_since_s": snapshot.tunnel_since_s,
+            "time_left": None if snapshot.time_left is None else snapshot.time_left.to_json(),
+        }
+        return told, clocks
 
     def detail(self, instance_id: int, *, events: int) -> dict[str, Any]:
         """One backend with its instance, secrets hidden, and its last events. Raises KeyError."""
         told, clocks = self.row(instance_id)
         last = self._fleet.events.latest(events, instance_id=instance_id)
         return {
-            **told,
+            **shown(told),
             **clocks,
             "instance": self._fleet.live.backends[instance_id].instance.to_json(),
             "events": [one.to_json() for one in last],
         }
+
+
+def shown(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What `row` tells, as JSON values. Most of the work, so it is not done before something has changed."""
+    return {name: _plain(value) for name, value in told.items()}
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, tuple):
+        return value
+    return [one.to_json() if hasattr(one, "to_json") else one for one in value]

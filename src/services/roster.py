@@ -37,6 +37,8 @@ class Roster:
         self._lists = 0
         self._counts: AccountRead | None = None
         self._instances: dict[int, Instance] = {}
+        self._destroyed: set[int] = set()
+        """Ids that lists may still show for a while, though the instances are gone for good."""
         self.backends: dict[int, Backend] = {}
         """By instance id."""
 
@@ -66,6 +68,10 @@ class Roster:
 
     def apply(self, instances: tuple[Instance, ...], *, complete: bool) -> None:
         """Make the keepers match a list. In one that is not `complete`, absence says nothing."""
+        if self._destroyed:
+            if complete:
+                self._destroyed &= {instance.id for instance in instances}
+            instances = tuple(each for each in instances if each.id not in self._destroyed)
         self._lists += complete
         self._instances = {instance.id: instance for instance in instances}
         known = {
@@ -86,6 +92,13 @@ class Roster:
         if counts != self._counts:
             self._counts = counts
             self._publish(counts)
+
+    def destroyed(self, instance_id: int) -> None:
+        """The account has no such instance any more, whatever the next lists say."""
+        self._destroyed.add(instance_id)
+        self._instances.pop(instance_id, None)
+        if instance_id in self._keepers:
+            self._remove(instance_id, "it was destroyed")
 
     async def aclose(self) -> None:
         """Close every connection of every instance."""

@@ -1,6 +1,6 @@
 """What is shown of the fleet to people and programs: plain values, no secrets, safe to serialise."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from vastproxy.services.backends.engine import Engine
 from vastproxy.services.backends.gpus import Gpu
 from vastproxy.services.backends.reach import Reach
 from vastproxy.services.backends.state import State
+from vastproxy.services.timeleft import TimeLeft
 from vastproxy.services.tunnels.base import Path
 
 Status = Literal["healthy", "degraded", "unhealthy"]
@@ -63,7 +64,7 @@ class EngineSnapshot:
 class BackendSnapshot:
     """One backend. `path`, `address`, `engine`, `port`, `models`: what new requests take. `since_s`: seconds in this
     state. `error`: why it does not serve. `ends_unix`: when its contract ends. `tunnel_since_s`: for how long its path
-    has been connected."""
+    has been connected. `time_left`: how long it is ours, None where nobody has asked."""
 
     id: int
     state: str
@@ -91,11 +92,13 @@ class BackendSnapshot:
     ends_unix: float | None = None
     draining: bool = False
     tunnel_since_s: float | None = None
+    time_left: TimeLeft | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Its fields by name."""
         fields: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         return fields | {
+            "time_left": None if self.time_left is None else self.time_left.to_json(),
             "paths": [path.to_json() for path in self.paths],
             "engines": [engine.to_json() for engine in self.engines],
             "gpus": [gpu.to_json() for gpu in self.gpus],
@@ -148,7 +151,9 @@ def count_states(states: Iterable[str]) -> dict[str, int]:
     return {"total": sum(by_state.values()), **by_state}
 
 
-def snapshot_backend(backend: Backend, reach: Reach, now: float) -> BackendSnapshot:
+def snapshot_backend(
+    backend: Backend, reach: Reach, now: float, left: TimeLeft | None = None
+) -> BackendSnapshot:
     tunnel, reading = backend.tunnel, backend.gpus
     engine = backend.engine or next(iter(backend.engines), None)
     return BackendSnapshot(
@@ -178,6 +183,7 @@ def snapshot_backend(backend: Backend, reach: Reach, now: float) -> BackendSnaps
         ends_unix=backend.instance.end_date,
         draining=backend.state is State.DRAINING,
         tunnel_since_s=None if tunnel is None else _connected_s(reach, tunnel.address.path, now),
+        time_left=left,
     )
 
 
@@ -215,6 +221,22 @@ def snapshot_engine(engine: Engine) -> EngineSnapshot:
         cache_used=load.cache_used if load else None,
         error=engine.detail or None,
     )
+
+
+def summarise(
+    states: Sequence[str],
+    *,
+    serving: int,
+    api: VastApiSnapshot,
+    listed_at: float | None,
+    started_at: float,
+    now: float,
+) -> FleetSummary:
+    """The fleet in a few words. `states`: of all backends; `serving`: how many of them may be given requests; `api`:
+    what was last said of vast.ai; `listed_at`: when the list was last read."""
+    news = api_news(api, silent_s=now - (started_at if listed_at is None else listed_at))
+    status, reason = verdict(len(states), serving, news, listed_at is not None)
+    return FleetSummary(status, reason, round(now - started_at, 1), news, count_states(states))
 
 
 def api_news(last: VastApiSnapshot, *, silent_s: float) -> VastApiSnapshot:

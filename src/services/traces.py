@@ -5,25 +5,32 @@ prompt, no key and no query.
 """
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 from math import isfinite
-from typing import Any
+from typing import Any, Final, Literal
 
 from vastproxy.services.dispatch.claim import MAX_CHARS, NEVER, Claim, Lease
 from vastproxy.services.dispatch.need import ANY_MODEL
+
+State = Literal["running", "waiting", "done"]
 
 #: Requests remembered.
 KEPT = 1_000
 #: Candidates told of one attempt; more are counted only.
 MAX_CANDIDATES = 32
+#: Of requests that may be under way though they are not among the last ones, so many are listed before those that have
+#: ended are let go of.
+_SWEEP_AT = 64
 _PORTS = 65_536
 #: What a request may be doing.
-STATES = ("running", "waiting", "done")
+STATES: Final[tuple[State, ...]] = ("running", "waiting", "done")
 
 
 class Traces:
-    """The last `kept` requests, found by their ids, which clients may choose; of several with one id it is the last."""
+    """The last `kept` requests, found by their ids, which clients may choose; of several with one id it is the last.
+    Those under way are found however many have come since."""
 
-    __slots__ = ("_by_id", "_clock", "_next", "_ring", "_wall_clock")
+    __slots__ = ("_by_id", "_clock", "_next", "_older", "_ring", "_sweep_at", "_wall_clock")
 
     def __init__(
         self,
@@ -36,6 +43,9 @@ class Traces:
         self._ring: list[Claim | None] = [None] * kept
         self._next = 0
         self._by_id: dict[bytes, Claim] = {}
+        self._older: list[Claim] = []
+        """Those that were under way when they had to make room. At most twice as many as there were then, and some."""
+        self._sweep_at = _SWEEP_AT
         self._clock = clock
         self._wall_clock = wall_clock
 
@@ -43,14 +53,18 @@ class Traces:
         return sum(claim is not None for claim in self._ring)
 
     def keep(self, claim: Claim) -> None:
-        """A request has come. The oldest one is forgotten, even if it still runs; with 0 kept nothing is ever found."""
+        """A request has come. The oldest one is forgotten unless it is under way; with 0 kept, each when it ends."""
         ring, place = self._ring, self._next
         if not ring:
+            self._outlive(claim)
             return
         self._next = place + 1 if place + 1 < len(ring) else 0
         old = ring[place]
-        if old is not None and self._by_id.get(old.request_id) is old:
-            del self._by_id[old.request_id]
+        if old is not None:
+            if old.ended_at == NEVER:
+                self._outlive(old)
+            if self._by_id.get(old.request_id) is old:
+                del self._by_id[old.request_id]
         ring[place] = self._by_id[claim.request_id] = claim
 
     def after(self, known: Claim | None, limit: int) -> list[Claim]:
@@ -63,9 +77,24 @@ class Traces:
             found.append(claim)
         return found
 
+    def _outlive(self, claim: Claim) -> None:
+        if len(self._older) >= self._sweep_at:
+            self._older = [each for each in self._older if each.ended_at == NEVER]
+            self._sweep_at = max(2 * len(self._older), _SWEEP_AT)
+        self._older.append(claim)
+
     def find(self, request_id: bytes) -> Claim | None:
-        """The last one with this id, if it is remembered."""
-        return self._by_id.get(request_id)
+        """The last one with this id, if it is remembered or under way."""
+        found = self._by_id.get(request_id)
+        if found is None:
+            alike = (each for each in reversed(self._older) if each.request_id == request_id)
+            found = next((each for each in alike if each.ended_at == NEVER), None)
+        return found
+
+    def under_way(self) -> list[Claim]:
+        """Those that run or wait, the oldest first."""
+        everyone = chain(self._older, self._ring[self._next :], self._ring[: self._next])
+        return [claim for claim in everyone if claim is not None and claim.ended_at == NEVER]
 
     def latest(self, count: int) -> list[Claim]:
         """The last ones, the newest first."""
@@ -75,9 +104,8 @@ class Traces:
     def tell(self, claim: Claim) -> dict[str, Any]:
         """The story of a request, times in milliseconds since it began."""
         now, began = self._clock(), claim.began_at
-        over = claim.ended_at != NEVER
         state = state_of(claim)
-        waits = state == "waiting"
+        over, waits = state == "done", state == "waiting"
         return {
             "id": claim.request_id.decode("latin-1"),
             "state": state,
@@ -100,8 +128,8 @@ class Traces:
         }
 
 
-def state_of(claim: Claim) -> str:
-    """One of `STATES`."""
+def state_of(claim: Claim) -> State:
+    """`waiting`: it has no place at an engine now, and may get one."""
     if claim.ended_at != NEVER:
         return "done"
     return "waiting" if claim.lease is None or claim.lease.outcome else "running"

@@ -112,6 +112,9 @@ class ServerSettings(Exposure):
     nothing at all."""
     allow_paths: tuple[str, ...] = ()
     """Engine paths that are refused by default (such as /flush_cache) and shall be proxied all the same."""
+    allow_destroy: bool = True
+    """Let holders of a key with the admin right destroy instances through this proxy, for ever. false: it refuses, and
+    only the account's key does it."""
 
 
 class Selector(Section):

@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from vastproxy.simulator import prices
 from vastproxy.simulator.account import Account, Call
 from vastproxy.simulator.contract import Verb
 from vastproxy.simulator.errors import Refusal, invalid_args
@@ -36,6 +37,9 @@ def create_api(account: Account) -> Starlette:
         api.route(f"{inst}/recycle/{{id:int}}/", "PUT", Endpoint.RECYCLE, api.recycle),
         api.route(f"{inst}/bid_price/{{id:int}}/", "PUT", Endpoint.BID, api.change_bid),
         api.route(f"{inst}/request_logs/{{id:int}}/", "PUT", Endpoint.LOGS, api.request_logs),
+        api.route(f"{inst}/pending-price-increases/", "GET", Endpoint.PRICES, api.price_rises),
+        api.route(f"{inst}/accept-price-increase/", "PUT", Endpoint.PRICES, api.accept_price),
+        api.route(f"{inst}/reject-price-increase/", "PUT", Endpoint.PRICES, api.reject_price),
         api.route(f"{inst}/{{id:int}}/", "GET", Endpoint.SHOW, api.show),
         api.route(f"{inst}/{{id:int}}/", "PUT", Endpoint.UPDATE, api.update),
         api.route(f"{inst}/{{id:int}}/", "DELETE", Endpoint.DESTROY, api.destroy),
@@ -159,6 +163,15 @@ class _Api:
     def change_bid(self, request: Request, body: JsonObject) -> JsonObject:
         self._account.change_bid(_id(request), body.get("price"))
         return {"success": True}
+
+    def price_rises(self, request: Request, body: JsonObject) -> JsonObject:
+        return prices.pending(self._account.contracts)
+
+    def accept_price(self, request: Request, body: JsonObject) -> JsonObject:
+        return prices.answer(self._account.contracts, body, accepts=True)
+
+    def reject_price(self, request: Request, body: JsonObject) -> JsonObject:
+        return prices.answer(self._account.contracts, body, accepts=False)
 
     def request_logs(self, request: Request, body: JsonObject) -> JsonObject:
         try:

@@ -84,6 +84,8 @@ class Contract:
     machine: Machine | None = None
     phase: Phase = Phase.PROVISIONING
     log: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
+    rise: JsonObject | None = None
+    """The price rise that its host asks for, as the API lists it."""
 
     @property
     def id(self) -> int:

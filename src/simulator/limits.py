@@ -19,6 +19,7 @@ class Endpoint(StrEnum):
     RECYCLE = "recycle"
     DESTROY = "destroy"
     BID = "bid"
+    PRICES = "prices"
     LOGS = "logs"
     CREATE = "create"
     SEARCH = "search"

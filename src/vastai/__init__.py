@@ -22,7 +22,7 @@ from vastproxy.vastai.errors import (
 from vastproxy.vastai.health import VastHealth, check_vast_health
 from vastproxy.vastai.monitor import CallStats, Monitor, NullMonitor, RecordingMonitor
 from vastproxy.vastai.process_client import get_client, reset_client, set_client
-from vastproxy.vastai.types import Instance, InstanceList, Offer, Phase, SshKey, User
+from vastproxy.vastai.types import Instance, InstanceList, Offer, Phase, PriceRise, SshKey, User
 
 __all__ = [
     "Cache",
@@ -35,6 +35,7 @@ __all__ = [
     "NullMonitor",
     "Offer",
     "Phase",
+    "PriceRise",
     "RecordingMonitor",
     "SshKey",
     "User",

@@ -25,6 +25,7 @@ from vastproxy.vastai.listing import Lister
 from vastproxy.vastai.logs import read_logs
 from vastproxy.vastai.monitor import Monitor, NullMonitor
 from vastproxy.vastai.parsing import as_mapping, as_rows
+from vastproxy.vastai.prices import PriceRise, rises_of
 from vastproxy.vastai.reply import one_line
 from vastproxy.vastai.transport import Call, Transport
 from vastproxy.vastai.webhooks import Webhooks
@@ -170,6 +171,10 @@ class VastClient:
             raise VastProtocolError(f"the answer of vast.ai holds no user while {_ME.doing}", "no_user")
         return user
 
+    def price_rises(self) -> tuple[PriceRise, ...]:
+        """The price rises that hosts ask for and nobody has answered. Asked for once, without retries."""
+        return rises_of(self._caller.run(_RISES, tries=1))
+
     def ping(self) -> float:
         """Ask for the user once, with neither cache nor retries: seconds that the exchange took."""
         return self._caller.time(_ME)
@@ -260,6 +265,13 @@ class VastClient:
 
 
 _ME = Call("current_user", "GET", "/api/v0/users/current", "users.current", "asking for the account")
+_RISES = Call(
+    "price_rises",
+    "GET",
+    "/api/v0/instances/pending-price-increases/",
+    "instances.price_rises",
+    "listing price rises",
+)
 
 
 def _checked(instance_id: int) -> int:

@@ -3,5 +3,6 @@
 from vastproxy.vastai.account import Offer, SshKey, User
 from vastproxy.vastai.instance import Instance, InstanceList
 from vastproxy.vastai.phase import Phase
+from vastproxy.vastai.prices import PriceRise
 
-__all__ = ["Instance", "InstanceList", "Offer", "Phase", "SshKey", "User"]
+__all__ = ["Instance", "InstanceList", "Offer", "Phase", "PriceRise", "SshKey", "User"]

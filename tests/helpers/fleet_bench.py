@@ -15,7 +15,7 @@ from vastproxy.settings import Settings
 from vastproxy.settings.admission import QueueSettings
 from vastproxy.settings.model import FleetSettings, TunnelSettings
 from vastproxy.settings.routing import RoutingSettings
-from vastproxy.vastai import Instance, InstanceList, User, VastClient, VastRejected
+from vastproxy.vastai import Instance, InstanceList, PriceRise, User, VastClient, VastRejected
 
 
 class Account:
@@ -34,10 +34,21 @@ class Account:
         self.old: list[Instance] | None = None
         """What another proxy has kept."""
         self.user = User(id=1)
+        self.rises: tuple[PriceRise, ...] = ()
         self.closed = False
+        self.destroyed: list[int] = []
+        self.destroy_error: Exception | None = None
+
+    def destroy_instance(self, instance_id: int) -> None:
+        if self.destroy_error is not None:
+            raise self.destroy_error
+        self.destroyed.append(instance_id)
 
     def current_user(self) -> User:
         return self.user
+
+    def price_rises(self) -> tuple[PriceRise, ...]:
+        return self.rises
 
     def list_instances(self, *, fresh: bool = False, stale_s: float = 0.0) -> InstanceList:
         self.lists += 1

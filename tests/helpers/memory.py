@@ -14,6 +14,7 @@ from vastproxy.services.tunnels.base import (
     StreamProtocolT,
     TunnelTarget,
 )
+from vastproxy.services.tunnels.hostcheck import HostKeyRules
 
 #: What vLLM answers: enough to be detected, healthy, and to list one model.
 VLLM: Mapping[str, bytes] = {
@@ -154,6 +155,8 @@ class MemoryEngine:
         """While it is clear, attempts go on and on."""
         self.gate.set()
         self.closed = False
+        self.host_keys: HostKeyRules | None = None
+        """Told to those who ask; no attempt depends on them."""
 
     async def connect(
         self, target: TunnelTarget, address: SshAddress, *, begun: Callable[[], None] | None = None

@@ -21,6 +21,8 @@ from vastproxy.services.snapshot import (
     VastApiSnapshot,
     count_states,
 )
+from vastproxy.services.timeleft import TimeLeft
+from vastproxy.vastai import PriceRise
 
 CHANGED = "HOST KEY CHANGED: instance 7 (relay ssh5.vast.ai:11022) presented another one. Nothing was sent."
 
@@ -72,6 +74,17 @@ BACKEND = BackendSnapshot(
     hourly_cost=2.5,
     label="proxied",
     error=None,
+    time_left=TimeLeft(
+        ends_unix=1_790_007_200.0,
+        contract_s=7200.0,
+        credit_s=90_000.0,
+        left_s=7200.0,
+        because="contract",
+        outbid_risk="high",
+        price_rise=PriceRise(999, 7, 2.4, 3.1),
+        drains_in_s=6600.0,
+        draining=False,
+    ),
 )
 
 
@@ -119,6 +132,7 @@ def full_metrics() -> Metrics:
     metrics.happened(StateChanged(7, State.CONNECTING, State.HEALTHY, Event.SERVING, ""))
     metrics.happened(PathChanged(7, "direct", ""))
     metrics.happened(AccountRead(instances=1, backends=1))
+    metrics.traces_lost = lambda: 3
     return metrics
 
 
@@ -134,7 +148,7 @@ async def full_page(form: Form = Form.TEXT) -> Scraped:
         full_metrics(),
         MadeFleet(BACKEND),
         routing=lambda: routing,
-        account=lambda: AccountReading(12.5, full_totals()),
+        account=lambda: AccountReading(12.5, 3000.0, full_totals()),
     )
     page = await scrape.page(form)
     return Scraped(b"".join(page).decode(), form)

@@ -16,6 +16,8 @@ from vastproxy.services.access.records import KeyBook, KeyLimits, KeyRecord, Rig
 from vastproxy.services.routing.ticket import Priority
 
 ALL_RIGHTS = frozenset(Right)
+#: What the bearer of the process's own key is called.
+OWN_NAME = "dashboard"
 #: Bytes of a digest by which it is found.
 _HEAD = 8
 
@@ -99,16 +101,20 @@ class Callers:
         now: float = 0.0,
         moment: float = 0.0,
         meters: Mapping[str, Meter] | None = None,
+        own: str | None = None,
     ) -> None:
         """`plain`: keys from the settings, all of whose bearers may do everything; they are called env-1, env-2, … .
         `book`: those that are kept, None where there is no file of them. `now`: Unix time, by which keys expire;
-        `moment`: seconds that never go back; `meters`: what was counted before, by the id of the key."""
+        `moment`: seconds that never go back; `meters`: what was counted before, by the id of the key. `own`: a key of
+        this process itself, for which nobody else is asked for one."""
         self.meters: dict[str, Meter] = {}
         self._by_head: dict[bytes, list[Caller]] = {}
         self._anyone = Caller(self, name=None, id=None)
         for number, key in enumerate(plain, start=1):
             name = f"env-{number}"
             self._add(Caller(self, name=name, id=name, digest=digest(key.encode())))
+        if own is not None:
+            self._add(Caller(self, name=OWN_NAME, id=OWN_NAME, digest=digest(own.encode())))
         records = book.keys if book is not None else ()
         live = [record for record in records if not record.is_expired(now)]
         for record in live:

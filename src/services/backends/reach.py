@@ -7,7 +7,7 @@ Where one SSH connection has much to carry, more are opened over the same path.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
@@ -93,15 +93,18 @@ class Reach:
         if new == old:
             return
         is_another = new.identity != old.identity
-        for path in Path:
-            if is_another or new.on(path) != old.on(path):
-                self.records[path] = paths.readdressed(self.records[path])
-                self._dials.call_off((path,))
+        self.redial(path for path in Path if is_another or new.on(path) != old.on(path))
         if is_another:
             self.refusals.forget()
             self._spawn(self._tools.engine.recycled(new.identity), "recycled")
             for carrier in tuple(self._open):
                 self._end(carrier)
+
+    def redial(self, which: Iterable[Path] = tuple(Path)) -> None:
+        """What was learnt from failures on these paths is worth nothing any more: dial them soon."""
+        for path in which:
+            self.records[path] = paths.readdressed(self.records[path])
+            self._dials.call_off((path,))
         self.wake.set()
 
     async def leave(self, *, grace_s: float) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from vastproxy import __version__
-from vastproxy.services.metrics import families
+from vastproxy.services.metrics import families, left_families
 from vastproxy.services.metrics.backend_text import Columns
 from vastproxy.services.metrics.cost_text import cost_text
 from vastproxy.services.metrics.exposition import END, Family, Form, block, labelled, sample
@@ -21,6 +21,7 @@ from vastproxy.services.metrics.metrics import Metrics
 from vastproxy.services.metrics.process import registry_text
 from vastproxy.services.metrics.readings import AccountReading, RoutingReading
 from vastproxy.services.metrics.request_text import request_text
+from vastproxy.services.metrics.watch_families import TRACES_LOST
 from vastproxy.services.snapshot import BackendSnapshot, FleetSummary
 
 #: Work after which others have their turn.
@@ -123,6 +124,7 @@ class Scrape:
             (families.RETRY_BUDGET, routing.retry_budget),
             (families.TASKS, len(asyncio.all_tasks())),
             (families.THREADS, threading.active_count()),
+            (TRACES_LOST, self._metrics.traces_lost()),
         )
         yield from _counts(families.WAITING, form, routing.waiting.items())
 
@@ -133,7 +135,8 @@ class Scrape:
             form,
             (families.API_UP, None if api.status == "unknown" else int(api.status == "healthy")),
             (families.API_LATENCY, None if api.latency_ms is None else api.latency_ms / 1000),
-            (families.CREDIT, account.credit_dollars),
+            (left_families.CREDIT, account.credit_dollars),
+            (left_families.CREDIT_LEFT, account.lasts_s),
         )
         if account.totals is not None:
             yield from cost_text(account.totals, form)

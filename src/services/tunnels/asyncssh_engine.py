@@ -84,7 +84,8 @@ class AsyncsshEngine:
         """
         self._settings = settings
         self._keys = keys
-        self._host_keys = host_keys
+        self.host_keys = host_keys
+        """Which host keys are accepted."""
         self._username = username
         self._window_bytes = window_bytes
         self._is_known = reason_not_to() is None if known is None else known
@@ -103,7 +104,7 @@ class AsyncsshEngine:
         async with self._handshakes:
             if begun is not None:
                 begun()
-            check = await self._host_keys.begin(target, address)
+            check = await self.host_keys.begin(target, address)
             ending = Ending(target, address)
             try:
                 async with asyncio.timeout(limit_s):
@@ -117,7 +118,7 @@ class AsyncsshEngine:
 
     async def recycled(self, identity: str) -> None:
         """See `TunnelEngine.recycled`."""
-        await self._host_keys.recycled(identity)
+        await self.host_keys.recycled(identity)
 
     async def close(self) -> None:
         """Stop asking for signs of life. Tunnels belong to their owners, pins are written when they are made."""

@@ -12,13 +12,13 @@ a known_hosts file lists and nothing else. A login asks a rule for a check of it
 import logging
 import shlex
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vastproxy.services.errors import TunnelRefused
 from vastproxy.services.tunnels.base import Path, SshAddress, TunnelTarget
 from vastproxy.services.tunnels.hostkeys import HostKeyPins
 from vastproxy.services.tunnels.known_hosts import KnownHostsFile, Standing, kinds, names
-from vastproxy.services.tunnels.pins import Pin, Sibling, Verdict
+from vastproxy.services.tunnels.pins import Change, Pin, Sibling, Verdict
 from vastproxy.services.tunnels.publickey import shown
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,27 @@ class HostKeyRules(Protocol):
         ...
 
 
+@runtime_checkable
+class HostKeyDecisions(Protocol):
+    """Rules under which a person may accept a key that was refused."""
+
+    async def changes(self, instance_id: int) -> tuple[Change, ...]:
+        """The changed keys of an instance that wait for a person to accept them."""
+        ...
+
+    async def accept(self, change: Change) -> bool:
+        """A person has looked at it and accepts it. False where one of its keys has changed since. Raises
+        PinsNotStored."""
+        ...
+
+
+@runtime_checkable
+class KnowsHostKeys(Protocol):
+    """An SSH engine that lets others ask which host keys it accepts."""
+
+    host_keys: HostKeyRules
+
+
 class PinnedHostKeys:
     """Trust at first sight, per instance identity and path."""
 
@@ -87,6 +108,15 @@ class PinnedHostKeys:
     async def recycled(self, identity: str) -> None:
         """See `TunnelEngine.recycled`."""
         await self._pins.recycled(identity)
+
+    async def changes(self, instance_id: int) -> tuple[Change, ...]:
+        """See `HostKeyDecisions.changes`."""
+        await self._pins.refresh()
+        return self._pins.changes(instance_id)
+
+    async def accept(self, change: Change) -> bool:
+        """See `HostKeyDecisions.accept`."""
+        return await self._pins.accept(change)
 
 
 class ListedHostKeys:

@@ -59,6 +59,14 @@ class ClientKey:
         """Who has the private half."""
         return "agent" if self.path is None else "file"
 
+    @property
+    def show_public(self) -> str:
+        """What prints the public half in a shell."""
+        if self.path is None:
+            return f"ssh-add -L | grep -F {self.public.rstrip('=')[-_TELLTALE_CHARS:]}"
+        beside = self.path.with_name(f"{self.path.name}.pub")
+        return f"cat {self.name}.pub" if os.path.isfile(beside) else f"ssh-keygen -y -f {self.name}"
+
     def to_json(self) -> dict[str, Any]:
         """What may be told of it: name, source, type, bits, fingerprint, comment."""
         public = parse_line(self.public)[0]
@@ -92,13 +100,7 @@ class ClientKeys:
 
     def attach_hint(self, target: TunnelTarget) -> str:
         """The official CLI's command that makes an instance accept the first key (vastai 1.9)."""
-        first = self.keys[0]
-        if first.path is None:
-            telltale = first.public.rstrip("=")[-_TELLTALE_CHARS:]
-            return f'vastai attach ssh {target.instance_id} "$(ssh-add -L | grep -F {telltale})"'
-        beside = first.path.with_name(f"{first.path.name}.pub")
-        show = f"cat {first.name}.pub" if os.path.isfile(beside) else f"ssh-keygen -y -f {first.name}"
-        return f'vastai attach ssh {target.instance_id} "$({show})"'
+        return f'vastai attach ssh {target.instance_id} "$({self.keys[0].show_public})"'
 
     def offer(self) -> "KeyOffer":
         """The keys for one login, as a context manager that is held until the login has ended."""

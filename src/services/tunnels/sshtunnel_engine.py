@@ -48,7 +48,8 @@ class SshtunnelEngine:
         """
         self._settings = settings
         self._keys = keys
-        self._host_keys = host_keys
+        self.host_keys = host_keys
+        """Which host keys are accepted."""
         self._username = username
         self._window_bytes = window_bytes
         #: How many streams there are, and how many were refused for want of room.
@@ -70,7 +71,7 @@ class SshtunnelEngine:
         async with self._handshakes:
             if begun is not None:
                 begun()
-            check = await self._host_keys.begin(target, address)
+            check = await self.host_keys.begin(target, address)
             ending = ToldEnding(target, address)
             login = _Login(ending)
             try:
@@ -90,7 +91,7 @@ class SshtunnelEngine:
 
     async def recycled(self, identity: str) -> None:
         """See `TunnelEngine.recycled`."""
-        await self._host_keys.recycled(identity)
+        await self.host_keys.recycled(identity)
 
     async def close(self) -> None:
         """Stop asking for signs of life. Tunnels belong to their owners, pins are written when they are made."""

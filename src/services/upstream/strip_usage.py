@@ -22,25 +22,23 @@ _DATA: Final = re.compile(rb"(?:\A|(?<=[\r\n]))data:[ ]?([^\r\n]*)")
 class UsageStrip:
     """For one stream of events."""
 
-    __slots__ = ("_held", "_passing", "taken")
+    __slots__ = ("_held", "_passing", "dropped", "is_between", "taken")
 
     def __init__(self) -> None:
         self._held = b""
         self._passing = False
+        self.is_between = True
+        """May an event begin with the next byte?"""
         self.taken = b""
         """The event that was taken out, once it was."""
-
-    @property
-    def is_between(self) -> bool:
-        """May an event begin with the next byte?"""
-        return not self._held and not self._passing
+        self.dropped = 0
+        """Bytes that were fed and not passed on."""
 
     def feed(self, data: bytes) -> bytes:
         """The next piece: what of the stream is to be passed on now."""
-        held = self._held
-        if not held and MARK not in data and data[-2:] == b"\n\n":  # as nearly always
-            self._passing = False
+        if self.is_between and MARK not in data and data[-2:] == b"\n\n":  # as nearly always
             return data
+        held, came = self._held, len(data)
         data = held + data
         passed: list[bytes] = []
         at = 0
@@ -53,15 +51,22 @@ class UsageStrip:
             self._passing = True
             behind = len(rest.rstrip(b"\r\n"))  # the beginning of its end, perhaps
             passed.append(rest[:behind])
-            self._held = rest[behind:]
-        else:
-            self._held = rest
-        return b"".join(passed)
+            rest = rest[behind:]
+        self._held = rest
+        self.is_between = not rest and not self._passing
+        kept = b"".join(passed)
+        self.dropped += came - len(kept)
+        return kept
 
     def end(self) -> bytes:
         """The stream has ended: what is left of it."""
-        rest, self._held = self._held, b""
-        return self._event(rest) if rest else b""
+        rest = self._held
+        if not rest:
+            return rest
+        self._held, self.is_between = b"", True
+        kept = self._event(rest)
+        self.dropped -= len(kept)
+        return kept
 
     def _event(self, event: bytes) -> bytes:
         """A whole event, or nothing in its stead."""

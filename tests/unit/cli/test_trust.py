@@ -1,6 +1,7 @@
 """`vastproxy trust`, on a file of pinned host keys."""
 
 import asyncio
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path as FilePath
@@ -10,13 +11,16 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from tests.unit.cli.conftest import Answers, Peer
 from vastproxy.cli.trust import NothingTrusted, accept, refused_keys, trust
+from vastproxy.errors import VastproxyError
 from vastproxy.services.tunnels.base import Path
 from vastproxy.services.tunnels.hostkeys import HostKeyPins
 from vastproxy.services.tunnels.pins import Verdict
 from vastproxy.services.tunnels.publickey import parse_blob, shown
 
 Trust = Callable[..., Result]
+StartPeer = Callable[[Answers], Peer]
 
 
 def make() -> str:
@@ -161,3 +165,98 @@ def test_in_strict_mode_the_file_is_the_place(run_trust: Trust, file: FilePath) 
     assert "put the instance's key into /etc/known" in str(result.exception)
     assert getattr(result.exception, "exit_code", None) == 2
     assert verdict(file, Path.DIRECT) is Verdict.CHANGED
+
+
+# ── through a running proxy ────────────────────────────────────────────────────────────────────
+
+PAGE = "/vastproxy/v1/backends/7/trust"
+CHANGE = {
+    "path": "direct",
+    "address": "192.0.2.7:41022",
+    "pinned": {"key": A, "shown": shown(A), "since_unix": 1_767_225_600},
+    "refused": {"key": B, "shown": shown(B), "since_unix": 1_767_225_600, "seen_unix": 1_767_225_600},
+}
+RELAYED = {**CHANGE, "path": "relay", "refused": {"key": C, "shown": shown(C), "seen_unix": 1_767_225_600}}
+
+
+def trusted(peer: Peer) -> list[object]:
+    """What was ordered."""
+    return [json.loads(body) for path, _, body in peer.orders if path == PAGE]
+
+
+def test_a_proxy_is_told_which_keys_were_looked_at(run_trust: Trust, peer: StartPeer) -> None:
+    there = peer({PAGE: (200, {"id": 7, "changes": [CHANGE, RELAYED], "forgotten": 2})})
+    result = run_trust("7", there.url, typed="y\n")
+    assert result.exit_code == 0, result.exception
+    assert result.output.splitlines()[:3] == [
+        "instance 7, direct path (192.0.2.7:41022)",
+        f"  pinned   {shown(A)}  since 2026-01-01 00:00 UTC",
+        f"  refused  {shown(B)}  last seen 2026-01-01 00:00 UTC",
+    ]
+    assert result.output.splitlines()[-1] == f"trusted; {there.url} connects to instance 7 now"
+    assert trusted(there) == [{"keys": [B, C]}]
+
+
+def test_one_path_alone(run_trust: Trust, peer: StartPeer) -> None:
+    there = peer({PAGE: (200, {"changes": [CHANGE, RELAYED]})})
+    result = run_trust("7", there.url, "--path", "relay", "--yes", "--json")
+    assert json.loads(result.stdout) == {
+        "id": 7,
+        "proxy": there.url,
+        "trusted": [{"path": "relay", "address": "192.0.2.7:41022", "key": C}],
+    }
+    assert trusted(there) == [{"keys": [C], "path": "relay"}]
+
+
+def test_a_proxy_is_told_nothing_without_a_yes(run_trust: Trust, peer: StartPeer) -> None:
+    there = peer({PAGE: (200, {"changes": [CHANGE]})})
+    result = run_trust("7", there.url, typed="n\n")
+    assert isinstance(result.exception, NothingTrusted)
+    assert trusted(there) == []
+
+
+def test_the_proxy_that_the_settings_know_comes_before_the_file(
+    run_trust: Trust, peer: StartPeer, file: FilePath
+) -> None:
+    changed(file, Path.DIRECT)
+    there = peer({PAGE: (200, {"changes": [CHANGE]})})
+    result = run_trust("7", "-y", VASTPROXY_SERVER__LISTEN=there.url.removeprefix("http://"))
+    assert result.exit_code == 0
+    assert trusted(there) == [{"keys": [B]}]
+    assert verdict(file, Path.DIRECT) is Verdict.CHANGED, "the file is the proxy's"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (404, {"error": {"message": "No instance 7 is served here.", "code": "not_found"}}),
+        (401, {"error": {"message": "no", "code": "invalid_api_key"}}),
+        (200, {"id": 7, "changes": []}),
+        (200, "<html>somebody else</html>"),
+    ],
+)
+def test_the_file_where_the_proxy_knows_of_no_change(
+    run_trust: Trust, peer: StartPeer, file: FilePath, answer: tuple[int, object]
+) -> None:
+    changed(file, Path.DIRECT)
+    there = peer({PAGE: answer})
+    result = run_trust("7", "-y", VASTPROXY_SERVER__LISTEN=there.url.removeprefix("http://"))
+    assert result.exit_code == 0, result.exception
+    assert verdict(file, Path.DIRECT) is Verdict.SAME
+    assert trusted(there) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ((200, {"changes": []}), "no changed host key of instance 7 was seen"),
+        ((404, {"error": {"message": "No instance 7 is served here."}}), "no instance 7 is served here"),
+        ((401, {"error": {}}), "admin rights"),
+    ],
+)
+def test_a_proxy_that_is_named_is_heard(
+    run_trust: Trust, peer: StartPeer, answer: tuple[int, object], message: str
+) -> None:
+    result = run_trust("7", peer({PAGE: answer}).url, "-y")
+    assert isinstance(result.exception, VastproxyError)
+    assert message in str(result.exception)

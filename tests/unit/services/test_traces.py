@@ -1,15 +1,23 @@
 """The last requests are remembered, found and told; nothing grows and nothing secret is in them."""
 
 import json
+import weakref
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.stories import NOW, at_b, begun, lease
-from vastproxy.services.dispatch.claim import MAX_ATTEMPTS, MAX_CHARS, Claim
+from vastproxy.services.dispatch.claim import MAX_ATTEMPTS, MAX_CHARS, NEVER, Claim
 from vastproxy.services.routing.policy import Hint
 from vastproxy.services.routing.ticket import Priority
 from vastproxy.services.traces import MAX_CANDIDATES, Traces
+
+
+class Story(Claim):
+    """One that can be watched being forgotten."""
+
+    __slots__ = ("__weakref__",)
 
 
 def traces(kept: int = 1_000, now: float = NOW) -> Traces:
@@ -125,20 +133,53 @@ def test_one_of_them_is_as_large_as_it_gets() -> None:
     assert len(json.dumps(told)) < 60_000
 
 
-@given(st.integers(0, 5), st.lists(st.integers(0, 7), max_size=30))
-def test_the_last_ones_are_found_and_no_others(kept: int, ids: list[int]) -> None:
-    """Also where clients choose an id again: the last request with it is meant."""
+@given(st.integers(0, 5), st.lists(st.tuples(st.integers(0, 7), st.booleans()), max_size=30))
+def test_the_last_ones_are_found_those_under_way_and_no_others(
+    kept: int, came: list[tuple[int, bool]]
+) -> None:
+    """Also where clients choose an id again: the last request with it is meant, if it is remembered."""
     remembered_of = traces(kept)
-    made = [begun(b"%d" % each, float(at)) for at, each in enumerate(ids)]
-    for claim in made:
+    made = []
+    for at, (each, ends) in enumerate(came):
+        claim = begun(b"%d" % each, float(at))
         remembered_of.keep(claim)
+        if ends:
+            claim.ended_at = at + 0.5
+        made.append(claim)
     remembered = made[max(len(made) - kept, 0) :] if kept else []
+    under_way = [claim for claim in made if claim.ended_at == NEVER]
     assert len(remembered_of) == len(remembered)
     assert remembered_of.latest(99) == remembered[::-1]
     assert remembered_of.latest(2) == remembered[::-1][:2]
+    assert remembered_of.under_way() == under_way
     for each in range(8):
-        last = [claim for claim in remembered if claim.request_id == b"%d" % each][-1:]
+        alike = [claim for claim in remembered if claim.request_id == b"%d" % each]
+        older = [claim for claim in under_way if claim.request_id == b"%d" % each]
+        last = [*older, *alike][-1:] if not alike else alike[-1:]
         assert remembered_of.find(b"%d" % each) is (last[0] if last else None)
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+def test_long_ones_are_found_and_what_has_ended_is_let_go_of(kept: int) -> None:
+    """However many requests come and go, no more are held than are under way, twice, and some."""
+    remembered_of = traces(kept)
+    long_ones = [begun(b"long %d" % at, float(at)) for at in range(10)]
+    for claim in long_ones:
+        remembered_of.keep(claim)
+    last: list[weakref.ref[Claim]] = []
+    for at in range(5_000):
+        claim = Story(float(at), b"%d" % at, b"GET", b"/")
+        remembered_of.keep(claim)
+        claim.ended_at = at + 0.5
+        last.append(weakref.ref(claim))
+    del claim
+    held = sum(each() is not None for each in last)
+    assert held <= kept + 2 * len(long_ones) + 64
+    assert remembered_of.under_way() == long_ones
+    assert remembered_of.find(b"long 0") is long_ones[0]
+    long_ones[0].ended_at = 9_999.0
+    assert remembered_of.find(b"long 0") is None
+    assert remembered_of.under_way() == long_ones[1:]
 
 
 def test_nothing_of_the_query_is_told() -> None:

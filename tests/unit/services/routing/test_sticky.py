@@ -107,3 +107,14 @@ def test_a_session_has_a_place_of_its_own_for_each_model_that_shares_the_memory(
     assert ask(other, SESSION)[0] == 2
     assert (ask(one, SESSION)[1], ask(other, SESSION)[1]) == ("session", "session")
     assert len(places) == 2
+
+
+def test_a_session_whose_place_is_full_moves_and_says_so() -> None:
+    policy = make()
+    assert ask(policy, SESSION)[0] == 1
+    policy.offer(StandIn(1, limit=0))
+    assert ask(policy, SESSION) == (2, "session moved")
+    assert ask(policy, SESSION) == (2, "session")
+    for id in (1, 2, 3):
+        policy.offer(StandIn(id, limit=0))
+    assert policy.choose(SESSION, 0.0) is None
