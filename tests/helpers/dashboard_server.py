@@ -49,6 +49,7 @@ class DashboardServer:
         self.points = scene.points(now=self.now)
         self.requests = requests(now=self.now)
         self.instance: dict[str, Any] = {"image": "vllm/vllm-openai:v0.10", "actual_status": "running"}
+        self.cost: dict[str, Any] = {}
         self.changes: list[dict[str, Any]] = []
         self.keys: Mapping[str, str] = {}
         self.missing: frozenset[str] = frozenset()
@@ -180,7 +181,7 @@ class DashboardServer:
         return JSONResponse({"step_s": 10, "points": self.points})
 
     async def _cost(self, request: Request) -> Response:
-        return JSONResponse(scene.cost(now=self.now, by=request.query_params["by"]))
+        return JSONResponse(self.cost or scene.cost(now=self.now, by=request.query_params["by"]))
 
     async def _machines(self, request: Request) -> Response:
         return JSONResponse({"machines": scene.machines(now=self.now)})

@@ -18,6 +18,7 @@ NAMELESS = """() => [...document.querySelectorAll('button, a[href], input, [tabi
     .filter((one) => one.checkVisibility())
     .filter((one) => !(one.textContent.trim() || one.ariaLabel || one.labels?.length || one.caption))
     .map((one) => one.outerHTML)"""
+CUT = "[...document.querySelectorAll('.table')].filter((one) => one.scrollWidth > one.clientWidth).length"
 FOCUSED = """() => { const one = document.activeElement, style = getComputedStyle(one);
     const name = one.textContent.trim().slice(0, 40) || one.ariaLabel || one.id;
     return [one.tagName, name, style.outlineStyle, style.outlineWidth]; }"""
@@ -128,8 +129,7 @@ async def test_tables_fit_whatever_the_width(browser: Browser, server: Dashboard
             page = await visit(seen, server.url + hash)
             for width in (1280, 1261, 1260, 1061, 1060, 721, 720, 500):
                 await page.set_viewport_size({"width": width, "height": 900})
-                cut = "[...document.querySelectorAll('.table')].filter((one) => one.scrollWidth > one.clientWidth).length"
-                assert await page.evaluate(cut) == 0, (hash, width)
+                assert await page.evaluate(CUT) == 0, (hash, width)
                 assert await page.evaluate("document.documentElement.scrollWidth") <= width, (hash, width)
 
 
@@ -155,6 +155,10 @@ async def test_everything_is_reached_by_keyboard(browser: Browser, server: Dashb
         await expect(page.locator("h1")).to_be_focused()
         await expect(page.locator("h1")).to_have_text(f"#{second}")
         await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("dialog h2")).to_contain_text("Drain")
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("button", name="Drain", exact=True)).to_be_focused()
         await page.keyboard.press("Enter")
         await expect(page.locator("dialog h2")).to_contain_text("Drain")
         await page.keyboard.press("Enter")

@@ -15,6 +15,7 @@ from tests.helpers.engines import FakeEngine
 from tests.helpers.http_fetch import fetch
 from tests.helpers.proxying import Proxying
 from vastproxy.jobs.live import LiveJob
+from vastproxy.services.errors import BackendProtocolError
 from vastproxy.services.tasks import Tasks
 from vastproxy.settings.model import ServerSettings
 
@@ -123,3 +124,24 @@ async def test_a_name_of_somebody_else_does_not_even_get_the_files() -> None:
             )
         )
         assert answer.status == again.status == 200
+
+
+async def test_a_request_is_cancelled_from_its_page(browser: Browser) -> None:
+    """The engine stops, the client is told, and the page says so."""
+    body = json.dumps({**CHAT, "max_tokens": 5000}).encode()
+    sent = {"content-type": "application/json"}
+    slow = FakeEngine("vllm", tokens_per_s=20.0)
+    async with proxying(slow) as proxy, watched(browser) as seen:
+        asking = asyncio.get_running_loop().create_task(
+            fetch(proxy.port, "/v1/chat/completions", method="POST", headers=sent, body=body, timeout_s=50)
+        )
+        page = seen.page
+        await page.goto(f"{proxy.url}/vastproxy/#/requests?state=running")
+        await page.locator("tbody a").first.click()
+        await page.get_by_role("button", name="Cancel request").click()
+        await page.get_by_role("button", name="Cancel it").click()
+        await expect(page.locator(".toast")).to_contain_text("is cancelled")
+        await expect(page.get_by_role("button", name="Cancel request")).to_have_count(0)
+        (outcome,) = await asyncio.gather(asking, return_exceptions=True)
+        assert isinstance(outcome, BackendProtocolError) or b"cancelled" in outcome.body
+        assert await seen.all_that_went_wrong() == []

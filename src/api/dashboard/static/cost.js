@@ -3,7 +3,7 @@
 import { get } from './api.js';
 import { bar, empty, h, put, setAttr, setText } from './dom.js';
 import { compact, count, date, dict, dollars, duration, list, millis, num, percent, text, word } from './format.js';
-import { column, table } from './table.js';
+import { column, table, twofold } from './table.js';
 
 const EVERY_MS = 15_000;
 const BY = [['instance', 'Instance'], ['model', 'Model'], ['key', 'Key'], ['hour', 'Hour']];
@@ -43,7 +43,7 @@ function machinesTable() {
     key: (row) => text(row.machine_id),
     nothing: () => ['No machine is known yet', 'What is learnt of each machine is kept here, for the next time you rent it.'],
     columns: [
-      column('Machine', (row) => word(row.machine_id), { sort: (row) => num(row.machine_id) }),
+      twofold('Machine', (row) => word(row.machine_id), (row) => [text(row.gpu), num(row.rentals) > 1 ? `rented ${count(row.rentals)} times` : ''].filter(Boolean).join(', '), { sort: (row) => num(row.machine_id) }),
       column('Score', (row) => (num(row.score) === null ? 'too little known' : row.score.toFixed(2)), { number: true, sort: (row) => num(row.score), level: (row) => (num(row.score) !== null && row.score < 0.5 ? 'bad' : '') }),
       column('Served', (row) => (num(row.hours) === null ? '–' : duration(row.hours * 3600)), { number: true, sort: (row) => num(row.hours) }),
       column('Requests', (row) => compact(row.requests), { number: true, sort: (row) => num(row.requests) }),
@@ -104,7 +104,7 @@ export function costPage({ query }) {
     total = num(all.dollars) ?? 0;
     const tokens = (num(all.tokens_in) ?? 0) + (num(all.tokens_out) ?? 0);
     const said = [
-      [dollars(all.dollars), ''],
+      [dollars(all.dollars), num(all.bandwidth_dollars) ? `${dollars(all.bandwidth_dollars)} of it for traffic` : ''],
       [dollars(all.idle_dollars), idle(all) === null ? '' : `${percent(idle(all))} of the rent`],
       [compact(tokens), [`${compact(all.tokens_in)} in, ${compact(all.tokens_out)} out`, num(all.estimated_tokens) ? `${compact(all.estimated_tokens)} estimated` : ''].filter(Boolean).join('; ')],
       [count(all.requests), ''],

@@ -82,15 +82,17 @@ export function help() {
 /** A button that asks first, see `confirm`. `question()` may have to find out what to ask; null is nothing to ask. */
 export function asking(label, question, extra = {}) {
   const button = h('button', { type: 'button', ...extra, onclick: ask }, label);
+  let asks = false; // a button that is disabled meanwhile would lose the focus
   async function ask() {
-    button.disabled = true;
+    if (asks) return;
+    asks = true;
     try {
       const asked = await question();
       if (asked && button.isConnected) confirm(asked);
     } catch (error) {
       say(error.message, 'bad');
     } finally {
-      button.disabled = false;
+      asks = false;
     }
   }
   return button;

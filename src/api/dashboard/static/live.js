@@ -213,11 +213,13 @@ export function start() {
   setInterval(() => { if (state.connection.is === 'live') changed('fleet'); }, TICK_MS);
   onDenied(denied);
   document.addEventListener('visibilitychange', () => {
-    if (!document.hidden) {
-      connect();
-    } else if (state.connection.is !== 'denied') {
+    // Whoever fetches the key from elsewhere and comes back must not find the field emptied.
+    if (state.connection.is === 'denied') return;
+    if (document.hidden) {
       drop();
       become('paused');
+    } else {
+      connect();
     }
   });
   addEventListener('online', () => { if (state.connection.is === 'lost') connect(); });
