@@ -64,6 +64,10 @@ coverage: setup ## all tests, each package covered to at least MINIMUM_COVERAGE 
 	@mkdir -p build && $(BIN)/coverage json --quiet -o build/coverage.json
 	$(BIN)/python scripts/coverage_gate.py build/coverage.json --minimum $(MINIMUM_COVERAGE)
 
+compiled: setup ## compile the path of a request (build/compiled) and run the tests of it
+	@scripts/compiled.sh $(BIN)/python
+	cd build/compiled && PYTHONPATH=. $(abspath $(BIN))/python -m pytest -p no:cacheprovider -n $(WORKERS) $(or $(ARGS),$(COMPILED_TESTS))
+
 wheel: setup ## build sdist and wheel, and try the wheel in an environment of its own
 	@scripts/venv.sh "$(PYTHON)" "$(VENV)-wheel" dependencies
 	$(BIN)/python scripts/wheel_check.py "$(VENV)-wheel"

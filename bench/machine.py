@@ -11,7 +11,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import vastproxy
 from bench.processes import CONTENDER_CORE, HELPERS_CORE, BenchError
+from vastproxy.services.process import is_compiled
 
 #: Streams, times two for a proxy, and some.
 FILES_WANTED = 65_536
@@ -50,7 +52,7 @@ def _system_name() -> str:
 def describe_versions(bench_python: Path) -> dict[str, str]:
     """The version of every program that takes part."""
     versions = {
-        "vastproxy": importlib.metadata.version("vastproxy"),
+        "vastproxy": f"{vastproxy.__version__}{' (compiled)' if is_compiled() else ''}",
         "asyncssh": importlib.metadata.version("asyncssh"),
         "uvloop": importlib.metadata.version("uvloop"),
         "nginx": _first(["nginx", "-v"], r"nginx/(\S+)"),

@@ -22,7 +22,7 @@ class ListedAccount:
     def __init__(self, account: Account) -> None:
         self._rows = account.rows()
 
-    def list_instances(self, *, fresh: bool = False) -> InstanceList:
+    def list_instances(self, *, fresh: bool = False, stale_s: float = 0.0) -> InstanceList:
         return InstanceList([one for one in map(Instance.from_json, self._rows) if one is not None])
 
     def label_instance(self, instance_id: int, label: str) -> None:

@@ -1,9 +1,9 @@
 """Print the part of requirements.lock that running vastproxy needs: its dependencies, theirs, and setuptools,
 which builds it. Versions and hashes stay as they are.
 
-Usage: python scripts/lock_subset.py requirements.lock [PACKAGE …]
+Usage: python scripts/lock_subset.py requirements.lock [[--with-needs] PACKAGE …]
 
-With names it prints only those packages.
+With names it prints only those packages, and with --with-needs also what these need.
 
 The lock says of each package for whose sake it is there (`# via`); `vastproxy (pyproject.toml)` is a
 dependency, `vastproxy (pyproject.toml:dev)` one for development only.
@@ -53,15 +53,23 @@ def _parse_block(lines: list[str]) -> Locked:
 
 def runtime(packages: dict[str, Locked]) -> list[Locked]:
     """Those that PROJECT needs, directly or not, and BUILD."""
-    wanted = {PROJECT}
+    wanted = with_needs(packages, {PROJECT})
+    return [package for name, package in packages.items() if name in wanted or name == BUILD]
+
+
+def with_needs(packages: dict[str, Locked], wanted: set[str]) -> set[str]:
+    """These names, and those of all packages that they need, directly or not."""
+    wanted = set(wanted)
     while more := {p.name for p in packages.values() if p.via & wanted} - wanted:
         wanted |= more
-    return [package for name, package in packages.items() if name in wanted or name == BUILD]
+    return wanted
 
 
 def main() -> None:
     path, *names = sys.argv[1:]
     packages = parse_lock(Path(path).read_text())
+    if names[:1] == ["--with-needs"]:
+        names = sorted(with_needs(packages, set(names[1:])))
     for package in [packages[name] for name in names] or runtime(packages):
         sys.stdout.write("\n".join(package.lines) + "\n")
 

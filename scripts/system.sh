@@ -38,6 +38,13 @@ if [[ $scope != venv ]]; then
     command -v tmux >/dev/null || missing+=(tmux)
     command -v chromium >/dev/null || missing+=(chromium)
 fi
+if [[ $scope != venv ]]; then
+    command -v gcc >/dev/null || missing+=(gcc libc6-dev)
+    headers=$("$python" -c 'import os, sysconfig; print(os.path.join(sysconfig.get_path("include"), "Python.h"))')
+    if [[ ! -e $headers ]]; then
+        missing+=("libpython$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-dev")
+    fi
+fi
 if [[ $scope == bench ]]; then
     command -v wrk >/dev/null || missing+=(wrk)
     { command -v taskset && command -v setpriv; } >/dev/null || missing+=(util-linux)

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Literal, TypeVar
 
+from mypy_extensions import mypyc_attr
+
 K = TypeVar("K", bound=Hashable)
 #: An attempt that came to nothing: the instance, one word for what became of it, one line for people.
 Tried = tuple[int, str, str]
@@ -66,6 +68,7 @@ def _hex(found: "re.Match[bytes]") -> bytes:
     return b"\\x%02x" % found[0][0]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class AccessLog:
     """Writes the access log. Call `log` once for each request, when it has ended; from one thread.
 

@@ -5,7 +5,6 @@ Each is a POST with `Content-Type: application/json`, as all that changes someth
 
 import asyncio
 import json
-import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +17,7 @@ from vastproxy.api.json_answer import JsonAnswer
 from vastproxy.services.actions import NothingToTrust
 from vastproxy.services.dispatch.claim import NEVER, Claim
 from vastproxy.services.errors import Cancelled
+from vastproxy.services.events import RequestsCancelled
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.traces import state_of
 from vastproxy.services.tunnels.base import Path
@@ -25,8 +25,6 @@ from vastproxy.services.tunnels.hostkeys import PinsNotStored
 from vastproxy.services.tunnels.pins import Change
 from vastproxy.services.tunnels.publickey import printable, shown
 from vastproxy.vastai import VastError
-
-logger = logging.getLogger(__name__)
 
 #: What an order may be long.
 MAX_BODY_BYTES = 64 * 1024
@@ -76,12 +74,10 @@ class ActionEndpoints:
                 return refusal(404, f"No instance {instance_id} is served here.", "not_found")
         else:  # those who wait first, so that nobody gets the place of one that is ended
             found = sorted(under_way, key=lambda each: state_of(each) != "waiting")
-        where = "" if instance_id is None else f" on instance {instance_id}"
-        count = await self._end(found, _by_order(request))
-        logger.info("%d requests%s were cancelled %s", count, where, _by_order(request))
+        count = await self._end(found, _by_order(request), instance_id)
         return JsonAnswer({"cancelled": count, "instance": instance_id})
 
-    async def _end(self, claims: Iterable[Claim], by: str) -> int:
+    async def _end(self, claims: Iterable[Claim], by: str, instance_id: int | None = None) -> int:
         error = Cancelled(f"the request was cancelled {by}")
         count = 0
         for claim in claims:
@@ -91,6 +87,8 @@ class ActionEndpoints:
             count += 1
             if count % CANCELLED_IN_A_ROW == 0:
                 await asyncio.sleep(0)
+        if count:
+            self._fleet.events.publish(RequestsCancelled(instance_id, count, by))
         return count
 
     async def destroy(self, request: Request) -> Response:

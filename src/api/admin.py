@@ -6,6 +6,7 @@ being asked for permission first: there is no key to protect a proxy that listen
 
 from collections.abc import Callable
 from itertools import islice
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -32,7 +33,12 @@ class AdminEndpoints:
 
     async def backends(self, request: Request) -> Response:
         """Every backend: state, path, engine, models, GPUs, work in flight."""
-        return document("backends", self._fleet.snapshot().backends, BackendSnapshot.to_json)
+        return document("backends", self._fleet.snapshot().backends, self._told)
+
+    def _told(self, snapshot: BackendSnapshot) -> dict[str, Any]:
+        backend = self._fleet.live.backends.get(snapshot.id)
+        machine = None if backend is None else self._fleet.account.ledger.machine_json(backend.instance)
+        return {**snapshot.to_json(), "machine": machine}
 
     async def process(self, request: Request) -> Response:
         """What this process takes: memory, descriptors, threads, tasks; and the requests in flight."""

@@ -19,10 +19,11 @@ from vastproxy.api.actions import ActionEndpoints
 from vastproxy.api.admin import AdminEndpoints
 from vastproxy.api.auth import KeyRing
 from vastproxy.api.browsers import Browsers
+from vastproxy.api.cost import CostEndpoints
 from vastproxy.api.errors import ApiError, own_failure
 from vastproxy.api.feed import FeedEndpoints
 from vastproxy.api.fleet_page import FleetPages
-from vastproxy.api.front import Entrance, Front
+from vastproxy.api.front import Entrance, Front, is_admitted
 from vastproxy.api.gate import Gate
 from vastproxy.api.health import HealthEndpoints
 from vastproxy.api.live import LiveEndpoint
@@ -32,6 +33,7 @@ from vastproxy.api.proxy import Proxy
 from vastproxy.api.query import BadQuery, refuse_query
 from vastproxy.api.webhooks import WebhookEndpoint, make_inbox
 from vastproxy.jobs.account import AccountJob
+from vastproxy.jobs.ledger import LedgerJob
 from vastproxy.jobs.live import LiveJob
 from vastproxy.jobs.probe import ProbeJob
 from vastproxy.jobs.sync import SyncJob
@@ -39,6 +41,8 @@ from vastproxy.services.access.keyfile import keys_path
 from vastproxy.services.cache import make_cache
 from vastproxy.services.events import log_event
 from vastproxy.services.fleet import Fleet
+from vastproxy.services.ledger.ledger import Ledger
+from vastproxy.services.ledger.place import ledger_path
 from vastproxy.services.metrics.metrics import Metrics
 from vastproxy.services.metrics.readings import RoutingReading
 from vastproxy.services.metrics.scrape import Scrape
@@ -76,12 +80,14 @@ def build_fleet(
         kept = make_cache(cache, settings.cache, vast=vast, environ=environ)
         client = get_client(vast, cache=kept, monitor=monitor)
     token = resolve_secret(settings.engines.api_key, environ=environ, name="engines.api_key")
-    return Fleet(
+    fleet = Fleet(
         settings,
         client,
         make_engine(settings.tunnels, environ=environ) if engine is None else engine,
         engine_token=token.get_secret_value() if token is not None else None,
     )
+    fleet.account.ledger = Ledger(ledger_path(settings, environ), settings.ledger)
+    return fleet
 
 
 def inbound_keys(settings: Settings, *, environ: Mapping[str, str] | None = None) -> KeyRing:
@@ -104,6 +110,8 @@ async def running(fleet: Fleet) -> AsyncIterator[Fleet]:
     tasks = Tasks("jobs")
     probe = ProbeJob(fleet)
     probe.start()
+    ledger = LedgerJob(fleet)
+    ledger.start()
     tasks.spawn(SyncJob(fleet).run(), name="sync")
     tasks.spawn(AccountJob(fleet.account).run(), name="account")
     tasks.spawn(LiveJob(fleet.live).run(), name="live")
@@ -112,6 +120,7 @@ async def running(fleet: Fleet) -> AsyncIterator[Fleet]:
     finally:
         await tasks.aclose()
         await probe.aclose()
+        await ledger.aclose()
         await fleet.aclose()
         unsubscribe()
 
@@ -139,14 +148,18 @@ def create_app(
     keys = inbound_keys(settings)
     access_log = access_log or AccessLog(enabled=settings.logging.access)
     tracing = make_tracing(settings.tracing, clock=fleet.clock)
-    proxy = Proxy(fleet, access_log=access_log, metrics=metrics.requests, tracing=tracing)
+    if tracing is not None:
+        metrics.traces_lost = lambda: tracing.lost
+    ledger = fleet.account.ledger
+    proxy = Proxy(fleet, access_log=access_log, metrics=metrics.requests, tracing=tracing, ledger=ledger)
     webhooks = WebhookEndpoint(fleet, make_inbox(settings.webhooks, environ=effective_environ()))
     tasks = Tasks("pages")
     browsers, gate = Browsers(settings.server), Gate(settings.server)
     health = HealthEndpoints(fleet)
     overview = Overview(fleet)
     pages = FleetPages(overview, lambda: fleet.backend_ids)
-    live, feed = LiveEndpoint(fleet, pages, tasks), FeedEndpoints(fleet, overview, pages)
+    live = LiveEndpoint(fleet, pages, tasks, admits=lambda request: is_admitted(keys, request.scope))
+    feed = FeedEndpoints(fleet, overview, pages)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -200,6 +213,7 @@ def _routes(
         Route("/vastproxy/v1/requests/{id:path}/cancel", actions.cancel, methods=["POST"]),
         Route("/vastproxy/v1/requests/{id:path}", admin.request),
         Route("/vastproxy/v1/process", admin.process),
+        *CostEndpoints(fleet).routes(),
         Route("/webhooks/vastai", webhooks.receive, methods=["POST"]),
     ]
 

@@ -165,7 +165,12 @@ class Attempts(Connecting):
         tools = self._tools
         tools.dispatcher.finish(self)
         received_bytes, peer = self._upload.total_bytes, self._client.peer
-        tokens = tools.ended(self, self._request, received_bytes, peer, head, last, before + self.relayed_end)
+        before += self.relayed_end
+        if self.stripped is not None:
+            self.sent_bytes -= self.stripped.strip.dropped
+            if self.stripped.strip.taken:
+                last, before = b"", self.stripped.strip.taken
+        tokens = tools.ended(self, self._request, received_bytes, peer, head, last, before)
         if self.guest is not None:
             self.guest.leave(tools.now(), tokens)
         del self._owner, self._client, self._upload  # the owner refers to us, too: no cycle shall be left

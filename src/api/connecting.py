@@ -8,11 +8,13 @@ from vastproxy.api.errors import ApiError
 from vastproxy.api.guest import Guest
 from vastproxy.api.http.request import Request
 from vastproxy.api.owner import Owner
+from vastproxy.api.stripping import StrippedClient
 from vastproxy.api.tools import ProxyTools
 from vastproxy.api.upload import Upload
 from vastproxy.services.dispatch.claim import Claim, Lease
 from vastproxy.services.errors import BackendConnectError, BackendError
 from vastproxy.services.upstream.connection import UpstreamConnection
+from vastproxy.services.upstream.response import ResponseHead
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +22,7 @@ logger = logging.getLogger(__name__)
 class Connecting(Claim):
     """One request on the engines' side, as far as connections are concerned. At most one is open."""
 
+    __deletable__ = ("_client", "_owner", "_upload")  # for mypyc: see setup.py
     __slots__ = (
         "_client",
         "_opening",
@@ -31,6 +34,7 @@ class Connecting(Claim):
         "connection",
         "guest",
         "relayed_end",
+        "stripped",
     )
 
     def __init__(
@@ -53,6 +57,8 @@ class Connecting(Claim):
         self.relayed_end = b""  # the last pieces of the answer that went past the owner
         self.connection: UpstreamConnection | None = None
         """The connection on which the request was sent, until it is answered or dropped."""
+        self.stripped: StrippedClient | None = None
+        """The client without the usage of the stream, if this attempt asks for that and the client does not."""
         self.guest: Guest | None = None
         """Who asks, if the key has limits."""
 
@@ -79,6 +85,17 @@ class Connecting(Claim):
                 connection.relay_to(chunks, lease.engine)
             if client.write_paused:
                 connection.pause_reading()
+
+    def strip(self, head: ResponseHead) -> Client:
+        """The client for an answer to a request that asks for usage: without it where it can be taken out, a stream of
+        events as it is."""
+        lines = head.lines
+        if head.length is None and b"text/event-stream" in lines and b"content-encoding" not in lines:
+            assert self.stripped is not None
+            self._client = self.stripped
+        else:
+            self.stripped = None
+        return self._client
 
     def tail(self, told: bytes) -> bytes:
         """How the answer ends that broke off. `told`: what of it the owner was told last."""
@@ -127,7 +144,9 @@ class Connecting(Claim):
             expect=request.expects_continue and not upload.total_bytes,
             model=lease.wire_name(self.model) if lease.need.renames else None,
             traced=b"" if traced is None else traced(self, lease, request.headers),
+            streams=self.stream is True,
         )
+        self.stripped = StrippedClient(self._client) if upload.asks_usage else None
         self._owner.attempt_sent()
         connection.send(
             data,

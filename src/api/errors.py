@@ -138,7 +138,7 @@ def from_exception(error: VastproxyError) -> ApiError:
         return ApiError(404, str(error), "invalid_request_error", "model_not_found", "model")
     if isinstance(error, Cancelled):
         return ApiError(
-            503, _sentence(error), "server_error", "cancelled", more_headers=((b"x-should-retry", b"false"),)
+            503, _sentence(error), "server_error", error.code, more_headers=((b"x-should-retry", b"false"),)
         )
     code = error.code if isinstance(error, BackendError) else "proxy_error"
     return ApiError(error.status, _sentence(error), "server_error", code)

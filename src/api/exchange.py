@@ -222,9 +222,9 @@ class Exchange:
         self._upload.release()
         attempts.lease.engine.has_answered |= head.status < 500
         self._head = head
-        attempts.sent_bytes = len(data)
-        attempts.pieces = 1
-        self._last = data
+        if attempts.stripped is not None:
+            self._client = attempts.strip(head)
+        attempts.sent_bytes, attempts.pieces, self._last = len(data), 1, data
         lines = head.lines + attempts.lines()
         self._client.respond(
             head.status, lines, length=head.length, has_body=head.has_body, data=data, last=done

@@ -68,6 +68,12 @@ def refusal_of(caller: Caller | None, path: str) -> ApiError | None:
     return None if right in caller.rights else no_right(right)
 
 
+def is_admitted(keys: KeyRing, scope: Scope) -> bool:
+    """May whoever sent this request ask for its path, as keys are now?"""
+    caller = keys.current().find(_authorizations(scope))
+    return refusal_of(caller, path_of_scope(scope)) is None
+
+
 def _authorizations(scope: Scope) -> Sequence[bytes]:
     return [value for name, value in scope["headers"] if name == b"authorization"]
 

@@ -5,7 +5,7 @@ loses the oldest events and is told how many; he holds up nobody, and what waits
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from starlette.requests import Request
@@ -28,6 +28,8 @@ FIRST_EVENTS: Final = 100
 EVERY_S: Final = 1.0
 LEAST_S: Final = 0.2
 MOST_S: Final = 60.0
+#: After so long without a word there is a sign of life: what stands between cuts connections that are silent for long.
+STILL_S: Final = 15.0
 #: Events that wait for a reader who does not read.
 _HELD: Final = 500
 #: How soon one who was cut off should come back.
@@ -44,10 +46,22 @@ _STILL: Final = b": still\n\n"
 class LiveEndpoint:
     """See the module's docstring."""
 
-    def __init__(self, fleet: Fleet, pages: FleetPages, tasks: Tasks) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        pages: FleetPages,
+        tasks: Tasks,
+        *,
+        admits: Callable[[Request], bool],
+        still_s: float = STILL_S,
+    ) -> None:
+        """`admits`: may who asks still read? Asked again with each overview or sign of life, as keys are revoked and
+        expire."""
+        self._still_s = still_s
         self._fleet = fleet
         self._pages = pages
         self._tasks = tasks
+        self._admits = admits
         self._readers: set[EventStream] = set()
         self._is_closing = False
 
@@ -66,7 +80,7 @@ class LiveEndpoint:
             return _answer(ApiError(503, text, "server_error", "too_many_readers", retry_after_s=5))
         last = request.headers.get("last-event-id", "")
         known = int(last) if last.isascii() and last.isdigit() and len(last) < 19 else None
-        return _Readings(self, every_s, known)
+        return _Readings(self, request, every_s, known)
 
     def close(self) -> None:
         """The server is about to stop: end all streams. Readers who come now are sent away."""
@@ -74,55 +88,69 @@ class LiveEndpoint:
         for stream in tuple(self._readers):
             stream.close()
 
-    async def serve(self, receive: Receive, send: Send, every_s: float, known: int | None) -> None:
-        """Write to one reader until he leaves or all is over."""
-        await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
+    async def serve(
+        self, request: Request, receive: Receive, send: Send, every_s: float, known: int | None
+    ) -> None:
+        """Write to one reader until he leaves, may not read any more, or all is over."""
         with self._fleet.events.stream(limit=_HELD) as stream:
+            # From here to the first of these that waits nothing can happen that would be told twice or not at all.
+            first = self._first(known)
             self._readers.add(stream)
             watch = self._tasks.spawn(_until_left(receive, stream), name="reader")
             try:
-                await self._write(send, stream, every_s, known)
+                await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
+                version = await self._begin(send, first, every_s)
+                await self._go_on(send, stream, version, every_s, lambda: self._admits(request))
             finally:
                 self._readers.discard(stream)
                 watch.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _write(self, send: Send, stream: EventStream, every_s: float, known: int | None) -> None:
-        loop = asyncio.get_running_loop()
+    def _first(self, known: int | None) -> bytes:
+        """What has happened before, for a newcomer or for one who comes back."""
         if known is None:
-            first, lost = self._fleet.events.latest(FIRST_EVENTS), 0
-        else:
-            first, lost = self._fleet.events.since(known)
-        stream.skip_to(self._fleet.events.seq)
-        page = await self._pages.page(every_s / 2)
-        version = page.version
+            return _happened(self._fleet.events.latest(FIRST_EVENTS))
+        found, lost = self._fleet.events.since(known)
+        return _lost(lost) + _happened(found)
+
+    async def _begin(self, send: Send, first: bytes, every_s: float) -> int:
+        """What is there already. Returns the version of the overview."""
         await _send(send, b"retry: %d\n\n" % _RETRY_MS)
+        page = await self._pages.page(every_s / 2)
         await _send(send, page.event)
-        if first or lost:
-            await _send(send, _lost(lost) + _happened(first))
+        if first:
+            await _send(send, first)
+        return page.version
+
+    async def _go_on(
+        self, send: Send, stream: EventStream, version: int, every_s: float, admitted: Callable[[], bool]
+    ) -> None:
+        loop = asyncio.get_running_loop()
         told, due = 0, loop.time() + every_s
         while not stream.is_closed:
-            try:
-                async with asyncio.timeout_at(due):
-                    await stream.wait()
-            except TimeoutError:
-                pass  # time for an overview
+            is_silent = not await _comes(stream, min(due, loop.time() + self._still_s))
+            is_due = loop.time() >= due
+            if (is_due or is_silent) and not admitted():
+                return
             if data := _lost(stream.lost - told) + _happened(stream.take()):
                 told = stream.lost
                 await _send(send, data)
-            if loop.time() >= due:
+            if is_due:
                 due = loop.time() + every_s
                 page = await self._pages.page(every_s / 2)
                 await _send(send, _STILL if page.version == version else page.event)
                 version = page.version
+            elif is_silent:
+                await _send(send, _STILL)
 
 
 class _Readings(Response):
     """The answer to one reader."""
 
-    def __init__(self, endpoint: LiveEndpoint, every_s: float, known: int | None) -> None:
+    def __init__(self, endpoint: LiveEndpoint, request: Request, every_s: float, known: int | None) -> None:
         super().__init__()
         self._endpoint = endpoint
+        self._request = request
         self._every_s = every_s
         self._known = known
 
@@ -131,7 +159,17 @@ class _Readings(Response):
             await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
-        await self._endpoint.serve(receive, send, self._every_s, self._known)
+        await self._endpoint.serve(self._request, receive, send, self._every_s, self._known)
+
+
+async def _comes(stream: EventStream, until: float) -> bool:
+    """Does an event, or the end, come before that time?"""
+    try:
+        async with asyncio.timeout_at(until):
+            await stream.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _until_left(receive: Receive, stream: EventStream) -> None:

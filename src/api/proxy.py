@@ -11,6 +11,7 @@ from vastproxy.api.exchange import Exchange
 from vastproxy.api.http.request import Request
 from vastproxy.api.tools import ProxyTools
 from vastproxy.services.fleet import Fleet
+from vastproxy.services.ledger.ledger import Ledger
 from vastproxy.services.metrics.operations import OTHER
 from vastproxy.services.metrics.requests import RequestMetrics
 from vastproxy.services.tracing.tracing import Tracing
@@ -29,9 +30,10 @@ class Proxy:
         access_log: AccessLog | None = None,
         metrics: RequestMetrics | None = None,
         tracing: Tracing | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         log = access_log if access_log is not None else AccessLog()
-        self._tools = ProxyTools(fleet, access_log=log, metrics=metrics, tracing=tracing)
+        self._tools = ProxyTools(fleet, access_log=log, metrics=metrics, tracing=tracing, ledger=ledger)
         # Unique among processes by its beginning, within one by its end.
         self._request_ids = map(f"{secrets.token_hex(6)}%08x".encode().__mod__, itertools.count(1))
 

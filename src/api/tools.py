@@ -12,7 +12,7 @@ from vastproxy.api.errors import ApiError, denied_path, too_large
 from vastproxy.api.forwarded import Forwarding
 from vastproxy.api.guest import Guest
 from vastproxy.api.http.request import Request
-from vastproxy.api.upload import Rename, Upload
+from vastproxy.api.upload import Asking, Rename, Upload
 from vastproxy.api.wishes import Wishes, content_type
 from vastproxy.services.access.callers import Caller
 from vastproxy.services.backends.abort import Aborter
@@ -24,9 +24,11 @@ from vastproxy.services.dispatch.claim import NEVER, Claim, Lease
 from vastproxy.services.errors import BackendTimeout
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.http1.headers import request_message, sent_lines
+from vastproxy.services.ledger.ledger import Ledger
 from vastproxy.services.metrics.operations import is_stream, operation_of
 from vastproxy.services.metrics.requests import RequestMetrics
 from vastproxy.services.metrics.usage import usage_of
+from vastproxy.services.routing.ask_usage import PATHS
 from vastproxy.services.routing.paths import is_denied
 from vastproxy.services.tasks import Tasks
 from vastproxy.services.threads import in_thread
@@ -38,6 +40,12 @@ logger = logging.getLogger(__name__)
 
 #: By its name alone: in CPython 3.11 looking it up in its class costs five times as much.
 _SGLANG = EngineKind.SGLANG
+#: Engines that tell the usage of a stream to who asks, and how they are asked.
+_TELLING = {
+    EngineKind.SGLANG: Asking(spare_timings=False),
+    EngineKind.VLLM: Asking(spare_timings=False),
+    EngineKind.LLAMACPP: Asking(spare_timings=True),
+}
 _CAME_TO_NOTHING = frozenset({"failed", "refused"})
 
 
@@ -51,6 +59,7 @@ class ProxyTools:
         access_log: AccessLog,
         metrics: RequestMetrics | None = None,
         tracing: Tracing | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         server = fleet.settings.server
         self.dispatcher = fleet.dispatcher
@@ -66,6 +75,8 @@ class ProxyTools:
         self.now = fleet.clock
         self.wall_clock = time.time
         self.access_log = access_log
+        self.note = (ledger or Ledger()).note
+        self._telling = _TELLING if fleet.settings.ledger.ask_usage else {}
         self.finished = (metrics or RequestMetrics()).finished
         self.tracing = tracing
         self.traced = tracing.lines if tracing is not None and tracing.propagate else None
@@ -102,14 +113,16 @@ class ProxyTools:
         expect: bool,
         model: str | None = None,
         traced: bytes = b"",
+        streams: bool = False,
     ) -> bytes:
         """The request as it is written to this engine: the head, and what has come of the body. `model`: what it shall
-        ask for instead of what it does. `traced`: header lines of its trace."""
+        ask for instead of what it does. `traced`: header lines of its trace. `streams`: does it ask for a stream?"""
         carrying = engine.target.kind is _SGLANG and may_carry(
             request.method.decode("latin-1"), request.target, request.headers
         )
         renaming = None if model is None else Rename(model, content_type(request))
-        length, body = upload.begin(request.target if carrying else None, renaming)
+        asking = self._telling.get(engine.target.kind) if streams and request.path in PATHS else None
+        length, body = upload.begin(request.target if carrying else None, renaming, asking)
         sent = request.facts.sent_lines
         if sent is None:
             sent = request.facts.sent_lines = self._sent_lines(request, client)
@@ -188,11 +201,17 @@ class ProxyTools:
         path, caller = request.path, request.facts.admitted_by
         key = caller.name if isinstance(caller, Caller) else None
         model = label or _wished(claim)
+        operation = operation_of(path)
         is_tried = attempts > 1 or (lease is not None and lease.outcome != "answered")
         tried = _tried(claim) if is_tried else ()
         # fmt: off
+        if instance_id is not None:
+            self.note((
+                instance_id, label, key, operation, claim.status, claim.error_code, tokens_in, tokens_out, pieces,
+                streamed, received_bytes, claim.sent_bytes, ttfb_s, now - began,
+            ))
         self.finished(
-            operation_of(path), label, instance_id, claim.status, claim.error_code, attempts,
+            operation, label, instance_id, claim.status, claim.error_code, attempts,
             None if need is None else claim.queued_s, ttfb_s, now - began, received_bytes, claim.sent_bytes,
             tokens_in, tokens_out, pieces, streamed,
         )

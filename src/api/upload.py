@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from vastproxy.services.backends.rids import RidUpload, carry, new_rid
 from vastproxy.services.http1.headers import LAST_CHUNK, chunk
+from vastproxy.services.routing.ask_usage import ask_usage
 from vastproxy.services.routing.rename import rename
 
 #: Bytes of a body that are held so that the request can be sent again, elsewhere. Most prompts are smaller.
@@ -17,10 +18,26 @@ class Rename(NamedTuple):
     content_type: bytes
 
 
+class Asking(NamedTuple):
+    """How usage is asked for. `spare_timings`: not where the client wants timings, which would be lost with it."""
+
+    spare_timings: bool
+
+
 class Upload:
     """Counts, holds and frames. `length`: bytes that were announced, None when the body comes in chunks."""
 
-    __slots__ = ("_carried", "_chunked", "_held", "_length", "_rid", "complete", "sent", "total_bytes")
+    __slots__ = (
+        "_carried",
+        "_chunked",
+        "_held",
+        "_length",
+        "_rid",
+        "asks_usage",
+        "complete",
+        "sent",
+        "total_bytes",
+    )
 
     def __init__(self, length: int | None) -> None:
         self._held: list[bytes] | None = []
@@ -29,6 +46,8 @@ class Upload:
         self._carried: RidUpload | None = None
         self._chunked = False
         self.total_bytes = 0
+        self.asks_usage = False
+        """Does this attempt ask for the usage of its stream though the client does not?"""
         self.complete = False
         """Has the client sent everything?"""
         self.sent = False
@@ -69,18 +88,24 @@ class Upload:
         """An answer has begun: nothing will be sent a second time, so nothing is held for it any more."""
         self._held = None
 
-    def begin(self, carrying: bytes | None, renaming: Rename | None = None) -> tuple[int | None, bytes]:
+    def begin(
+        self, carrying: bytes | None, renaming: Rename | None = None, asking: Asking | None = None
+    ) -> tuple[int | None, bytes]:
         """An attempt begins: the length to announce (None: chunks), and what is written right behind the head.
 
         `carrying`: the target of a request whose body shall carry an id by which it can be aborted, a fresh one
-        each time. `renaming`: the model that it shall ask for. Only while `replayable`.
+        each time. `renaming`: the model that it shall ask for. `asking`: it asks for a stream, and shall ask for its
+        usage, too. Only while `replayable`.
         """
         data = self.gathered()
         self.sent = self.complete
         self._rid = self._carried = None
+        self.asks_usage = False
         length = len(data) if self.complete else self._length
         if renaming is not None:
             length, data = self._rename(renaming, length, data)
+        if asking is not None and self.complete:
+            length, data = self._ask(asking, data)
         if carrying is not None:
             length, data = self._carry(carrying, length, data)
         self._chunked = length is None
@@ -102,6 +127,14 @@ class Upload:
         if edit is None:  # what the engine makes of it, it will say
             return length, data
         return (None if length is None else length + edit.growth), edit.apply(data)
+
+    def _ask(self, asking: Asking, data: bytes) -> tuple[int, bytes]:
+        edit = ask_usage(data, spare_timings=asking.spare_timings)
+        if edit is None:
+            return len(data), data
+        self.asks_usage = True
+        data = edit.apply(data)
+        return len(data), data
 
     def _carry(self, target: bytes, length: int | None, data: bytes) -> tuple[int | None, bytes]:
         if self.complete:

@@ -9,6 +9,7 @@ import typer
 
 from vastproxy.cli import left, render
 from vastproxy.cli.options import AsJson, ConfigFile
+from vastproxy.cli.remembered import remembered, row_of
 from vastproxy.services.filters import refusal
 from vastproxy.services.funds import AccountSnapshot
 from vastproxy.services.timeleft import time_left
@@ -44,7 +45,11 @@ def instances(
     fleet = loaded.settings.fleet
     shown = [one for one in listed if everything or one.phase not in AT_REST]
     account = left.account_of(vast, listed) if shown else NOTHING_KNOWN
-    rows = [as_row(one, fleet, account) for one in shown]
+    known = remembered(loaded)
+    rows = [
+        {**as_row(one, fleet, account), "machine": row_of(known, one.machine_id, one.identity)}
+        for one in shown
+    ]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return

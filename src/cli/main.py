@@ -9,6 +9,7 @@ import typer
 
 import vastproxy
 from vastproxy.cli.config import config_app
+from vastproxy.cli.cost import cost
 from vastproxy.cli.demo import demo
 from vastproxy.cli.destroy import destroy
 from vastproxy.cli.doctor.command import doctor
@@ -16,6 +17,7 @@ from vastproxy.cli.drain import drain
 from vastproxy.cli.explain import explain
 from vastproxy.cli.instances import instances
 from vastproxy.cli.keys import keys_app
+from vastproxy.cli.machines import machines
 from vastproxy.cli.requests import abort, cancel, requests
 from vastproxy.cli.serve import serve
 from vastproxy.cli.status import status
@@ -23,12 +25,14 @@ from vastproxy.cli.top.command import top
 from vastproxy.cli.trust import trust
 from vastproxy.cli.webhooks import webhooks_app
 from vastproxy.errors import VastproxyError
+from vastproxy.services.process import is_compiled
 
 INTERRUPTED = 130
 
 #: What can be typed, in the order of the help.
 COMMANDS: tuple[Callable[..., Any], ...] = (
-    *(serve, demo, top, doctor, status, requests, explain, cancel, abort, drain, instances, destroy, trust),
+    *(serve, demo, top, doctor, status, requests, explain, cancel, abort, drain, instances, cost, machines),
+    *(destroy, trust),
 )
 
 ABOUT = """One OpenAI-compatible endpoint in front of every GPU you rent on vast.ai.
@@ -49,6 +53,7 @@ EXAMPLES = """Examples:
   vastproxy status http://gpu-gw:8080 --json
   vastproxy explain 5f1c0e9a2b3d00000001   what became of a request
   vastproxy requests --state running  what runs now; `vastproxy cancel ID` ends one of them
+  vastproxy cost --by model           what the last 24 hours cost, and for how many tokens
   vastproxy drain 1234567             no new requests for an instance; --undo takes it back
   vastproxy destroy 1234567           end its contract and delete its data, for ever
   vastproxy trust 1234567             accept the changed host key of an instance
@@ -71,7 +76,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"vastproxy {vastproxy.__version__}")
+        typer.echo(f"vastproxy {vastproxy.__version__}{' (compiled)' if is_compiled() else ''}")
         raise typer.Exit
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vastproxy.cli import left
+from vastproxy.cli.remembered import rented_before
 
 _COLOURS = {
     "healthy": "green",
@@ -84,6 +85,7 @@ def instances(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
                 (_text(row, "template_name") or _text(row, "image"), ""),
                 (f"label {_text(row, 'label')}" if row.get("label") else "", "dim"),
                 *left.notes(row.get("time_left"), shown=duration),
+                (rented_before(row.get("machine")), "dim"),
                 (_text(row, "trouble") or _text(row, "why_not"), "yellow"),
             ),
         )
@@ -167,6 +169,7 @@ def _backends(rows: Sequence[Mapping[str, Any]]) -> Table:
                 (_engine(row), ""),
                 (_models(row), "dim"),
                 *_other_engines(row),
+                (rented_before(row.get("machine")), "dim"),
                 *((_text(sign, "text"), "yellow") for sign in _list(row, "gpu_signs") if sign.get("fault")),
                 *left.notes(row.get("time_left"), shown=duration),
                 (_text(row, "error"), "red"),

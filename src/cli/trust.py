@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -45,6 +45,10 @@ class Seen:
         return {"path": self.path, "address": self.address, "key": self.key}
 
 
+#: Shows what changed, and raises NothingTrusted unless somebody accepts it.
+Consent = Callable[[Sequence[Seen]], None]
+
+
 def trust(
     instance_id: InstanceId,
     url: ProxyUrl = None,
@@ -68,12 +72,21 @@ def trust(
       vastproxy trust 48001001 http://gpu-gw:8080
     """
     loaded = load(config_path=config)
+    # With --json, what is asked goes to stderr, so that stdout holds the answer alone.
+    console = render.stderr() if as_json else render.stdout()
+
+    def consent(found: Sequence[Seen]) -> None:
+        for each in found:
+            show(console, each, instance_id)
+        if not yes:
+            _ask(found, err=as_json)
+
     base = proxy_with_changes(loaded, url, instance_id)
     if base is None:
-        trusted = _in_file(loaded, instance_id, path, yes=yes)
+        trusted = _in_file(loaded, instance_id, path, consent)
         told = f"trusted; `vastproxy serve` connects to instance {instance_id} at its next attempt"
     else:
-        trusted = _through(base, inbound_key(loaded), instance_id, path, yes=yes)
+        trusted = _through(base, inbound_key(loaded), instance_id, path, consent)
         told = f"trusted; {base} connects to instance {instance_id} now"
     if as_json:
         rows = [each.to_json() for each in trusted]
@@ -95,7 +108,9 @@ def proxy_with_changes(loaded: Loaded, url: str | None, instance_id: int) -> str
         return None
 
 
-def _through(base: str, key: str | None, instance_id: int, path: Path | None, *, yes: bool) -> Sequence[Seen]:
+def _through(
+    base: str, key: str | None, instance_id: int, path: Path | None, consent: Consent
+) -> Sequence[Seen]:
     """Have the proxy trust what a person has looked at. Raises NoProxyThere, NotDone, NothingTrusted."""
     with asking(base, key=key) as proxy:
         told = rows(asked(proxy, _page(instance_id)), "changes")
@@ -104,13 +119,13 @@ def _through(base: str, key: str | None, instance_id: int, path: Path | None, *,
             raise NothingTrusted(
                 f"at {base} no changed host key {_of(instance_id, path)}, so there is nothing to trust"
             )
-        _consent(found, instance_id, yes=yes)
+        consent(found)
         body: dict[str, Any] = {"keys": [each.key for each in found]}
         order(proxy, _page(instance_id), body if path is None else {**body, "path": path.value})
     return found
 
 
-def _in_file(loaded: Loaded, instance_id: int, path: Path | None, *, yes: bool) -> Sequence[Seen]:
+def _in_file(loaded: Loaded, instance_id: int, path: Path | None, consent: Consent) -> Sequence[Seen]:
     tunnels = loaded.settings.tunnels
     if tunnels.host_keys == "strict":
         raise SettingsError(
@@ -121,20 +136,15 @@ def _in_file(loaded: Loaded, instance_id: int, path: Path | None, *, yes: bool) 
         raise SettingsError("there is no home directory to keep host keys in; set tunnels.state_dir")
     changes = asyncio.run(refused_keys(file, instance_id, path))
     found = [_of_change(change) for change in changes]
-    _consent(found, instance_id, yes=yes)
+    consent(found)
     asyncio.run(accept(file, changes, instance_id))
     return found
 
 
-def _consent(found: Sequence[Seen], instance_id: int, *, yes: bool) -> None:
-    """Show the keys, and ask. Raises NothingTrusted."""
-    console = render.stderr()
-    for each in found:
-        show(console, each, instance_id)
-    if yes:
-        return
+def _ask(found: Sequence[Seen], *, err: bool) -> None:
+    """Raises NothingTrusted."""
     try:
-        agreed = typer.confirm(f"Trust the new key{'s' if len(found) > 1 else ''}?", default=False, err=True)
+        agreed = typer.confirm(f"Trust the new key{'s' if len(found) > 1 else ''}?", default=False, err=err)
     except typer.Abort:
         agreed = False
     if not agreed:

@@ -62,6 +62,7 @@ class Cancelled(ServiceError):
     """Whoever runs the proxy has ordered that this request ends."""
 
     status = 503
+    code: ClassVar[str] = "cancelled"
 
 
 class BackendError(ServiceError):

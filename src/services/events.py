@@ -111,6 +111,34 @@ class RequestFailed:
     more: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class RequestsCancelled:
+    """Somebody has ended requests by order: so many, of one instance or (None) of all. `by`: who, for people."""
+
+    instance_id: int | None
+    count: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreditLow:
+    """The account's credit lasts for so many seconds more; without it vast.ai stops all instances."""
+
+    lasts_s: float
+    dollars_per_hour: float
+
+
+@dataclass(frozen=True, slots=True)
+class MachineKnown:
+    """An instance is on a machine that was rented before. `hours`: that it was seen running, over all times; `score`:
+    how far it can be relied on, 0 to 1, None while too little is known."""
+
+    instance_id: int
+    machine_id: int
+    hours: float
+    score: float | None
+
+
 FleetEvent = (
     BackendAdded
     | BackendRemoved
@@ -124,6 +152,9 @@ FleetEvent = (
     | PollFailed
     | Heard
     | RequestFailed
+    | RequestsCancelled
+    | CreditLow
+    | MachineKnown
 )
 
 
@@ -169,6 +200,19 @@ def line_of(event: FleetEvent) -> Line:
             return Line(logging.DEBUG, "heard: %s", (decision.reason,))
         case RequestFailed():
             return _line_of_request(event)
+        case RequestsCancelled(instance_id, count, by):
+            where = "" if instance_id is None else f" on instance {instance_id}"
+            return Line(logging.INFO, "%d requests%s were cancelled %s", (count, where, by))
+        case CreditLow(lasts_s, dollars_per_hour):
+            text = (
+                "the account's credit lasts %.1f h more at $%.3f per hour; then vast.ai stops all instances: add some "
+                "at https://cloud.vast.ai/billing/"
+            )
+            return Line(logging.WARNING, text, (lasts_s / 3600, dollars_per_hour))
+        case MachineKnown(instance_id, machine_id, hours, score):
+            text = "[backend=%d] you rented this machine before (machine %d, %g h%s)"
+            known = "" if score is None else f", score {score:g}"
+            return Line(logging.INFO, text, (instance_id, machine_id, hours, known))
 
 
 def _line_of_engine(event: EngineEjected | EngineReturned | TokenRefused) -> Line:

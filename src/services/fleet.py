@@ -71,7 +71,7 @@ class Fleet:
         self.settings = settings
         self.events = EventBus()
         self._client = client
-        self.account = Account(client, clock=clock)
+        self.account = Account(client, clock=clock, publish=self.events.publish)
         self._tunnels = tunnels
         self.clock = clock
         self.traces = Traces(settings.routing.remembered_requests, clock=clock, wall_clock=time.time)

@@ -139,11 +139,6 @@ class EventStream:
         self._held.clear()
         return taken
 
-    def skip_to(self, seq: int) -> None:
-        """Drop what waits up to this number: it has been read elsewhere."""
-        while self._held and self._held[0].seq <= seq:
-            self._held.popleft()
-
     def put(self, happening: Happening) -> None:
         """One more."""
         if len(self._held) >= self._limit:

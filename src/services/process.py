@@ -7,6 +7,8 @@ import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from vastproxy.services import deadline
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessUse:
@@ -32,3 +34,8 @@ def read_process_use(proc: Path = Path("/proc/self")) -> ProcessUse:
     with contextlib.suppress(OSError):
         fds = len(os.listdir(proc / "fd")) - 1  # less the one that reads the folder
     return ProcessUse(os.getpid(), rss_bytes, fds, threading.active_count(), len(asyncio.all_tasks()))
+
+
+def is_compiled() -> bool:
+    """Is the path of a request machine code in this build? See setup.py."""
+    return not deadline.__file__.endswith(".py")

@@ -37,11 +37,14 @@ class TimeLeft:
     """Until it gets no new requests because its contract ends. None where that will not be."""
     draining: bool
     """Has that time come?"""
+    gpus: int = 1
+    """How many it has: a price rise is asked for each."""
 
     def to_json(self) -> dict[str, Any]:
         """Its fields by name."""
-        fields: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        return fields | {"price_rise": None if self.price_rise is None else self.price_rise.to_json()}
+        fields: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__ if name != "gpus"}
+        rise = self.price_rise
+        return fields | {"price_rise": None if rise is None else rise.to_json(self.gpus)}
 
 
 def time_left(
@@ -64,6 +67,7 @@ def time_left(
         price_rise=account.price_rises.get(instance.id),
         drains_in_s=_rounded(drains_in_s),
         draining=drains_in_s == 0.0,
+        gpus=instance.num_gpus or 1,
     )
 
 

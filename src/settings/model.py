@@ -12,6 +12,7 @@ from vastproxy.settings.admission import AdmissionSettings, PassiveHealthSetting
 from vastproxy.settings.cache import CacheSettings
 from vastproxy.settings.expected import Expected
 from vastproxy.settings.exposure import Exposure
+from vastproxy.settings.ledger import LedgerSettings
 from vastproxy.settings.listen import checked_listen
 from vastproxy.settings.logs import LoggingSettings
 from vastproxy.settings.metrics import MetricsSettings
@@ -279,3 +280,4 @@ class Settings(Section):
     logging: LoggingSettings = LoggingSettings()
     tracing: TracingSettings = TracingSettings()
     metrics: MetricsSettings = MetricsSettings()
+    ledger: LedgerSettings = LedgerSettings()

@@ -61,5 +61,8 @@ class RoutingSettings(Section):
     """So many may be, however few are in flight."""
     remembered_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 1_000
     """Last requests that `vastproxy explain` knows; 2 KB each."""
+    machine_scores: bool = False
+    """Give machines that have failed or lost their connection, now or when they were rented before, less work: as if
+    they were slower by their score (`vastproxy machines`). Needs the ledger; see docs/COST.md."""
     cheapest_knee: Annotated[float, Field(gt=0, le=1)] = 0.75
     """Share of the requests that a backend takes at a time up to which cheapest_first fills it."""

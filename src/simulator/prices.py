@@ -14,8 +14,9 @@ _DAY_S = 86_400.0
 
 
 def ask_for_more(contract: Contract, dollars_per_hour: float, *, now: float, days: float = 30.0) -> None:
-    """The host wants this for the GPUs, and offers to go on for `days` after the contract's end."""
+    """The host wants this for each GPU, and offers to go on for `days` after the contract's end."""
     end = contract.row.get("end_date") or now
+    gpus = int(contract.row.get("num_gpus") or 1)
     contract.rise = {
         "pending_price_increase_id": contract.id % 100_000,
         "contract_id": contract.id,
@@ -25,7 +26,7 @@ def ask_for_more(contract: Contract, dollars_per_hour: float, *, now: float, day
         "new_bwu_cost": None,
         "new_bwd_cost": None,
         "new_platform_fee": None,
-        "old_gpu_costpersec": float(contract.row["dph_base"]) / _S_PER_HOUR,
+        "old_gpu_costpersec": float(contract.row["dph_base"]) / gpus / _S_PER_HOUR,
         "old_disk_ram_costpersec": None,
         "old_bwu_cost": None,
         "old_bwd_cost": None,

@@ -16,7 +16,7 @@ _S_PER_HOUR = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class PriceRise:
-    """A rise that waits for the renter's answer. Prices are those of the GPUs, in dollars per hour, None where they do
+    """A rise that waits for the renter's answer. Prices are those of one GPU, in dollars per hour, None where they do
     not change or are not told; times are in seconds since 1970."""
 
     id: int
@@ -46,11 +46,11 @@ class PriceRise:
             asked_at=as_float(row.get("created_at")),
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """What is told of it beside the instance."""
+    def to_json(self, gpus: int = 1) -> dict[str, Any]:
+        """What is told of it beside the instance, which has so many GPUs: prices are those of all of them."""
         return {
-            "old_dollars_per_hour": self.old_dollars_per_hour,
-            "new_dollars_per_hour": self.new_dollars_per_hour,
+            "old_dollars_per_hour": _times(self.old_dollars_per_hour, gpus),
+            "new_dollars_per_hour": _times(self.new_dollars_per_hour, gpus),
             "new_end_unix": self.new_end,
             "asked_unix": self.asked_at,
         }
@@ -65,6 +65,10 @@ def rises_of(answer: object) -> tuple[PriceRise, ...]:
         )
     parsed = (PriceRise.from_json(row) for row in as_rows(rows))
     return tuple(rise for rise in parsed if rise is not None)
+
+
+def _times(price: float | None, gpus: int) -> float | None:
+    return None if price is None else round(price * gpus, 6)
 
 
 def _hourly(per_second: object) -> float | None:

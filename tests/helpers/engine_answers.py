@@ -67,6 +67,18 @@ def chunk(wanted: dict[str, Any], is_chat: bool, text: str, reason: str | None) 
     }
 
 
+def asks_usage(wanted: dict[str, Any]) -> bool:
+    """Does the request ask for the usage of its stream?"""
+    options = wanted.get("stream_options")
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def usage_chunk(wanted: dict[str, Any], is_chat: bool, count: int) -> dict[str, Any]:
+    """The event that tells it, as SGLang, vLLM and llama.cpp write it."""
+    told = {"prompt_tokens": 3, "completion_tokens": count, "total_tokens": 3 + count}
+    return {**chunk(wanted, is_chat, "", None), "choices": [], "usage": told}
+
+
 def completion(wanted: dict[str, Any], is_chat: bool, text: str, reason: str, count: int) -> dict[str, Any]:
     choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
     choice |= {"message": {"role": "assistant", "content": text}} if is_chat else {"text": text}

@@ -17,11 +17,13 @@ from tests.helpers.engine_answers import (
     PAGE,
     Answer,
     as_json,
+    asks_usage,
     chunk,
     completion,
     event,
     model_list,
     own_path,
+    usage_chunk,
 )
 from tests.helpers.engine_request import RecordedRequest, Refused, Running, first_of
 
@@ -282,6 +284,8 @@ class EngineApp:
             await _reply(send, as_json(completion(wanted, is_chat, text, reason, count) | own_id))
             return
         await _more(send, event(chunk(wanted, is_chat, "", reason) | own_id))
+        if asks_usage(wanted) and self.kind in ("sglang", "vllm", "llamacpp"):
+            await _more(send, event(usage_chunk(wanted, is_chat, count) | own_id))
         await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
 
     def _ends(self, request: RecordedRequest) -> tuple[asyncio.Event, ...]:

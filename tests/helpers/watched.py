@@ -8,6 +8,7 @@ from tests.helpers.scraped import Scraped
 from vastproxy.services.backends.gpus import Gpu, Sign, Trouble
 from vastproxy.services.backends.state import Event, State
 from vastproxy.services.events import AccountRead, PathChanged, StateChanged
+from vastproxy.services.ledger.totals import Tokens, Totals
 from vastproxy.services.metrics.exposition import Form
 from vastproxy.services.metrics.metrics import Metrics
 from vastproxy.services.metrics.readings import AccountReading, RoutingReading
@@ -20,6 +21,8 @@ from vastproxy.services.snapshot import (
     VastApiSnapshot,
     count_states,
 )
+from vastproxy.services.timeleft import TimeLeft
+from vastproxy.vastai import PriceRise
 
 CHANGED = "HOST KEY CHANGED: instance 7 (relay ssh5.vast.ai:11022) presented another one. Nothing was sent."
 
@@ -71,6 +74,17 @@ BACKEND = BackendSnapshot(
     hourly_cost=2.5,
     label="proxied",
     error=None,
+    time_left=TimeLeft(
+        ends_unix=1_790_007_200.0,
+        contract_s=7200.0,
+        credit_s=90_000.0,
+        left_s=7200.0,
+        because="contract",
+        outbid_risk="high",
+        price_rise=PriceRise(999, 7, 2.4, 3.1),
+        drains_in_s=6600.0,
+        draining=False,
+    ),
 )
 
 
@@ -118,14 +132,23 @@ def full_metrics() -> Metrics:
     metrics.happened(StateChanged(7, State.CONNECTING, State.HEALTHY, Event.SERVING, ""))
     metrics.happened(PathChanged(7, "direct", ""))
     metrics.happened(AccountRead(instances=1, backends=1))
+    metrics.traces_lost = lambda: 3
     return metrics
+
+
+def full_totals() -> Totals:
+    """Costs of each kind."""
+    return Totals(1.5, 0.25, 0.125, {"m": Tokens(prompt=30, answer=41, estimated=5)})
 
 
 async def full_page(form: Form = Form.TEXT) -> Scraped:
     """A page with every metric that there is."""
     routing = RoutingReading({"interactive": 4, "batch": 0}, ejections=2, ejected=1, retry_budget=3.0)
     scrape = Scrape(
-        full_metrics(), MadeFleet(BACKEND), routing=lambda: routing, account=lambda: AccountReading(12.5)
+        full_metrics(),
+        MadeFleet(BACKEND),
+        routing=lambda: routing,
+        account=lambda: AccountReading(12.5, 3000.0, full_totals()),
     )
     page = await scrape.page(form)
     return Scraped(b"".join(page).decode(), form)

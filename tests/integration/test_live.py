@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +17,11 @@ from tests.helpers.talk import Talk, ask, get, post
 from vastproxy.api.app import create_app
 from vastproxy.api.live import MAX_READERS, LiveEndpoint
 from vastproxy.jobs.live import LiveJob
+from vastproxy.services.access.keyfile import edit_keys
+from vastproxy.services.access.records import KeyBook, KeyLimits, Right
 from vastproxy.services.events import LabelWritten
 from vastproxy.services.tasks import Tasks
+from vastproxy.settings.model import ServerSettings
 
 V1 = "/vastproxy/v1"
 LIVE = f"{V1}/live?every_s=0.2"
@@ -196,6 +200,28 @@ async def test_when_the_server_stops_streams_come_to_their_proper_end(feed: Feed
             pass
         assert reader.ended
     assert (await ask(feed.port, get(LIVE))).status == 503
+
+
+async def test_a_reader_whose_key_is_revoked_is_sent_away(tmp_path: Path) -> None:
+    """The stream ends; asking again needs a key that is in force."""
+    path = tmp_path / "keys.json"
+
+    def create(book: KeyBook) -> tuple[KeyBook, str]:
+        book, _, key = book.create("watcher", rights=frozenset({Right.ADMIN}), limits=KeyLimits(), now=0.0)
+        return book, key
+
+    key = edit_keys(path, create)
+    script = always(ok())
+    bearer = f"authorization: Bearer {key}"
+    async with Feed(script, server=ServerSettings(keys_file=str(path))) as feed:
+        assert (await ask(feed.port, get(LIVE))).status == 401
+        async with feed.reader(LIVE, bearer) as reader:
+            await reader.until("fleet")
+            edit_keys(path, lambda book: (book.without(book.find("watcher")), None))
+            while await reader.next() is not None:
+                pass
+            assert reader.ended
+        assert (await ask(feed.port, get(LIVE, bearer))).status == 401
 
 
 async def test_head_has_no_stream(feed: Feed) -> None:

@@ -14,6 +14,7 @@ import pytest
 from tests.helpers.proxy_process import ProxyProcess
 from tests.helpers.raw import Answer, Client
 from tests.helpers.scene import CHAT, Scene, ask, chat, open_scene, served_by
+from tests.helpers.sse import SseReader
 from tests.helpers.sshd import make_key
 from tests.helpers.vastapi import Fault
 
@@ -291,3 +292,18 @@ async def test_an_idle_connection_of_a_client_does_not_hold_up_the_end(scene: Sc
         proxy.signal(signal.SIGTERM)
         assert await proxy.wait(limit_s=10) == 0
         assert took_s() < 3
+
+
+async def test_dashboards_do_not_hold_up_its_end(scene: Scene) -> None:
+    """A reader of the live stream, who would stay for ever, sees its proper end at once."""
+    proxy = await scene.serve(VASTPROXY_SERVER__SHUTDOWN_GRACE_S="60")
+    async with SseReader(proxy.port, "/vastproxy/v1/live") as reader:
+        await reader.until("fleet")
+        took_s = timed()
+        proxy.signal(signal.SIGTERM)
+        while await reader.next() is not None:
+            pass
+        assert reader.ended
+        assert await proxy.wait(limit_s=10) == 0
+        assert took_s() < 3, proxy.output
+    proxy.check_output()

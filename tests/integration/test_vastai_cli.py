@@ -16,7 +16,9 @@ import pytest
 
 from vastproxy.simulator.contract import Phase
 from vastproxy.simulator.faults import Fault
+from vastproxy.simulator.prices import ask_for_more
 from vastproxy.simulator.simulation import Simulation
+from vastproxy.vastai import VastClient, VastConfig
 
 VASTAI = Path(sys.executable).with_name("vastai")
 LIMIT_S = 30.0
@@ -164,6 +166,26 @@ async def test_reboot_recycle_and_bid(sim: Simulation, cli: Cli) -> None:
     assert contract.phase is Phase.RUNNING
     await cli("change", "bid", str(contract.id), "--price", "0.41")
     assert contract.row["dph_base"] == 0.41
+
+
+async def test_price_rises(sim: Simulation, cli: Cli) -> None:
+    """Shown, accepted, rejected; ours are the same."""
+    first, second = sim.account.add(dph_base=0.72, num_gpus=2), sim.account.add()
+    end = first.row["end_date"]
+    for contract in (first, second):
+        ask_for_more(contract, 0.45, now=sim.account.clock())
+    out, _ = await cli("show", "pending-price-increases")
+    assert str(first.id) in out
+    assert "0.3600_->_0.4500" in out
+    with VastClient(VastConfig(api_key=sim.api_key, url=sim.url)) as vast:
+        rises = await asyncio.to_thread(vast.price_rises)
+    assert [rise.instance_id for rise in rises] == [first.id, second.id]
+    assert (rises[0].old_dollars_per_hour, rises[0].new_dollars_per_hour) == (0.36, 0.45)
+    await cli("accept", "price-increase", str(first.id), "--yes")
+    await cli("reject", "price-increase", str(second.id), "--yes")
+    assert first.row["end_date"] == rises[0].new_end > end
+    out, _ = await cli("show", "pending-price-increases")
+    assert "No pending price increases." in out
 
 
 async def test_destroy(sim: Simulation, cli: Cli) -> None:

@@ -3,16 +3,25 @@
 import inspect
 import re
 import shlex
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
+from starlette.routing import Route
 
 from scripts.cli_document import commands, with_commands
 from tests.helpers.documented import error_codes, event_types, exit_codes, is_told, log_lines, patterns
+from tests.helpers.fleet_bench import FleetBench
+from vastproxy.api.app import create_app
 from vastproxy.cli.check import Grade
+from vastproxy.services.events import FleetEvent, Heard
+from vastproxy.services.happenings import kind_of
+from vastproxy.services.live.history import Point
 from vastproxy.services.metrics import families
 from vastproxy.services.metrics.exposition import Family
+from vastproxy.services.overview import CLOCKS, Overview
 from vastproxy.settings.fields import leaves
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +85,56 @@ def test_every_error_code_is_told() -> None:
 def test_every_event_is_told() -> None:
     section = RUNBOOK.partition("## Events")[2].partition("\n## ")[0]
     assert set(re.findall(r"(?m)^\| `(\w+)` \|", section)) == event_types()
+
+
+def _tables(page: str) -> list[list[str]]:
+    """The cells of every row of every table of a page."""
+    text = (ROOT / "docs" / page).read_text()
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+def test_every_kind_of_event_is_told_with_all_of_its_fields() -> None:
+    rows = {row[0].strip("`"): row for row in _tables("EVENTS.md")}
+    for event in get_args(FleetEvent):
+        name, own, when = rows[kind_of(event)][1:4]
+        assert name == f"`{event.__name__}`"
+        known = {field.name for field in fields(event)} - {"instance_id"}
+        if event is Heard:
+            known = {"verdict", "instances", "reason"}
+        assert known <= set(re.findall(r"`(\w+)`", own)), kind_of(event)
+        assert len(when) > 10
+    told = {name for name, row in rows.items() if re.fullmatch(r"`[A-Z]\w+`", row[1])}
+    assert told == {kind_of(event) for event in get_args(FleetEvent)}
+
+
+def _admin_routes() -> set[str]:
+    """Every request that the admin API takes, with ID where an id belongs."""
+    fleet = FleetBench().fleet
+    found = set()
+    for route in create_app(fleet.settings, fleet=fleet).routes:
+        if isinstance(route, Route) and route.path.startswith("/vastproxy/v1/"):
+            methods = (route.methods or set()) - {"HEAD"}
+            path = re.sub(r"\{[^}]*\}", "ID", route.path)
+            found |= {f"{method} {path}" for method in methods}
+    return found
+
+
+def test_every_request_of_the_admin_api_is_told_and_no_other() -> None:
+    known = _admin_routes()
+    assert known >= {"GET /vastproxy/v1/fleet", "POST /vastproxy/v1/backends/ID/drain"}
+    assert {row[0].strip("`") for row in _tables("ADMIN.md") if "/vastproxy/v1/" in row[0]} == known
+
+
+def test_every_field_of_the_overview_is_told() -> None:
+    """Its own, those of `totals`, and those of a backend that the list of backends does not explain."""
+    page = (ROOT / "docs/ADMIN.md").read_text()
+    overview = Overview(FleetBench().fleet)
+    head, clocks = overview.head()
+    totals = head.pop("totals")
+    row = {"tokens_per_s", "requests_per_s", "errors", *CLOCKS} - {"since_s"}
+    for name in (*head, *clocks, *totals, *row, *Point._fields):
+        assert f"`{name}`" in page or f'"{name}"' in page or f".{name}`" in page, name
 
 
 #: Lines whose words come from elsewhere: one of those that they may be is told instead.

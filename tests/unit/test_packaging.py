@@ -1,5 +1,6 @@
 """What is shipped is what is here: packages, types, version, lock."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -11,6 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import vastproxy
+from scripts import backend
 from scripts.lock_subset import Locked, parse_lock, runtime
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,3 +148,49 @@ def test_every_supported_python_is_declared(config: dict[str, Any]) -> None:
     }
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     assert declared <= set(re.findall(r'"(3\.\d+)"', workflow)), "CI runs on every supported Python"
+
+
+# the compiled build
+
+
+def compiled_modules() -> list[str]:
+    """What setup.py compiles; it is not run."""
+    tree = ast.parse((ROOT / "setup.py").read_text())
+    (patterns,) = (
+        ast.literal_eval(each.value)
+        for each in tree.body
+        if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == "COMPILED"
+    )
+    for pattern in patterns:
+        assert list((ROOT / "src").glob(pattern)), f"nothing is called {pattern}"
+    return [str(path) for pattern in patterns for path in (ROOT / "src").glob(pattern)]
+
+
+def test_what_is_compiled_is_there() -> None:
+    assert len(compiled_modules()) > 50
+
+
+def test_nothing_is_compiled_that_is_read_by_its_annotations() -> None:
+    """msgspec's decoders and pydantic are made from annotations, of which the compiler keeps only a part."""
+    for path in compiled_modules():
+        text = Path(path).read_text()
+        assert "Decoder(" not in text, path
+        assert "pydantic" not in text, path
+
+
+def test_errors_that_are_caught_in_one_try_have_names_of_their_own() -> None:
+    """The compiler gives a name the type of its first clause, and raises TypeError in the others."""
+    for path in compiled_modules():
+        for each in ast.walk(ast.parse(Path(path).read_text())):
+            if isinstance(each, ast.Try):
+                names = [handler.name for handler in each.handlers if handler.name is not None]
+                assert len(names) == len(set(names)), f"{path}:{each.lineno}"
+
+
+def test_a_compiled_build_asks_for_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VASTPROXY_COMPILE", raising=False)
+    assert not any(each.startswith("mypy>") for each in backend.get_requires_for_build_wheel())
+    monkeypatch.setenv("VASTPROXY_COMPILE", "1")
+    wanted = backend.get_requires_for_build_wheel()
+    assert any(each.startswith("mypy>") for each in wanted)
+    assert any(each.startswith("asyncssh") for each in wanted)

@@ -73,6 +73,10 @@ class RequestReader:
         return self.request is None and self._buffer is None
 
     @property
+    def _in_body(self) -> bool:
+        return self.request is not None and not self.complete
+
+    @property
     def is_head(self) -> bool:
         """Does the present request, or what was refused as one, begin like a HEAD, whose answer has no body?"""
         return self._begins.startswith(b"HEAD ")
@@ -89,17 +93,13 @@ class RequestReader:
                     if length is not None and end <= self._max_head_bytes:
                         return self._again(request, length, data, end)
                 data = self._head(data)
-                if self.request is None or self.complete or not data:
+                if not self._in_body or not data:
                     if data:
                         self.rest = data
                     return b""
             return self._body(data)
-        except VersionError as error:
-            raise BadRequest(505, f"The request {error}.") from None
-        except CodingError as error:
-            raise BadRequest(501, f"The request {error}.") from None
         except GrammarError as error:
-            raise BadRequest(400, f"The request {error}.") from None
+            raise BadRequest(_status_of(error), f"The request {error}.") from None
 
     def next(self) -> bytes:
         """The present request has been answered: forget it. Returns what came behind it, to be fed again."""
@@ -227,6 +227,12 @@ class RequestReader:
             left = 0
         self._left = left
         return data
+
+
+def _status_of(error: GrammarError) -> int:
+    if isinstance(error, VersionError):
+        return 505
+    return 501 if isinstance(error, CodingError) else 400
 
 
 def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes]:

@@ -6,6 +6,8 @@ is secret, and nothing that is large.
 
 from collections.abc import Collection, Hashable
 
+from mypy_extensions import mypyc_attr
+
 from vastproxy.services.backends.backend import Backend
 from vastproxy.services.backends.engine import Engine
 from vastproxy.services.dispatch.need import ANY_MODEL, Need
@@ -86,6 +88,7 @@ class Lease:
         return None if name == model else name
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Claim:
     """One request, from its beginning to its end. Whoever makes it sets what it asks for before it asks, and what
     becomes of it.

@@ -5,7 +5,7 @@ reach it since the last one of them.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from vastproxy.services.backends.backend import Backend
 from vastproxy.services.backends.engine import Engine
@@ -61,6 +61,10 @@ class Targets:
         run. One that comes back has them, too."""
         self.needs = Needs(settings.routing, rng, clock)
         self.passive = PassiveHealth(outlier_limits(settings), publish)
+
+    def rely(self, scores: Mapping[int, float]) -> None:
+        """How far each machine can be relied on, by instance id, 0 to 1: as if it were so much slower."""
+        self._speeds.scores = scores
 
     # ── backends ───────────────────────────────────────────────────────────────────────────────
 

@@ -27,23 +27,24 @@ _MISSES: Final = frozenset({"session moved", "spilled", "second home"})
 class Endings:
     """Follows requests from when they come until they have ended. `take` looks at the new and the open ones alone."""
 
-    __slots__ = ("_newest", "_open", "_traces")
+    __slots__ = ("_newest", "_traces", "open")
 
     def __init__(self, traces: Traces) -> None:
         self._traces = traces
         self._newest: Claim | None = None
-        self._open: list[Claim] = []
+        self.open: list[Claim] = []
+        """Those that had not ended when last looked at."""
 
     def take(self) -> list[Claim]:
         """Those that have ended since the last time."""
         if new := self._traces.after(self._newest, MAX_NEW):
             self._newest = new[0]
-            self._open += reversed(new)
-        if not self._open:
+            self.open += reversed(new)
+        if not self.open:
             return []
-        ended = [claim for claim in self._open if claim.ended_at != NEVER]
-        if ended or len(self._open) > MAX_OPEN:
-            self._open = [claim for claim in self._open if claim.ended_at == NEVER][-MAX_OPEN:]
+        ended = [claim for claim in self.open if claim.ended_at != NEVER]
+        if ended or len(self.open) > MAX_OPEN:
+            self.open = [claim for claim in self.open if claim.ended_at == NEVER][-MAX_OPEN:]
         return ended
 
 

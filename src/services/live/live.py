@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from vastproxy.services.backends.backend import Backend
@@ -16,6 +17,7 @@ from vastproxy.services.live.backend_figures import BackendFigures, Gpus, gpus_o
 from vastproxy.services.live.counts import NOTHING, Counts, counts_of, ttft_quantile_s
 from vastproxy.services.live.endings import Endings, learn
 from vastproxy.services.live.failures import FailureFilter
+from vastproxy.services.live.flow import Flow
 from vastproxy.services.live.history import STEP_S, STEPS, History, Point, point_json
 from vastproxy.services.live.window import Window
 from vastproxy.services.metrics.requests import RequestMetrics
@@ -69,6 +71,7 @@ class Live:
         self._wall_clock = wall_clock
         self._metrics: RequestMetrics | None = None
         self._began = clock()
+        self._flow = Flow(self._tokens_of)
         self._failures = FailureFilter()
         self._homes: deque[tuple[int, int]] = deque([(0, 0)], maxlen=_LONG_STEPS + 1)
         """Requests with a place of their own, and those that went there, in each step; the last one is not over."""
@@ -94,7 +97,7 @@ class Live:
                 self._figures(backend)
         self._hear_of_endings(now)
         if now - self._short.newest_at >= 2 * TICK_S - 0.1:
-            self._short.add(now, self.counts())
+            self._short.add(now, self._flowing())
         step = int((now - self._began) / STEP_S) - 1
         if step > self._step:
             self._step = step
@@ -102,7 +105,10 @@ class Live:
 
     def _hear_of_endings(self, now: float) -> None:
         """Publish failures, count who went home."""
-        if ended := self._endings.take():
+        ended = self._endings.take()
+        self._flow.look(self._endings.open)
+        if ended:
+            self._flow.ended(ended)
             learnt = learn(ended)
             homes, hits = self._homes[-1]
             self._homes[-1] = (homes + learnt.homes, hits + learnt.hits)
@@ -115,7 +121,7 @@ class Live:
             self._publish(failure)
 
     async def _end_step(self, step: int, now: float) -> None:
-        counts = self.counts()
+        counts = self._flowing()
         before, self._at_step = self._at_step, counts
         self._long.add(now, counts)
         self._homes.append((0, 0))
@@ -133,6 +139,7 @@ class Live:
             self._figures(backend).end_step(step, self._clock(), gpus)
         for id in [id for id in self._by_id if id not in self.backends]:
             del self._by_id[id]
+            self._flow.forget(id)
         ttft_s = ttft_quantile_s(before, counts, 0.5)
         self._history.add(
             step,
@@ -154,7 +161,7 @@ class Live:
     def _figures(self, backend: Backend) -> BackendFigures:
         found = self._by_id.get(backend.id)
         if found is None or found.backend is not backend:
-            found = self._by_id[backend.id] = BackendFigures(backend, self._tokens_of, self._clock())
+            found = self._by_id[backend.id] = BackendFigures(backend, self._flow.of, self._clock())
         return found
 
     def _tokens_of(self, instance_id: int) -> int:
@@ -167,9 +174,15 @@ class Live:
         """All requests that have ended."""
         return NOTHING if self._metrics is None else counts_of(self._metrics)
 
+    def _flowing(self) -> Counts:
+        """The same, with the tokens of answers as they come."""
+        counts = self.counts()
+        return replace(counts, tokens_out=counts.tokens_out + self._flow.untold)
+
     def totals(self) -> dict[str, Any]:
         """The figures of the whole fleet; those that others add are among them."""
-        counts, now = self.counts(), self._clock()
+        self._flow.look(self._endings.open)
+        counts, now = self._flowing(), self._clock()
         short_at, short = self._short.oldest
         long_at, long = self._long.oldest
         short_s, long_s = max(now - short_at, 1.0), max(now - long_at, 1.0)
@@ -187,7 +200,7 @@ class Live:
             "requests": counts.requests,
             "errors": counts.errors,
             "tokens_in": counts.tokens_in,
-            "tokens_out": counts.tokens_out,
+            "tokens_out": self.counts().tokens_out,
             "dollars_per_hour": round(dollars, 4),
             "dollars_per_million_tokens": round(dollars / hourly_tokens * 1e6, 4)
             if hourly_tokens > 0

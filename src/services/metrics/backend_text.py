@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from vastproxy.services.backends.gpus import Gpu
-from vastproxy.services.metrics import families
+from vastproxy.services.metrics import families, left_families
 from vastproxy.services.metrics.exposition import Family, Form, quoted
 from vastproxy.services.snapshot import BackendSnapshot, EngineSnapshot, PathSnapshot
 
@@ -44,7 +44,12 @@ class Columns:
         put(families.BACKEND_IN_FLIGHT, id, backend.in_flight)
         put(families.BACKEND_REQUESTS, id, backend.requests)
         put(families.BACKEND_FAILURES, id, backend.failures)
-        put(families.COST, id, backend.hourly_cost)
+        put(left_families.COST, id, backend.hourly_cost)
+        if (left := backend.time_left) is not None:
+            put(left_families.CONTRACT_LEFT, id, left.contract_s)
+            put(left_families.OUTBID_RISK, id, 1 if left.outbid_risk == "high" else None)
+            if left.price_rise is not None:
+                put(left_families.PRICE_RISE, id, left.price_rise.to_json(left.gpus)["new_dollars_per_hour"])
         for path in backend.paths:
             self._add_path(path, id)
         for engine in backend.engines:

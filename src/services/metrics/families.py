@@ -8,7 +8,10 @@ would be taken for Prometheus' own label, the address that was scraped.
 
 from typing import Final
 
+from vastproxy.services.metrics.cost_families import COST_FAMILIES
 from vastproxy.services.metrics.exposition import Family
+from vastproxy.services.metrics.left_families import ACCOUNT_FAMILIES, COST, LEFT_FAMILIES
+from vastproxy.services.metrics.watch_families import WATCH_FAMILIES
 
 _GEN_AI: Final = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
 _ONE: Final = ("instance_id",)
@@ -135,12 +138,6 @@ POLLS_FAILED: Final = Family(
     "counter",
     "Readings of the instance list that failed; the last good one is kept.",
 )
-CREDIT: Final = Family(
-    "vastproxy_account_credit_dollars", "gauge", "Credit left on the account, where the key may read it."
-)
-INSTANCES: Final = Family(
-    "vastproxy_account_instances", "gauge", "Instances on the account, the running and others."
-)
 
 # ── backends ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -182,9 +179,6 @@ BACKEND_FAILURES: Final = Family(
     "counter",
     "Attempts that it, and not the client, is to blame for.",
     _ONE,
-)
-COST: Final = Family(
-    "vastproxy_backend_cost_dollars_per_hour", "gauge", "What it costs while it runs, as vast.ai says.", _ONE
 )
 TUNNEL_UP: Final = Family(
     "vastproxy_tunnel_up", "gauge", "Does an SSH connection over this path answer? 1 or 0.", _PATH
@@ -255,7 +249,14 @@ REQUEST_FAMILIES: Final = (
     BACKEND_TOKENS,
 )
 PROXY_FAMILIES: Final = (BUILD, IN_FLIGHT, WAITING, EJECTIONS, EJECTED, RETRY_BUDGET, TASKS, THREADS)
-VAST_FAMILIES: Final = (API_UP, API_LATENCY, API_CALLS, API_ERRORS, POLLS_FAILED, CREDIT, INSTANCES)
+VAST_FAMILIES: Final = (
+    API_UP,
+    API_LATENCY,
+    API_CALLS,
+    API_ERRORS,
+    POLLS_FAILED,
+    *ACCOUNT_FAMILIES,
+)
 BACKEND_FAMILIES: Final = (
     UP,
     STATE,
@@ -265,6 +266,7 @@ BACKEND_FAMILIES: Final = (
     BACKEND_REQUESTS,
     BACKEND_FAILURES,
     COST,
+    *LEFT_FAMILIES,
     TUNNEL_UP,
     TUNNEL_CONNECTIONS,
     TUNNEL_STREAMS,
@@ -288,8 +290,9 @@ GPU_FAMILIES: Final = (
 #: By chapter, in the order of a scrape.
 CATALOGUE: Final = {
     "Requests": REQUEST_FAMILIES,
-    "The proxy": PROXY_FAMILIES,
+    "The proxy": (*PROXY_FAMILIES, *WATCH_FAMILIES),
     "vast.ai": VAST_FAMILIES,
+    "Money": COST_FAMILIES,
     "Backends": (BACKENDS, STATE_CHANGES, PATH_CHANGES, *BACKEND_FAMILIES),
     "GPUs": GPU_FAMILIES,
 }

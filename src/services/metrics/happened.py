@@ -10,8 +10,10 @@ from vastproxy.services.events import (
     PollFailed,
     StateChanged,
 )
-from vastproxy.services.metrics import families
+from vastproxy.services.happenings import kind_of
+from vastproxy.services.metrics import families, left_families
 from vastproxy.services.metrics.exposition import Form, block, labelled, sample
+from vastproxy.services.metrics.watch_families import EVENTS
 
 
 class Happened:
@@ -19,6 +21,7 @@ class Happened:
 
     def __init__(self, *, forget: Callable[[int], None]) -> None:
         self._forget = forget
+        self.kinds: dict[str, int] = {}
         self.states: dict[str, int] = {}
         self.paths: dict[str, int] = {}
         self.polls_failed = 0
@@ -26,6 +29,8 @@ class Happened:
 
     def __call__(self, event: FleetEvent) -> None:
         """See `EventBus.subscribe`."""
+        kind = kind_of(type(event))
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
         match event:
             case StateChanged():
                 self.states[event.after.value] = self.states.get(event.after.value, 0) + 1
@@ -46,9 +51,10 @@ class Happened:
         family = families.POLLS_FAILED
         yield from block(family, form, [sample(family.name, "", self.polls_failed)])
         if self.instances is not None:
-            family = families.INSTANCES
+            family = left_families.INSTANCES
             yield from block(family, form, [sample(family.name, "", self.instances)])
         for family, label, counts in (
+            (EVENTS, "kind", self.kinds),
             (families.STATE_CHANGES, "state", self.states),
             (families.PATH_CHANGES, "path", self.paths),
         ):

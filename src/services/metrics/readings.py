@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from vastproxy.services.ledger.totals import Totals
+
 
 @dataclass(frozen=True, slots=True)
 class RoutingReading:
@@ -17,6 +19,9 @@ class RoutingReading:
 
 @dataclass(frozen=True, slots=True)
 class AccountReading:
-    """The account on vast.ai; None where it is not known."""
+    """The account on vast.ai; None where it is not known. `lasts_s`: how long its credit lasts, in seconds."""
 
     credit_dollars: float | None = None
+    lasts_s: float | None = None
+    totals: Totals | None = None
+    """What its instances have cost, and done for it."""

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from vastproxy import __version__
-from vastproxy.services.metrics import families
+from vastproxy.services.metrics import families, left_families
 from vastproxy.services.metrics.backend_text import Columns
+from vastproxy.services.metrics.cost_text import cost_text
 from vastproxy.services.metrics.exposition import END, Family, Form, block, labelled, sample
 from vastproxy.services.metrics.metrics import Metrics
 from vastproxy.services.metrics.process import registry_text
 from vastproxy.services.metrics.readings import AccountReading, RoutingReading
 from vastproxy.services.metrics.request_text import request_text
+from vastproxy.services.metrics.watch_families import TRACES_LOST
 from vastproxy.services.snapshot import BackendSnapshot, FleetSummary
 
 #: Work after which others have their turn.
@@ -122,18 +124,22 @@ class Scrape:
             (families.RETRY_BUDGET, routing.retry_budget),
             (families.TASKS, len(asyncio.all_tasks())),
             (families.THREADS, threading.active_count()),
+            (TRACES_LOST, self._metrics.traces_lost()),
         )
         yield from _counts(families.WAITING, form, routing.waiting.items())
 
     def _vast(self, form: Form) -> Iterator[str]:
-        summary = self._fleet.summary()
+        summary, account = self._fleet.summary(), self._account()
         api = summary.vast_api
         yield from _numbers(
             form,
             (families.API_UP, None if api.status == "unknown" else int(api.status == "healthy")),
             (families.API_LATENCY, None if api.latency_ms is None else api.latency_ms / 1000),
-            (families.CREDIT, self._account().credit_dollars),
+            (left_families.CREDIT, account.credit_dollars),
+            (left_families.CREDIT_LEFT, account.lasts_s),
         )
+        if account.totals is not None:
+            yield from cost_text(account.totals, form)
         yield from self._metrics.vast_api.text(form)
         yield from self._metrics.happened.text(form)
         states = [(state, count) for state, count in summary.backends.items() if state != "total"]

@@ -61,6 +61,11 @@ def candidate_key(instance_id: int, port: int) -> int:
     return instance_id * _PORTS + port
 
 
+def instance_of(key: int) -> int:
+    """The instance of a candidate's key."""
+    return key // _PORTS
+
+
 def may_take(candidate: Candidate, exclude: Collection[int] = ()) -> bool:
     """Has it a place left, and is it not among the keys in `exclude`?"""
     limit = candidate.limit

@@ -5,51 +5,22 @@ decoder does not take – another type than OpenAI's, a number beyond all bounds
 `asked.of_short_body`, which takes whatever Python does.
 """
 
-from typing import Any
-
-from msgspec import Raw, Struct
-from msgspec.json import Decoder
+from msgspec import Raw
 
 from vastproxy.services.routing.asked import SESSIONS, Asked, of_short_body, session_of
 from vastproxy.services.routing.hints import BLOCKS, Hints
 from vastproxy.services.routing.policy import NO_HINT
+from vastproxy.services.routing.short_body import NOTHING, ShortBody, decode
 
-_NONE = Raw(b"")
 #: What names the session, the most telling first.
 _NAMES = (*SESSIONS, "metadata", "user")
 _LONG = frozenset((b'"', b"[", b"{"))
 
 
-class _Body(Struct, gc=False):
-    """The members that are wanted; whatever else there is, is passed over."""
-
-    model: str | None = None
-    stream: bool | None = None
-    system: Raw = _NONE
-    instructions: Raw = _NONE
-    messages: Raw = _NONE
-    prompt: Raw = _NONE
-    input: Raw = _NONE
-    text: Raw = _NONE
-    inputs: Raw = _NONE
-    input_ids: Raw = _NONE
-    prompt_cache_key: Any = None
-    session_id: Any = None
-    conversation: Any = None
-    conversation_id: Any = None
-    chat_id: Any = None
-    thread_id: Any = None
-    metadata: Any = None
-    user: Any = None
-
-
-_decode = Decoder(_Body).decode
-
-
 def read_short(body: bytes, hints: Hints) -> Asked:
     """The same as `asked.of_short_body`, sooner."""
     try:
-        said = _decode(body)
+        said = decode(body)
     except (ValueError, RecursionError):
         return of_short_body(body, hints)
     # fmt: off
@@ -65,10 +36,10 @@ def read_short(body: bytes, hints: Hints) -> Asked:
     return Asked(said.model, said.stream, hint, True)
 
 
-def _prompt(said: _Body) -> bytes:
+def _prompt(said: ShortBody) -> bytes:
     """What stands in front of the prompt and the prompt itself, each without what closes it."""
-    before = said.system if said.system is not _NONE else said.instructions
-    if before is _NONE and said.messages is not _NONE:
+    before = said.system if said.system is not NOTHING else said.instructions
+    if before is NOTHING and said.messages is not NOTHING:
         return _long(said.messages)  # as nearly always
     prompts = (said.messages, said.prompt, said.input, said.text, said.inputs, said.input_ids)
     first = next((text for raw in prompts if (text := _long(raw))), b"")

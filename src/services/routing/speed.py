@@ -9,7 +9,10 @@ while there is no work.
 
 import math
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from vastproxy.services.routing.candidate import instance_of
 
 #: Requests at a time at which targets are compared: where a shared pool works, and beyond the first few that cost
 #: nothing.
@@ -33,6 +36,8 @@ MIN_SECONDS = 0.05
 _STREAMED_BYTES = 230.0
 _PLAIN_BYTES = 4.5
 _RENEWED_PER_TARGETS = 8
+#: A machine is given this share of the work of one without fault, at least: who gets nothing cannot become better.
+LEAST_SCORE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,8 @@ class SpeedBook:
         self._prior = 1.0
         self._until_renewed = 0
         self._bytes = {True: _STREAMED_BYTES, False: _PLAIN_BYTES}
+        self.scores: Mapping[int, float] = {}
+        """By instance id: how far its machine can be relied on, 0 to 1; those that are not in it count as 1."""
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -113,8 +120,16 @@ class SpeedBook:
             self._until_renewed = 0
 
     def speed(self, key: int) -> float:
-        """Tokens per second in all, at `REFERENCE` requests at a time; above 0. One that is new begins with the median
-        of the others, and with 1 while nobody is known."""
+        """Tokens per second in all, at `REFERENCE` requests at a time, times the score of its machine; above 0. One
+        that is new begins with the median of the others, and with 1 while nobody is known."""
+        measured = self._measured(key)
+        return (
+            measured
+            if not self.scores
+            else measured * max(self.scores.get(instance_of(key), 1.0), LEAST_SCORE)
+        )
+
+    def _measured(self, key: int) -> float:
         if self._until_renewed <= 0:
             self._renew()
         line = self._lines.get(key)

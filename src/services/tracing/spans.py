@@ -13,6 +13,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from vastproxy import __version__
 from vastproxy.services.dispatch.claim import NEVER, Claim, Lease
+from vastproxy.services.errors import Cancelled
 from vastproxy.services.metrics.operations import OTHER, operation_of
 from vastproxy.services.tracing.context import Trace, attempt_id
 from vastproxy.services.tracing.ended import Ended
@@ -164,7 +165,9 @@ def _error(claim: Claim) -> str | None:
 
 
 def _status(claim: Claim) -> Status:
-    """An error is what the server did wrong: of what the client did, `error.type` tells."""
+    """An error is what the server did wrong: of what the client did, or its operator, `error.type` tells."""
+    if claim.error_code == Cancelled.code:
+        return Status(StatusCode.UNSET)
     if claim.status >= 500 or (claim.status < 400 and claim.error_code is not None):
         return Status(StatusCode.ERROR, claim.error_code or "")
     return Status(StatusCode.UNSET)

@@ -60,6 +60,8 @@ class Tracing:
         self._interval_s = interval_s
         self._secret = secrets.token_bytes(16) if secret is None else secret
         self._queue: deque[Ended] = deque()
+        self.lost = 0
+        """Requests whose traces were lost since the start."""
         self._lost = 0
         self._failing = False
         self._wake = threading.Event()
@@ -94,6 +96,7 @@ class Tracing:
             return
         if len(self._queue) >= self._limit:
             self._lost += 1
+            self.lost += 1
             return
         self._queue.append(Ended(claim, trace, path, key, model, tokens_in, tokens_out, streamed, client))
         if not self._wake.is_set():
@@ -130,6 +133,7 @@ class Tracing:
         """Say so once when it begins to fail, and once when it works again."""
         if error is not None:
             self._lost += count
+            self.lost += count
             if not self._failing:
                 logger.warning("traces cannot be sent, and are lost until they can: %s", error)
             self._failing = True

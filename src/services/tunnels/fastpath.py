@@ -213,7 +213,9 @@ class FastConnection(asyncssh.SSHClientConnection):
         cipher.counter = (counter + 1) & COUNTER_WRAP
         sealed = cipher.encrypt(NONCE(cipher.fixed, counter), plain, header)
         self._send_seq = (self._send_seq + 1) & _SEQUENCE_WRAP
-        self._rekey_bytes_sent += size
+        self._rekey_bytes_sent = (
+            self._rekey_bytes_sent + size
+        )  # mypyc knows no += for a base that is not compiled
         self._write_soon((header, sealed), 4 + size + _TAG_BYTES)
 
     def _send(self, data: bytes) -> None:

@@ -38,6 +38,7 @@ class Carrier(Protocol):
 class SendingHalf(Generic[StreamProtocolT]):
     """What the owner of a stream writes to. Implements that part of `base.Stream`."""
 
+    __deletable__ = ("protocol",)  # for mypyc: see setup.py
     __slots__ = (
         "_carrier",
         "_closing",

@@ -48,6 +48,7 @@ class DirectStream(SendingHalf[StreamProtocolT]):
     `explain_end` makes of the reason for the connection's end what the owner is told.
     """
 
+    __deletable__ = ("_factory",)  # for mypyc: see setup.py
     __slots__ = (
         "_explain_end",
         "_factory",
@@ -208,7 +209,8 @@ class DirectStream(SendingHalf[StreamProtocolT]):
     def log_received_packet(self, *args: object) -> None:
         """asyncssh writes packets to its log through this; ours are not written."""
 
-    log_sent_packet = log_received_packet
+    def log_sent_packet(self, *args: object) -> None:
+        """See `log_received_packet`."""
 
     # What the owner of the stream calls.
 

@@ -56,10 +56,10 @@ class UpstreamPool:
             ) from None
         except StreamsFull as error:
             raise NoStreamLeft(str(error)) from error
-        except TunnelError as error:
-            failure = BackendConnectError(str(error))
-            failure.way_lost = isinstance(error, TunnelLost)
-            raise failure from error
+        except TunnelError as lost:
+            failure = BackendConnectError(str(lost))
+            failure.way_lost = isinstance(lost, TunnelLost)
+            raise failure from lost
         if not connection.may_serve():  # it came to its end, or brought bytes, before there was a request
             connection.close()
             raise BackendConnectError("the engine accepted a connection and ended it at once")

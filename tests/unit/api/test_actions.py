@@ -15,6 +15,7 @@ from vastproxy.api.actions import CANCELLED_IN_A_ROW, MAX_BODY_BYTES
 from vastproxy.api.app import create_app
 from vastproxy.api.http.entrance import Entrance
 from vastproxy.api.http.request import Request
+from vastproxy.services.events import RequestsCancelled, line_of
 from vastproxy.services.http1.framing import EMPTY, Framing
 from vastproxy.services.http1.grammar import Header
 from vastproxy.services.tunnels.base import Path
@@ -125,6 +126,7 @@ async def test_a_request_that_runs_is_cancelled(orders: Orders) -> None:
     assert client.status == 503
     assert json.loads(client.body)["error"]["code"] == "cancelled"
     assert orders.bench.fleet.in_flight == 0
+    assert RequestsCancelled(None, 1, "by the operator") in orders.bench.events
     assert await orders.refused("requests/r%2F1/cancel") == (409, "already_over")
 
 
@@ -179,6 +181,7 @@ async def test_those_of_one_instance_are_aborted(orders: Orders) -> None:
     status, told = await orders.order("abort", {"instance": 1})
     assert (status, told) == (200, {"cancelled": 3, "instance": 1})
     assert [client.status for client in clients].count(503) == 3
+    assert line_of(orders.bench.events[-1]).text == "3 requests on instance 1 were cancelled by the operator"
     backends = {backend.id: backend.in_flight for backend in orders.bench.fleet.snapshot().backends}
     assert backends == {1: 0, 2: 3}
     assert (await orders.order("abort", {"instance": 1}))[1]["cancelled"] == 0

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -72,14 +72,15 @@ async def test_that_time_passes_is_no_change(bench: Bench) -> None:
 
 async def test_every_change_is_one(bench: Bench) -> None:
     version, _ = await bench.told()
-    for change in (
+    changes: tuple[Callable[[], None], ...] = (
         lambda: bench.fleet.drain(2),
         lambda: setattr(bench.fleet.live.backends[1], "requests", 5),
         lambda: setattr(bench.fleet.live, "url", "http://x/v1"),
         lambda: bench.fleet.apply(
             (make_instance(id=1), make_instance(id=2, label="new"), make_instance(id=3))
         ),
-    ):
+    )
+    for change in changes:
         change()
         before, (version, _) = version, await bench.told()
         assert version == before + 1

@@ -68,12 +68,16 @@ def test_what_is_not_needed_cannot_get_into_the_image(path: str) -> None:
 
 
 def test_the_image_is_built_from_the_lock() -> None:
-    """venv.sh checks each file against its hash; everything after it is installed without an index."""
+    """venv.sh checks each file against its hash; so is the compiler; vastproxy is installed without an index."""
     runs = [rest for word, rest in instructions() if word == "RUN"]
     assert any("scripts/venv.sh python3 /opt/vastproxy dependencies" in run for run in runs)
     installs = [run for run in runs if "pip" in run and " install " in run]
-    assert installs
-    assert all("--no-index" in run and "--no-deps" in run for run in installs)
+    assert len(installs) == 2
+    compiler, ours = installs
+    assert "--require-hashes" in compiler
+    assert "lock_subset.py requirements.lock" in compiler
+    assert "--no-index" in ours
+    assert "--no-deps" in ours
 
 
 def test_the_image_is_not_root_and_says_how_it_is() -> None:

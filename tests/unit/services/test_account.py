@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.helpers.builders import make_instance
 from vastproxy.jobs.account import AccountJob
 from vastproxy.services.account import KNOWN_FOR_S, REFUSED_FOR_S, Account
+from vastproxy.services.events import CreditLow, FleetEvent, line_of
 from vastproxy.services.funds import AccountSnapshot, snapshot_of
 from vastproxy.services.tasks import Tasks
 from vastproxy.vastai import (
@@ -125,6 +126,37 @@ async def test_the_credit_goes_on_being_spent_after_it_was_read(account: Account
     await account.read()
     clock.now += 600
     assert account.snapshot().lasts_s == pytest.approx(3000)
+
+
+async def test_a_credit_that_runs_out_is_told_at_each_step_once(asked: Asked, clock: Clock) -> None:
+    events: list[FleetEvent] = []
+    account = Account(cast(VastClient, asked), clock=clock, publish=events.append)
+
+    async def warnings(credit: float) -> int:
+        """At a dollar an hour."""
+        events.clear()
+        asked.credit = credit
+        await account.read()
+        return len(events)
+
+    account.listed([make_instance(dph_total=1.0)])
+    told = [await warnings(hours) for hours in (30, 23, 20, 2.9, 2.0, 0.4, 0.1, 0)]
+    assert told == [0, 1, 0, 1, 0, 1, 0, 0]
+    assert await warnings(100) == 0
+    assert await warnings(0.4) == 1, "one that jumps over two steps is told once"
+    assert events == [CreditLow(1440.0, 1.0)]
+    line = line_of(events[0])
+    assert line.level == logging.WARNING
+    assert "lasts 0.4 h more at $1.000 per hour" in line.text
+
+
+async def test_nothing_is_told_of_an_account_that_costs_nothing(asked: Asked, clock: Clock) -> None:
+    events: list[FleetEvent] = []
+    account = Account(cast(VastClient, asked), clock=clock, publish=events.append)
+    asked.credit = 0.0
+    account.listed([])
+    await account.read()
+    assert events == []
 
 
 async def test_price_rises_are_known_until_they_are_too_old(

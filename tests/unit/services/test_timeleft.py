@@ -85,10 +85,10 @@ def test_who_may_be_outbid(row: dict[str, Any], risk: str) -> None:
 def test_a_price_rise_is_told_of_the_instance_that_it_is_for() -> None:
     rise = PriceRise(999, 48001001, 0.36, 0.45, NOW + 10, NOW + 99, NOW - 5)
     account = snapshot_of(10.0, 1.0, price_rises=[rise])
-    told = time_left(make_instance(id=48001001), account, NOW, 600.0).to_json()["price_rise"]
+    told = time_left(make_instance(id=48001001, num_gpus=8), account, NOW, 600.0).to_json()["price_rise"]
     assert told == {
-        "old_dollars_per_hour": 0.36,
-        "new_dollars_per_hour": 0.45,
+        "old_dollars_per_hour": 2.88,
+        "new_dollars_per_hour": 3.6,
         "new_end_unix": NOW + 99,
         "asked_unix": NOW - 5,
     }

@@ -360,6 +360,29 @@ async def test_only_the_path_whose_address_changed_is_tried_at_once(bench: Bench
     assert {address.path for address in bench.engine.tried[tried:]} == {Path.RELAY}
 
 
+async def test_paths_that_somebody_has_mended_are_dialled_without_their_pauses(bench: Bench) -> None:
+    """One path, or both; an attempt under way begins anew, and one that is up stays."""
+    for path in Path:
+        bench.engine.refusals[path] = HostKeyRefused("HOST KEY CHANGED", path=path, presented="ssh-ed25519 B")
+    await bench.tend()
+    await bench.tend(after_s=0.1)
+    tried = len(bench.engine.tried)
+    await bench.tend(after_s=0.1)
+    assert len(bench.engine.tried) == tried, "both pause"
+    bench.reach.wake.clear()
+    del bench.engine.refusals[Path.RELAY]
+    bench.reach.redial([Path.RELAY])
+    assert bench.reach.wake.is_set()
+    await bench.tend()
+    assert [address.path for address in bench.engine.tried[tried:]] == [Path.RELAY]
+    bench.engine.refusals.clear()
+    bench.reach.redial()
+    await bench.tend()
+    assert [address.path for address in bench.engine.tried[tried + 1 :]] == [Path.DIRECT]
+    assert len(bench.backend.ways) > 0
+    assert [record.failures for record in bench.reach.records.values()] == [0, 0]
+
+
 async def test_an_instance_without_an_address_says_so_and_is_served_when_it_has_one(bench: Bench) -> None:
     nowhere = make_instance(id=7, ports=None, ssh_host=None, ssh_port=None, public_ipaddr=None)
     bench.backend.instance = nowhere

@@ -1,6 +1,7 @@
 """The last head is recognised when it comes again, whatever the length behind it – and nothing else is."""
 
 import re
+from dataclasses import fields
 
 import pytest
 from hypothesis import event, given, settings
@@ -140,7 +141,11 @@ def request_of(reader: RequestReader, raw: bytes) -> tuple[object, ...] | None:
         return None
     if (request := reader.request) is None:
         return (b"nothing",)
-    told = {name: getattr(request, name) for name in request.__slots__ if name not in NOT_TOLD}
+    told = {
+        name: getattr(request, name)
+        for name in (each.name for each in fields(request))
+        if name not in NOT_TOLD
+    }
     return told, request.headers, body, reader.complete, reader.rest
 
 

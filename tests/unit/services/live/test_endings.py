@@ -93,7 +93,7 @@ def test_more_than_are_looked_at_are_a_sample() -> None:
         for _ in range(MAX_NEW):
             kept.keep(claim(over=False))
         assert endings.take() == []
-    assert len(endings._open) == MAX_OPEN
+    assert len(endings.open) == MAX_OPEN
 
 
 def test_where_none_is_remembered_nothing_is_learnt() -> None:

@@ -1,18 +1,21 @@
 """The figures of a fleet, over a clock that the test moves."""
 
+import asyncio
 from dataclasses import dataclass
 
 import pytest
 
 from tests.helpers.builders import make_instance
 from tests.helpers.stories import lease
+from vastproxy.jobs.live import LiveJob
 from vastproxy.services.backends.backend import Backend
 from vastproxy.services.backends.gpus import Gpu, GpuReading
-from vastproxy.services.dispatch.claim import Claim
+from vastproxy.services.dispatch.claim import NEVER, Claim
 from vastproxy.services.events import FleetEvent, RequestFailed
 from vastproxy.services.live.history import STEPS
 from vastproxy.services.live.live import Live
 from vastproxy.services.metrics.requests import RequestMetrics
+from vastproxy.services.tasks import Tasks
 from vastproxy.services.traces import Traces
 
 
@@ -123,6 +126,29 @@ async def test_rates_are_means_of_the_last_ten_seconds(bench: Bench) -> None:
     await bench.pass_time(11)
     totals = bench.live.totals()
     assert (totals["requests_per_s"], totals["tokens_out_per_s"], totals["requests"]) == (0.0, 0.0, 120)
+
+
+async def test_a_long_answer_counts_while_it_comes(bench: Bench) -> None:
+    """30 tokens a second for a minute: that is the rate all along, and no burst at its end."""
+    claim = bench.story("prefix")
+    claim.stream, claim.pieces, claim.ended_at = True, 0, NEVER
+    for second in range(60):
+        claim.pieces += 30
+        await bench.pass_time(1)
+        if second > 25:
+            assert bench.live.totals()["tokens_out_per_s"] == pytest.approx(30, rel=0.1)
+            assert bench.live.row(bench.backends[1])["tokens_per_s"] == pytest.approx(30, rel=0.15)
+    assert bench.live.totals()["tokens_out"] == 0
+    bench.metrics.finished(
+        "chat", "m", 1, 200, None, 1, 0.0, 0.1, 60.0, 1, 1, 3, 1810, pieces=1800, streamed=True
+    )
+    claim.ended_at = bench.now
+    await bench.pass_time(1)
+    assert bench.live.totals()["tokens_out_per_s"] == pytest.approx(30, rel=0.15)
+    assert bench.live.totals()["tokens_out"] == 1810
+    await bench.pass_time(20)
+    assert bench.live.totals()["tokens_out_per_s"] == 0
+    assert sum(point["tokens_out"] for point in bench.live.history(60)) == 1810
 
 
 async def test_a_backend_has_its_own_figures(bench: Bench) -> None:
@@ -303,3 +329,13 @@ async def test_without_counters_there_is_still_a_fleet() -> None:
     assert bench.live.totals()["requests"] == 0
     assert bench.live.row(bench.backends[1])["tokens_per_s"] == 0.0
     assert next(bench.live.history(60))["dollars_per_hour"] == 1.0
+
+
+async def test_a_job_keeps_them_up(bench: Bench) -> None:
+    bench.story("prefix", status=502, error="backend_unreachable")
+    tasks = Tasks("figures")
+    tasks.spawn(LiveJob(bench.live, interval_s=0.001).run(), name="live")
+    async with asyncio.timeout(5):
+        while not bench.told:
+            await asyncio.sleep(0)
+    await tasks.aclose()

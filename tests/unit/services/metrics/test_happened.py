@@ -12,6 +12,7 @@ from vastproxy.services.events import (
     PathChanged,
     PollFailed,
     StateChanged,
+    TokenRefused,
 )
 from vastproxy.services.happenings import EventBus
 from vastproxy.services.metrics.exposition import Form
@@ -33,6 +34,7 @@ def test_events_are_counted(form: Form) -> None:
         LabelWritten(1, "x"),
         PathChanged(1, None, "gone"),
         PollFailed("no"),
+        TokenRefused(1, 8000, "401"),
         AccountRead(instances=4, backends=0),
         BackendRemoved(1, "it is not running"),
     ):
@@ -43,6 +45,8 @@ def test_events_are_counted(form: Form) -> None:
     assert found.get("vastproxy_path_changes_total", path="direct") == 1
     assert found.get("vastproxy_path_changes_total", path="none") == 1
     assert found["vastproxy_polls_failed_total"] == 1
+    assert found.get("vastproxy_events_total", kind="token_refused") == 1
+    assert found.get("vastproxy_events_total", kind="state_changed") == 3
     assert found["vastproxy_account_instances"] == 4
     assert gone == [1]
 

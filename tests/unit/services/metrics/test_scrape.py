@@ -70,6 +70,12 @@ async def test_what_others_tell_is_in_the_page() -> None:
     assert found["vastproxy_backends_ejected"] == 1
     assert found["vastproxy_retry_budget"] == 3
     assert found["vastproxy_account_credit_dollars"] == 12.5
+    assert found.get("vastproxy_rent_dollars_total", use="busy") == 1.5
+    assert found.get("vastproxy_rent_dollars_total", use="idle") == 0.25
+    assert found["vastproxy_bandwidth_dollars_total"] == 0.125
+    assert found.get("vastproxy_tokens_total", model="m", direction="prompt") == 30
+    assert found.get("vastproxy_tokens_total", model="m", direction="answer") == 41
+    assert found.get("vastproxy_estimated_tokens_total", model="m") == 5
     assert found["vastproxy_vast_api_up"] == 1
     assert found["vastproxy_vast_api_latency_seconds"] == 0.12
     assert found.get("vastproxy_backends", state="healthy") == 1
@@ -87,6 +93,7 @@ async def test_what_is_unknown_is_left_out() -> None:
         "vastproxy_vast_api_up",
         "vastproxy_vast_api_latency_seconds",
         "vastproxy_account_credit_dollars",
+        "vastproxy_rent_dollars_total",
         "vastproxy_retry_budget",
         "vastproxy_requests_waiting",
     ):

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vastproxy.services.routing.speed import MIN_TOKENS, REFERENCE, Answer, SpeedBook
+from vastproxy.services.routing.candidate import candidate_key
+from vastproxy.services.routing.speed import LEAST_SCORE, MIN_TOKENS, REFERENCE, Answer, SpeedBook
 
 
 def answers(
@@ -152,3 +153,19 @@ def test_a_speed_is_always_a_positive_number_and_the_book_bounded(given_answers:
         measured.observe(number % 8, each)
         assert 0 < measured.speed(number % 8) < float("inf")
         assert len(measured) <= 5
+
+
+def test_a_machine_that_is_not_relied_on_counts_as_slower() -> None:
+    """By its score, but never as if it were not there; speeds as they were measured are the others' median."""
+    one, other = candidate_key(1, 18000), candidate_key(2, 18000)
+    found = SpeedBook()
+    for key in (one, other):
+        for each in answers(0.020, 0.00045, [8] * 30):
+            found.observe(key, each)
+    plain = found.speed(one)
+    found.scores = {1: 0.5}
+    assert found.speed(one) == pytest.approx(plain * 0.5)
+    assert found.speed(other) == pytest.approx(plain)
+    assert found.speed(candidate_key(3, 1)) == pytest.approx(plain)
+    found.scores = {1: 0.0}
+    assert found.speed(one) == pytest.approx(plain * LEAST_SCORE)

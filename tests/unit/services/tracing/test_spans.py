@@ -58,6 +58,8 @@ def test_times_are_those_of_the_claim() -> None:
         (500, None, "500", True),
         (503, "no_backend_available", "no_backend_available", True),
         (200, "backend_interrupted", "backend_interrupted", True),
+        (503, "cancelled", "cancelled", False),
+        (200, "cancelled", "cancelled", False),
     ],
 )
 def test_an_error_is_what_the_server_did_wrong(

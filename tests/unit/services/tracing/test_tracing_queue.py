@@ -98,6 +98,7 @@ def test_those_for_which_there_is_no_room_are_lost_and_told(
     for number in range(30):
         end(tracing, b"%d" % number)
     assert "waiting=10 lost=20" in repr(tracing)
+    assert tracing.lost == 20
     outlet.gate.set()
     tracing.close(limit_s=LIMIT_S)
     assert sum(map(len, outlet.batches)) == 11
