@@ -141,6 +141,11 @@ class RunningServer:
         self.fleet = fleet
         self.url = url
 
+    @property
+    def is_stopping(self) -> bool:
+        """Has it been asked to end? Then nobody is served any more who has not been before."""
+        return self._server.should_exit
+
     def request_stop(self) -> None:
         if self._server.should_exit:
             self.fleet.hurry()
