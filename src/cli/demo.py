@@ -200,7 +200,7 @@ async def show(wanted: Demo, simulation: Simulation, server: RunningServer, view
         return
     if wanted.chaos:
         view.chaos_begins(wanted.clients)
-    async with asking_clients(wanted.clients, server.url, model, view):
+    async with asking_clients(wanted.clients, server.url, model, view, over=lambda: server.is_stopping):
         if wanted.chaos:
             await chaos_beside(simulation, wanted.seed, view, once=wanted.once)
         elif not wanted.once:

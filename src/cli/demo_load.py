@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,8 +40,11 @@ class Tally:
 
 
 @asynccontextmanager
-async def clients(count: int, url: str, model: str, view: DemoView) -> AsyncIterator[Tally]:
-    """So many clients ask, each one question after the other, for as long as the block lasts."""
+async def clients(
+    count: int, url: str, model: str, view: DemoView, *, over: Callable[[], bool] = lambda: False
+) -> AsyncIterator[Tally]:
+    """So many clients ask, each one question after the other, for as long as the block lasts and it is not `over`: when
+    the proxy ends, nobody has failed."""
     tally, tasks = Tally(), Tasks("demo")
 
     async def client(number: int) -> None:
@@ -50,6 +53,8 @@ async def clients(count: int, url: str, model: str, view: DemoView) -> AsyncIter
             turn += 1
             asking = partial(ask, url, model, f"Client {number}, question {turn}?")
             answer = await in_thread(asking, name=f"demo-client-{number}")
+            if over():
+                return
             tally.count(answer)
             if not answer.whole:
                 view.failed(answer.instance, answer.error or "the stream broke off")

@@ -25,6 +25,7 @@ from vastproxy.cli.descriptors import raise_open_files
 from vastproxy.cli.hangup import Hangup, handled
 from vastproxy.cli.listener import bound, explained, url_of
 from vastproxy.cli.logs import set_up_logging
+from vastproxy.cli.loops import loop_factory
 from vastproxy.cli.options import AsciiOnly, NoDashboard
 from vastproxy.cli.top.beside import Beside, can_show
 from vastproxy.services.fleet import Fleet
@@ -126,7 +127,7 @@ def run(
     """Serve until a signal ends it, on uvloop. Returns the exit code. `ready`: as in `run_server`."""
     # Before there is a loop: a person may be asked for a passphrase, and a signal shall end the question.
     engine = make_engine(settings.tunnels, environ=effective_environ(), prompt=terminal_prompt())
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(
             run_server(settings, engine=engine, access_log=access_log, hangup=hangup, ready=ready)
         )
@@ -140,6 +141,11 @@ class RunningServer:
         self.keys = keys
         self.fleet = fleet
         self.url = url
+
+    @property
+    def is_stopping(self) -> bool:
+        """Has it been asked to end? Then nobody is served any more who has not been before."""
+        return self._server.should_exit
 
     def request_stop(self) -> None:
         if self._server.should_exit:
@@ -292,11 +298,3 @@ class _Server(uvicorn.Server):
     def _abort_connections(self) -> None:
         for connection in self._connections():
             connection.abort()
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:  # not built for this platform; asyncio's own loop is slower but the same
-        return None
-    return uvloop.new_event_loop
