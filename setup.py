@@ -89,7 +89,9 @@ if is_building and os.environ.get("VASTPROXY_COMPILE") == "1":
     os.chdir(ROOT)
     # Types that cannot be found are unknown ones; that they are right is checked elsewhere (make check).
     options = ["--config-file=", "--ignore-missing-imports"]
-    extensions = mypycify([*options, *modules()], opt_level="2", debug_level="0", group_name="vastproxy")
+    extensions = mypycify(
+        [*options, *modules()], opt_level="2", debug_level="0", multi_file=True, group_name="vastproxy"
+    )
 else:
     extensions = []
 
