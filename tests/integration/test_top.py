@@ -180,7 +180,7 @@ def test_the_demo_is_shown_in_it(home: Path) -> None:
         tmux.presses("Enter")
         tmux.shows("esc: back")
         tmux.presses("Escape")
-        tmux.shows("Events")
+        tmux.until(lambda: "esc: back" not in tmux.screen(), "the dashboard again")
         tmux.presses("q")
         tmux.shows("Stop the proxy too?")
         tmux.presses("n")
@@ -235,8 +235,10 @@ def test_it_follows_the_terminal_and_the_proxy(home: Path) -> None:
         tmux.resize(130, 30)
         tmux.shows("─ Requests 0 ─")
         tmux.resize(40, 12)
-        tmux.until(lambda: "Requests" not in tmux.screen(), "a small terminal has no room for them")
-        assert "3/3 healthy" in tmux.screen()
+        tmux.until(
+            lambda: "3/3 healthy" in (shown := tmux.screen()) and "Requests" not in shown,
+            "a small terminal has no room for requests",
+        )
         tmux.resize(80, 24)
         proxy.stop()
         tmux.shows("nothing answers at")

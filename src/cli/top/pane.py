@@ -134,7 +134,8 @@ class Pane(Sheet, can_focus=True):
         return place if 0 <= place < self.entries() else None
 
     def on_click(self, event: events.Click) -> None:
-        place = self.place_at(event.x, event.y - 1 - len(self.heads()))
+        y = event.y - 1 - len(self.heads())
+        place = self.place_at(event.x, y) if y >= 0 else None
         if place is None:
             return
         was_chosen = place == self.chosen
