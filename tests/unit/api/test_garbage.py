@@ -49,7 +49,9 @@ async def end(scene: Scene, how: str) -> None:
 async def test_a_request_that_has_ended(scene: Scene, how: str) -> None:
     scene.tools.traces = Traces(kept=0, clock=time.monotonic, wall_clock=time.time)
     await end(scene, how)
-    scene.tools.traces = scene.fleet.traces  # the other one lists some that have ended until it is asked for room
+    scene.tools.traces = (
+        scene.fleet.traces
+    )  # the other one lists some that have ended until it is asked for room
     assert left(Exchange, Attempts, Upload) == []
 
 
