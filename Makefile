@@ -66,7 +66,7 @@ race: setup ## all tests on a hostile schedule: eager tasks, debug mode, no bloc
 
 coverage: setup ## all tests, each package covered to at least MINIMUM_COVERAGE percent
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/coverage run -m pytest -n $(WORKERS) tests/unit $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@mkdir -p build && $(BIN)/coverage json --quiet -o build/coverage.json
 	$(BIN)/python scripts/coverage_gate.py build/coverage.json --minimum $(MINIMUM_COVERAGE)

@@ -1,6 +1,7 @@
 """What holds for every test: the loop it runs on, and that it leaves nothing behind."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Generator
 
 import pytest
@@ -13,7 +14,9 @@ _before = pytest.StashKey[Snapshot]()
 
 #: How long an example takes says more about the machine than about the code.
 settings.register_profile("vastproxy", deadline=None)
-settings.load_profile("vastproxy")
+#: For `make test`, which has much to do: fewer examples, other ones each time.
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.load_profile(os.environ.get("VASTPROXY_TEST_PROFILE", "vastproxy"))
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:

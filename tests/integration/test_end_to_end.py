@@ -305,4 +305,5 @@ async def test_no_label_outlives_a_proxy_that_ends_while_it_writes_them(scene: S
     scene.api.faults.release()
     assert await proxy.wait() == 0
     assert set(scene.api.labels().values()) == {""}
-    assert sorted(scene.api.label_writes()) == ["", "proxied"]
+    writes = scene.api.label_writes()
+    assert writes.count("") == writes.count("proxied") > 0
