@@ -206,7 +206,7 @@ async def test_with_another_request_behind_the_one_that_is_answered(kind: str, h
 
 @pytest.mark.parametrize("size", [100_000, 600_000, 3_000_000])
 async def test_a_long_prompt_can_be_aborted_too(size: int) -> None:
-    """Also one that is sent on while it comes in. The engine gets what was sent, the id, and perhaps the question for usage."""
+    """Also one that is sent on while it comes in. The engine gets what was sent, and the id."""
     async with serving("sglang") as (proxying, engine), Client(proxying.port) as client:
         engine.pause_after(1)
         body = chat(text="a long prompt " * (size // 14))
