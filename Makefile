@@ -21,12 +21,13 @@ BENCH ?=
 FUZZ ?=
 BIN := $(VENV)/bin
 MINIMUM_COVERAGE ?= 90
-# What runs against the compiled build: all that looks at the path of a request.
+# Tests of a request's path with real peers: `make test` runs them against the compiled build.
+PATH_TESTS := $(addprefix tests/integration/test_,client_leaves.py end_to_end.py hostile_clients.py hostile_instances.py \
+	http_connections.py http_departures.py http_early.py http_interim.py http_lockstep.py http_messages.py http_nginx.py \
+	http_requests.py http_responses.py http_sse.py http_timeouts.py http_upgrade.py http_websocket.py keys_end_to_end.py \
+	openai_client.py proxy.py routing.py streams.py tunnels.py)
 COMPILED_TESTS ?= tests/unit/api tests/unit/services/access tests/unit/services/dispatch tests/unit/services/http1 \
-	tests/unit/services/routing tests/unit/services/tunnels tests/unit/services/upstream \
-	$(addprefix tests/integration/test_,client_leaves.py end_to_end.py hostile_clients.py hostile_instances.py \
-	http_connections.py http_interim.py http_messages.py http_requests.py http_responses.py http_sse.py http_timeouts.py \
-	http_upgrade.py keys_end_to_end.py openai_client.py proxy.py routing.py streams.py tunnels.py)
+	tests/unit/services/upstream $(PATH_TESTS)
 
 .PHONY: help test setup system check fix unit integration race coverage compiled docs site screenshots test-engine demo soak chaos fuzz bench wheel lock upgrade clean
 
@@ -64,16 +65,16 @@ integration: setup ## the tests with real sshd, HTTP servers and processes
 race: setup ## all tests on a hostile schedule: eager tasks, debug mode, no blocking calls
 	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest -p tests.helpers.race -o timeout=180 $(ARGS)
 
-coverage: setup ## all tests, each package covered to at least MINIMUM_COVERAGE percent
+coverage: setup ## all tests but PATH_TESTS, each package covered to at least MINIMUM_COVERAGE percent
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(WORKERS) tests/unit $(ARGS)
+	TESTS_PROFILE=quick $(BIN)/coverage run -m pytest -n $(WORKERS) tests/unit tests/integration $(addprefix --ignore=,$(PATH_TESTS)) $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@mkdir -p build && $(BIN)/coverage json --quiet -o build/coverage.json
 	$(BIN)/python scripts/coverage_gate.py build/coverage.json --minimum $(MINIMUM_COVERAGE)
 
 compiled: setup ## compile the path of a request (build/compiled) and run the tests of it
 	@scripts/compiled.sh $(BIN)/python
-	cd build/compiled && PYTHONPATH=. $(abspath $(BIN))/python -m pytest -p no:cacheprovider -n $(WORKERS) $(COMPILED_TESTS)
+	cd build/compiled && TESTS_PROFILE=quick PYTHONPATH=. $(abspath $(BIN))/python -m pytest -p no:cacheprovider -n $(WORKERS) $(COMPILED_TESTS)
 
 wheel: setup ## build sdist and wheel, and try the wheel in an environment of its own
 	@scripts/venv.sh "$(PYTHON)" "$(VENV)-wheel" dependencies

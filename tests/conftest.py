@@ -16,7 +16,7 @@ _before = pytest.StashKey[Snapshot]()
 settings.register_profile("vastproxy", deadline=None)
 #: For `make test`, which has much to do: fewer examples, other ones each time.
 settings.register_profile("quick", deadline=None, max_examples=25)
-settings.load_profile(os.environ.get("VASTPROXY_TEST_PROFILE", "vastproxy"))
+settings.load_profile(os.environ.get("TESTS_PROFILE", "vastproxy"))
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
