@@ -21,15 +21,11 @@ BENCH ?=
 FUZZ ?=
 BIN := $(VENV)/bin
 MINIMUM_COVERAGE ?= 90
-# Tests of a request's path with real peers: `make test` runs them against the compiled build.
-PATH_TESTS := $(addprefix tests/integration/test_,client_leaves.py end_to_end.py hostile_clients.py hostile_instances.py \
-	http_connections.py http_departures.py http_early.py http_interim.py http_lockstep.py http_messages.py http_nginx.py \
-	http_requests.py http_responses.py http_sse.py http_timeouts.py http_upgrade.py http_websocket.py keys_end_to_end.py \
-	openai_client.py proxy.py routing.py streams.py tunnels.py)
-COMPILED_TESTS ?= tests/unit/api tests/unit/services/access tests/unit/services/dispatch tests/unit/services/http1 \
-	tests/unit/services/upstream $(PATH_TESTS)
+# What `make test` runs against the compiled build; `make compiled COMPILED_TESTS=tests/integration` runs more.
+COMPILED_TESTS ?= tests/unit/api/http tests/unit/services/dispatch tests/unit/services/upstream \
+	tests/integration/test_proxy.py tests/integration/test_routing.py tests/integration/test_http_sse.py
 
-.PHONY: help test setup system check fix unit integration race coverage compiled docs site screenshots test-engine demo soak chaos fuzz bench wheel lock upgrade clean
+.PHONY: help test setup system check fix unit integration tests race coverage compiled docs site screenshots test-engine demo soak chaos fuzz bench wheel lock upgrade clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,8 +33,8 @@ help: ## this list
 test: setup ## set everything up and run every check: what CI runs
 	@$(MAKE) check
 	@$(MAKE) wheel
-	@$(MAKE) coverage
 	@$(MAKE) compiled
+	@$(MAKE) tests
 
 system:
 	@scripts/system.sh "$(PYTHON)"
@@ -65,9 +61,12 @@ integration: setup ## the tests with real sshd, HTTP servers and processes
 race: setup ## all tests on a hostile schedule: eager tasks, debug mode, no blocking calls
 	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest -p tests.helpers.race -o timeout=180 $(ARGS)
 
-coverage: setup ## all tests but PATH_TESTS, each package covered to at least MINIMUM_COVERAGE percent
+tests: setup ## all tests, with fewer random examples than each has by itself
+	TESTS_PROFILE=quick $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+coverage: setup ## all tests, each package covered to at least MINIMUM_COVERAGE percent
 	@$(BIN)/coverage erase
-	TESTS_PROFILE=quick $(BIN)/coverage run -m pytest -n $(WORKERS) tests/unit tests/integration $(addprefix --ignore=,$(PATH_TESTS)) $(ARGS)
+	$(BIN)/coverage run -m pytest -n $(WORKERS) $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@mkdir -p build && $(BIN)/coverage json --quiet -o build/coverage.json
 	$(BIN)/python scripts/coverage_gate.py build/coverage.json --minimum $(MINIMUM_COVERAGE)
