@@ -1,8 +1,9 @@
 """What holds for every test: the loop it runs on, and that it leaves nothing behind."""
 
 import asyncio
+import logging
 import os
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 from hypothesis import settings
@@ -21,6 +22,15 @@ settings.load_profile(os.environ.get("TESTS_PROFILE", "vastproxy"))
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
     return loop_factories(item)
+
+
+@pytest.fixture(autouse=True)
+def _loud_as_before() -> Iterator[None]:
+    """A command that is run within a test sets up logging for its process; the next test has a log of its own."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
 
 
 @pytest.fixture(autouse=True)
