@@ -105,6 +105,7 @@ demo: ## try vastproxy on a simulated account, without a key
 	$(BIN)/vastproxy demo
 
 soak: setup ## half an hour of mixed load with kills; nothing may grow, nobody else may fail (SOAK="--minutes 5")
+	@scripts/compiled.sh $(BIN)/python
 	$(BIN)/python -m bench.soak --json bench/results/soak.json --plot docs/images/perf-soak.svg $(SOAK)
 
 chaos: setup ## ten minutes of load while everything breaks at random; every request must end as it should (CHAOS="--minutes 2")

@@ -1,6 +1,7 @@
 """A flat line? Mixed load on one proxy over real OpenSSH servers, with kills, for as long as you like.
 
-    python -m bench.soak --minutes 30
+    python -m bench.soak --minutes 30                  the compiled build (scripts/compiled.sh)
+    python -m bench.soak --minutes 30 --interpreted    the sources as they are
 
 One `vastproxy serve`, three machines (sshd and engine each), an account whose API fails now and then. Clients of six
 kinds ask all the time. Every half a minute or so something breaks: an sshd or an engine is killed and comes back, an
@@ -27,6 +28,7 @@ from typing import Any
 import uvloop
 
 from bench.console import say
+from bench.contenders.vastproxy import compiled_tree, interpreted_tree
 from bench.machine import describe_machine, raise_file_limit
 from bench.processes import BenchError
 from bench.soak_chaos import Chaos, Incident
@@ -78,7 +80,8 @@ class Outcome:
 async def soak(arguments: argparse.Namespace, directory: Path) -> Outcome:
     """Run it. Raises BenchError when the stage itself falls down."""
     outcome, rng = Outcome(), random.Random(arguments.seed)
-    async with open_stage(directory, arguments.machines) as stage:
+    tree = interpreted_tree() if arguments.interpreted else compiled_tree()
+    async with open_stage(directory, arguments.machines, tree) as stage:
         await _warm_up(stage, rng)
         outcome.rest.append(await _sample_at_rest(stage))
         clients = Clients(stage.port, outcome.note, rng)
@@ -142,6 +145,7 @@ def as_json(arguments: argparse.Namespace, outcome: Outcome, growths: Sequence[G
     return {
         "bench": "soak",
         "minutes": arguments.minutes,
+        "build": "interpreted" if arguments.interpreted else "compiled",
         "machines": arguments.machines,
         "requests": dict(outcome.ended),
         "left": dict(outcome.left),
@@ -194,6 +198,7 @@ def main() -> int:
     parser.add_argument("--clients", type=float, default=1.0, help=f"times {MIX}")
     parser.add_argument("--machines", type=int, default=3)
     parser.add_argument("--kill-every", type=float, nargs=2, default=(20.0, 60.0), metavar=("MIN_S", "MAX_S"))
+    parser.add_argument("--interpreted", action="store_true", help="not the compiled build")
     parser.add_argument("--seed", type=int, default=1, help="of everything that is left to chance")
     parser.add_argument("--json", type=Path, help="write the JSON here as well")
     parser.add_argument("--plot", type=Path, help="draw the series as SVG")

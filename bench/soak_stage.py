@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
@@ -14,7 +13,7 @@ from typing import Any
 
 from bench.asked_engine import engine_program
 from bench.contenders.base import CLIENT_KEY, Running
-from bench.contenders.vastproxy import healthy_backends, serving
+from bench.contenders.vastproxy import healthy_backends, python_of, serving
 from bench.processes import BenchError, Program, free_port
 from bench.sshd import Sshd, make_key, run_sshd
 from vastproxy.simulator.account import Account
@@ -23,7 +22,6 @@ from vastproxy.simulator.payloads import ports
 from vastproxy.simulator.serving import AppServer
 
 _ACCOUNT_KEY = "0123456789abcdef" * 4
-_ARGV = [sys.executable, "-m", "vastproxy", "serve"]
 _HEALTHY_LIMIT_S = 60.0
 #: Fast enough that minutes hold many probes, polls and reconnections, in the usual order of things.
 _ENVIRONMENT = {
@@ -117,8 +115,8 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage(directory: Path, count: int) -> AsyncIterator[Stage]:
-    """A proxy over so many machines, all of them healthy. Everything in it ends with the block."""
+async def open_stage(directory: Path, count: int, tree: Path) -> AsyncIterator[Stage]:
+    """A proxy, built in `tree`, over so many machines, all of them healthy. Everything in it ends with the block."""
     key = make_key(directory / "id_ed25519")
     account = Account(api_key=_ACCOUNT_KEY, rate_limits=False)
     server = AppServer(create_api(account))
@@ -129,7 +127,7 @@ async def open_stage(directory: Path, count: int) -> AsyncIterator[Stage]:
         machines = [_rent(programs, account, directory, key, number) for number in range(count)]
         api, environment = f"http://127.0.0.1:{server.port}", dict(_ENVIRONMENT)
         environment |= {"SSH_KEY_PATH": str(key), "VASTPROXY_TUNNELS__STATE_DIR": str(directory / "state")}
-        proxy = _Proxy(directory, api, count, environment)
+        proxy = _Proxy(tree, directory, api, count, environment)
         running = await asyncio.to_thread(proxy.start)
         stack.push_async_callback(asyncio.to_thread, proxy.end)
         yield Stage(account, machines, running)
@@ -156,8 +154,11 @@ def _rent(stack: ExitStack, account: Account, directory: Path, key: Path, number
 class _Proxy:
     """The proxy's process; it is started and ended beside the loop, which serves the account that it asks."""
 
-    def __init__(self, directory: Path, api: str, count: int, environment: dict[str, str]) -> None:
-        self._context = serving(_ARGV, directory, api, count, environment)
+    def __init__(
+        self, tree: Path, directory: Path, api: str, count: int, environment: dict[str, str]
+    ) -> None:
+        argv, variables = python_of(tree, "vastproxy")
+        self._context = serving([*argv, "serve"], directory, api, count, environment | variables)
 
     def start(self) -> Running:
         return self._context.__enter__()

@@ -29,7 +29,12 @@ def start(directory: Path, engines: Engines) -> AbstractContextManager[Running]:
 
 def start_python(directory: Path, engines: Engines) -> AbstractContextManager[Running]:
     """Over SSH, interpreted."""
-    return _start_over_ssh(_ROOT, directory, engines)
+    return _start_over_ssh(interpreted_tree(), directory, engines)
+
+
+def interpreted_tree() -> Path:
+    """Where the sources are."""
+    return _ROOT
 
 
 def compiled_tree() -> Path:
@@ -39,7 +44,7 @@ def compiled_tree() -> Path:
     return _COMPILED
 
 
-def _python(tree: Path, module: str) -> tuple[list[str], dict[str, str]]:
+def python_of(tree: Path, module: str) -> tuple[list[str], dict[str, str]]:
     """How a module of `tree` is run, and with which variables."""
     return [sys.executable, "-P", "-m", module], {"PYTHONPATH": str(tree)}
 
@@ -53,7 +58,7 @@ def _start_over_ssh(tree: Path, directory: Path, engines: Engines) -> Iterator[R
             sshd = stack.enter_context(run_sshd(directory / f"instance-{number}", key))
             instances.append({"ssh_port": sshd.port, "engine_port": port})
         api = stack.enter_context(run_account(directory, _ACCOUNT_KEY, instances))
-        argv, env = _python(tree, "vastproxy")
+        argv, env = python_of(tree, "vastproxy")
         env |= {"SSH_KEY_PATH": str(key), "VASTPROXY_TUNNELS__STATE_DIR": str(directory / "state")}
         yield stack.enter_context(serving([*argv, "serve"], directory, api, len(instances), env))
 
@@ -63,7 +68,7 @@ def start_plain(directory: Path, engines: Engines) -> Iterator[Running]:
     """The same server, compiled, with tunnels of plain TCP (`bench.ours_plain`)."""
     instances = [{"ssh_port": 22, "engine_port": port} for port in engines.ports]
     with run_account(directory, _ACCOUNT_KEY, instances) as api:
-        argv, env = _python(compiled_tree(), "bench.ours_plain")
+        argv, env = python_of(compiled_tree(), "bench.ours_plain")
         with serving(argv, directory, api, len(instances), env) as running:
             yield running
 

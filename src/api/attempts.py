@@ -21,6 +21,11 @@ class Attempts(Connecting):
 
     __slots__ = ()
 
+    @property
+    def is_limited(self) -> bool:
+        """Does somebody ask who may not use all models?"""
+        return self.guest is not None and self.guest.needs_model
+
     # ── a place ────────────────────────────────────────────────────────────────────────────────
 
     def dispatch(self) -> None:

@@ -125,8 +125,8 @@ def own_failure() -> ApiError:
     return ApiError(500, "The proxy failed on this request; its log says why.", "server_error", "proxy_error")
 
 
-def from_exception(error: VastproxyError) -> ApiError:
-    """The answer for an error of ours."""
+def from_exception(error: VastproxyError, *, to_limited: bool = False) -> ApiError:
+    """The answer for an error of ours. `to_limited`: to somebody who may not use, and so not know, all models."""
     if isinstance(error, NoBackendAvailable | NoStreamLeft):
         return ApiError(
             503, f"{_sentence(error)}", "server_error", "no_backend_available", None, error.retry_after_s
@@ -135,7 +135,8 @@ def from_exception(error: VastproxyError) -> ApiError:
         text = _sentence(error)
         return ApiError(429, text, "rate_limit_error", "rate_limit_exceeded", None, error.retry_after_s)
     if isinstance(error, ModelNotFound):
-        return ApiError(404, str(error), "invalid_request_error", "model_not_found", "model")
+        text = error.discreet if to_limited else str(error)
+        return ApiError(404, text, "invalid_request_error", "model_not_found", "model")
     if isinstance(error, Cancelled):
         return ApiError(
             503, _sentence(error), "server_error", error.code, more_headers=((b"x-should-retry", b"false"),)

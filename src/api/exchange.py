@@ -185,7 +185,7 @@ class Exchange:
 
     def given_up(self, error: ServiceError) -> None:
         """See `Owner.given_up`. After the first byte of an answer it cannot become a status any more."""
-        answer = from_exception(error)
+        answer = from_exception(error, to_limited=self._attempts.is_limited)
         if not self._is_answered:
             self._refuse(answer)
             return

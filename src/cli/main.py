@@ -2,41 +2,44 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 import vastproxy
-from vastproxy.cli.config import config_app
-from vastproxy.cli.container_logs import logs
-from vastproxy.cli.cost import cost
-from vastproxy.cli.demo import demo
-from vastproxy.cli.destroy import destroy
-from vastproxy.cli.doctor.command import doctor
-from vastproxy.cli.drain import drain
-from vastproxy.cli.explain import explain
-from vastproxy.cli.instances import instances
-from vastproxy.cli.keys import keys_app
-from vastproxy.cli.machines import machines
-from vastproxy.cli.requests import abort, cancel, requests
-from vastproxy.cli.serve import serve
-from vastproxy.cli.ssh import ssh
-from vastproxy.cli.status import status
-from vastproxy.cli.top.command import top
-from vastproxy.cli.trust import trust
-from vastproxy.cli.webhooks import webhooks_app
+from vastproxy.cli.lazy import LazyGroup
 from vastproxy.errors import VastproxyError
 from vastproxy.services.process import is_compiled
 
 INTERRUPTED = 130
 
-#: What can be typed, in the order of the help.
-COMMANDS: tuple[Callable[..., Any], ...] = (
-    *(serve, demo, doctor),
-    *(top, status, requests, explain, cancel, abort, drain, cost, machines),  # a proxy that runs
-    *(instances, logs, ssh, trust, destroy),  # what is rented
-)
+#: What can be typed, in the order of the help, and where it is.
+COMMANDS = {
+    "serve": "vastproxy.cli.serve:serve",
+    "demo": "vastproxy.cli.demo:demo",
+    "doctor": "vastproxy.cli.doctor.command:doctor",
+    # a proxy that runs
+    "top": "vastproxy.cli.top.command:top",
+    "status": "vastproxy.cli.status:status",
+    "requests": "vastproxy.cli.requests:requests",
+    "explain": "vastproxy.cli.explain:explain",
+    "cancel": "vastproxy.cli.requests:cancel",
+    "abort": "vastproxy.cli.requests:abort",
+    "drain": "vastproxy.cli.drain:drain",
+    "cost": "vastproxy.cli.cost:cost",
+    "machines": "vastproxy.cli.machines:machines",
+    # what is rented
+    "instances": "vastproxy.cli.instances:instances",
+    "logs": "vastproxy.cli.container_logs:logs",
+    "ssh": "vastproxy.cli.ssh:ssh",
+    "trust": "vastproxy.cli.trust:trust",
+    "destroy": "vastproxy.cli.destroy:destroy",
+    # how it is set up
+    "keys": "vastproxy.cli.keys:keys_app",
+    "config": "vastproxy.cli.config:config_app",
+    "webhooks": "vastproxy.cli.webhooks:webhooks_app",
+}
 
 ABOUT = """One OpenAI-compatible endpoint in front of every GPU you rent on vast.ai.
 
@@ -68,7 +71,13 @@ EXAMPLES = """Examples:
   vastproxy config show --sources     every setting, and where its value comes from
 """
 
+
+class _Commands(LazyGroup):
+    places = COMMANDS
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="vastproxy",
     help=ABOUT,
     epilog=EXAMPLES,
@@ -92,13 +101,6 @@ def root(
     ] = False,
 ) -> None:
     """Only carries the options of the whole program; the help text is the app's."""
-
-
-for command in COMMANDS:
-    app.command()(command)
-app.add_typer(keys_app)
-app.add_typer(config_app)
-app.add_typer(webhooks_app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -57,6 +57,11 @@ class ModelNotFound(ServiceError):
 
     status = 404
 
+    def __init__(self, message: str, *, discreet: str) -> None:
+        """`discreet`: the same without any names, for those who may not use all models."""
+        super().__init__(message)
+        self.discreet = discreet
+
 
 class Cancelled(ServiceError):
     """Whoever runs the proxy has ordered that this request ends."""

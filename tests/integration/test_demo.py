@@ -16,13 +16,6 @@ from vastproxy.cli.demo import free_address
 from vastproxy.cli.demo_client import ask
 
 LIMIT_S = 45.0
-_PROGRAM = """
-from vastproxy.cli import main
-from vastproxy.cli.demo import demo
-if demo not in main.COMMANDS:
-    main.app.command()(demo)
-main.main()
-"""
 
 
 class Demo:
@@ -64,8 +57,8 @@ async def demo(home: Path, *words: str) -> AsyncIterator[Demo]:
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-c",
-        _PROGRAM,
+        "-m",
+        "vastproxy",
         "demo",
         *words,
         env=environment,

@@ -87,6 +87,11 @@ async def test_models(scene: Scene, tmp_path: Path) -> None:
     assert [model["id"] for model in seen] == ["m", "model-101"]
     other = await make_key(tmp_path, "--model", "gpt-*", name="other")
     assert json.loads((await proxy.ask("GET", "/v1/models", chat(key=other)["headers"])).body)["data"] == []
+    unserved = await proxy.ask(
+        "POST", CHAT, chat(key=other)["headers"], b'{"model": "gpt-9", "messages": []}'
+    )
+    assert code(unserved) == (404, "model_not_found")
+    assert b"model-101" not in unserved.body, "what is served is none of its business"
     for body in (
         b'{"model": "gpt", "messages": []}',
         b'{"messages": [{"role": "user", "content": "' + b"x" * 200_000 + b'"}], "model": "gpt"}',

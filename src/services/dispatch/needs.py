@@ -133,7 +133,7 @@ class Needs:
         found = self.models.find(model, self._clock())
         if isinstance(found, UnknownModel):
             self.table.pop(model, None)
-            raise ModelNotFound(found.message)
+            raise ModelNotFound(found.message, discreet=found.discreet)
         return found.wire_names
 
 

@@ -52,24 +52,19 @@ class UnknownModel:
     total: int
     """How many are."""
 
-    status = 404
-    type = "invalid_request_error"
-    code = "model_not_found"
-    param = "model"
-
     @property
     def message(self) -> str:
-        """For people."""
+        """For people who may use them all."""
         name = clipped(self.model)
         if not self.known:
             return f"The model '{name}' is not served here; no models are."
         more = f", and {self.total - len(self.known)} more" if self.total > len(self.known) else ""
         return f"The model '{name}' is not served here. Served: {', '.join(map(clipped, self.known))}{more}."
 
-    def to_json(self) -> dict[str, object]:
-        """OpenAI's error object."""
-        error = {"message": self.message, "type": self.type, "code": self.code, "param": self.param}
-        return {"error": error}
+    @property
+    def discreet(self) -> str:
+        """For people who may not."""
+        return f"The model '{clipped(self.model)}' is not served here. GET /v1/models lists those that you may use."
 
 
 @dataclass(frozen=True, slots=True)
