@@ -13,8 +13,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-# Most of the time tests wait: one more process than there are cores keeps both busy.
-WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# Many tests wait for others: a few more processes than there are cores keep all of them busy.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 3)
 SOAK ?=
 CHAOS ?=
 BENCH ?=
@@ -31,9 +31,8 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 test: setup ## set everything up and run every check: what CI runs
-	@$(MAKE) check
+	@$(MAKE) --jobs=2 --output-sync=target check compiled
 	@$(MAKE) wheel
-	@$(MAKE) compiled
 	@$(MAKE) tests
 
 system:
@@ -53,20 +52,20 @@ fix: setup ## repair what ruff can repair
 	$(BIN)/ruff format
 
 unit: setup ## the fast tests
-	$(BIN)/python -m pytest -n $(WORKERS) tests/unit $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/unit $(ARGS)
 
 integration: setup ## the tests with real sshd, HTTP servers and processes
-	$(BIN)/python -m pytest -n $(WORKERS) tests/integration $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/integration $(ARGS)
 
 race: setup ## all tests on a hostile schedule: eager tasks, debug mode, no blocking calls
 	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest -p tests.helpers.race -o timeout=180 $(ARGS)
 
 tests: setup ## all tests, with fewer random examples than each has by itself
-	TESTS_PROFILE=quick $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	TESTS_PROFILE=quick $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 coverage: setup ## all tests, each package covered to at least MINIMUM_COVERAGE percent
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@mkdir -p build && $(BIN)/coverage json --quiet -o build/coverage.json
 	$(BIN)/python scripts/coverage_gate.py build/coverage.json --minimum $(MINIMUM_COVERAGE)

@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from tests.helpers.leaks import Snapshot, leaked_tasks, leaks_since, report
 from tests.helpers.loop import LoopFactory, loop_factories
+from tests.helpers.order import woven
 
 _before = pytest.StashKey[Snapshot]()
 
@@ -20,17 +21,30 @@ settings.register_profile("quick", deadline=None, max_examples=25)
 settings.load_profile(os.environ.get("TESTS_PROFILE", "vastproxy"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where processes share the tests, those that wait for others run beside those that compute."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items[:] = woven(items, waits=lambda item: "integration" in item.path.parts)
+
+
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
     return loop_factories(item)
 
 
 @pytest.fixture(autouse=True)
-def _loud_as_before() -> Iterator[None]:
-    """A command that is run within a test sets up logging for its process; the next test has a log of its own."""
+def _logs_as_before() -> Iterator[None]:
+    """Commands and servers that run within a test set up logging for their process; the next test
+    has a log of its own."""
     root = logging.getLogger()
-    level = root.level
+    level_of_all = root.level
+    servers = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.error", "uvicorn.access")]
+    before = [(one, one.level, one.propagate, one.handlers[:]) for one in servers]
     yield
-    root.setLevel(level)
+    root.setLevel(level_of_all)
+    for one, level, propagate, handlers in before:
+        one.setLevel(level)
+        one.propagate = propagate
+        one.handlers[:] = handlers
 
 
 @pytest.fixture(autouse=True)

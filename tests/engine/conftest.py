@@ -8,7 +8,6 @@ VASTPROXY_TEST_LLAMA_SERVER.
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.ports import free_port
 from tests.helpers.processes import Process
 
 _HERE = Path(__file__).parent
@@ -46,12 +46,6 @@ def _python() -> str:
     pytest.fail(
         "no engine: run `make test-engine`, or name a Python in VASTPROXY_TEST_ENGINE_PYTHON", pytrace=False
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(port: int) -> bool:
@@ -89,7 +83,7 @@ def _serve(argv: Sequence[str | Path], port: int, directory: Path) -> Process:
 def transformers_serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEngine]:
     directory = tmp_path_factory.mktemp("transformers")
     model = _make_model("transformers", directory / "model")
-    port = _free_port()
+    port = free_port()
     program = "from transformers.cli.transformers import main; main()"
     argv = [_python(), "-c", program, "serve", "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     with _serve(argv, port, directory):
@@ -103,7 +97,7 @@ def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEngin
         pytest.skip("no llama-server in PATH or VASTPROXY_TEST_LLAMA_SERVER")
     directory = tmp_path_factory.mktemp("llamacpp")
     model = _make_model("gguf", directory / "tiny.gguf")
-    port = _free_port()
+    port = free_port()
     argv = [program, "-m", str(model), "--host", "127.0.0.1", "--port", str(port), "--alias", "tiny"]
     with _serve([*argv, "-c", "512", "-np", "2"], port, directory):
         yield RealEngine(port, "tiny", lists_models=True)

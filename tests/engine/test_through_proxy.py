@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import sys
 import urllib.error
 import urllib.request
@@ -15,6 +14,7 @@ import pytest
 
 from tests.engine.conftest import RealEngine
 from tests.helpers.builders import make_row
+from tests.helpers.ports import free_port
 from tests.helpers.processes import Process
 from tests.helpers.sshd import Sshd
 from tests.helpers.vastapi import VastApi
@@ -23,12 +23,6 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
 INSTANCE = 48001001
 MESSAGES: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _health(url: str) -> tuple[int, str]:
@@ -45,7 +39,7 @@ def _health(url: str) -> tuple[int, str]:
 @pytest.fixture
 def proxy(engine: RealEngine, tmp_path: Path) -> Iterator[str]:
     """The URL of a proxy that has found the engine in the one instance of its account."""
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     program = Path(sys.executable).with_name("vastproxy")
     with Sshd(tmp_path / "sshd") as sshd, VastApi() as api:

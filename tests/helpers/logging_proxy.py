@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import re
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.ports import free_port
 from tests.helpers.proxy_process import FAST, environment
 from tests.helpers.raw import Client
 from tests.helpers.scene import CHAT, chat
@@ -91,13 +91,6 @@ async def killed(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         process.kill()
     await process.wait()
-
-
-def free_port() -> int:
-    """Where it listens must be known before: it may have no way to say so."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def accepting(process: asyncio.subprocess.Process, port: int) -> None:

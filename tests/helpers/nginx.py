@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.helpers.ports import free_port
 from tests.helpers.processes import Process, ProcessFailed
 
 _PORT_TRIES = 5
@@ -89,7 +90,7 @@ class Nginx:
 
     def __enter__(self) -> Self:
         for left in reversed(range(_PORT_TRIES)):
-            port = _free_port()
+            port = free_port()
             try:
                 self._process = self._launch(port)
             except ProcessFailed:
@@ -118,12 +119,6 @@ class Nginx:
         )
         argv = [nginx_binary(), "-e", "stderr", "-p", str(self._directory), "-c", str(config)]
         return Process(argv, log=self._directory / "nginx.log", ready=lambda: _answers(port)).start()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.helpers.ports import free_port
 from tests.helpers.processes import Process, ProcessFailed, end_all, with_environment
 
 _PORT_TRIES = 5
@@ -105,7 +106,7 @@ class Sshd:
             self._process = self._launch(self.port)
             return self
         for left in reversed(range(_PORT_TRIES)):
-            port = _free_port()
+            port = free_port()
             try:
                 self._process = self._launch(port)
             except ProcessFailed:
@@ -185,12 +186,6 @@ class Sshd:
             lines.append("PerSourcePenalties no")  # all tests come from one address, and some fail to log in
         # The first mention of a keyword counts.
         return [*self._config, "AllowTcpForwarding local", *lines]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _greets(port: int) -> bool:

@@ -4,7 +4,6 @@ import ast
 import asyncio
 import json
 import re
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.ports import free_port
 from tests.helpers.program import Program, bare_environment
 from tests.helpers.raw import ask
 
@@ -35,13 +35,6 @@ BODY = json.dumps(
 def environment(home: Path, **variables: str) -> dict[str, str]:
     """The tree under test is what is imported, from whatever directory a program starts in."""
     return bare_environment(home, **{"PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1", **variables})
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def until_healthy(port: int, path: str, count: int) -> dict[str, object]:

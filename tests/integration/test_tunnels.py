@@ -387,7 +387,7 @@ async def test_at_most_so_many_handshakes_at_the_same_time(sshd: Sshd) -> None:
 
     async with Peer().serve(count) as peer:
         address = direct(peer.port)
-        engine = engine_for(sshd, connect_timeout_s=0.1, max_handshakes=3)
+        engine = engine_for(sshd, connect_timeout_s=0.5, max_handshakes=3)
         results = await asyncio.gather(
             *(engine.connect(target_for(address), address) for _ in range(9)), return_exceptions=True
         )

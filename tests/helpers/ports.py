@@ -1,0 +1,26 @@
+"""Ports for programs that have to be told one."""
+
+import random
+import socket
+from pathlib import Path
+
+_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_LOWEST = 10_000
+_CHANCE = (
+    random.SystemRandom()
+)  # other processes look at the same time, and shall not look at the same places
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on. The kernel does not give it to anybody who asks for just any
+    port, so it is still free when the program has started, and when it is started again."""
+    highest = int(_RANGE.read_text().split()[0]) - 1
+    while True:
+        port = _CHANCE.randint(_LOWEST, highest)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
