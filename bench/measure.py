@@ -7,6 +7,7 @@ Figures (absent ones were not measured): `requests`, `seconds`, `rps`, `cpu_us_p
 """
 
 import json
+import os
 import select
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import IO, Any
 from bench.answers import chat_request
 from bench.console import say
 from bench.contenders.base import CLIENT_KEY, Contender, Running
+from bench.contenders.vastproxy import compiled_tree, python_of
 from bench.engines import Engines, small_answers, streaming
 from bench.http_load import HttpLoad
 from bench.machine import CoreWatch
@@ -211,12 +213,19 @@ def measure_idle(meter: Meter, durations: Durations) -> Figures:
 
 def measure_scale(durations: Durations) -> Figures:
     """The figures of `bench.scale`, as `<what>, <unit> @ <backends>`."""
-    argv = ["setpriv", "--pdeathsig", "KILL", "taskset", "--cpu-list", str(CONTENDER_CORE), sys.executable]
-    argv += ["-m", "bench.scale", "--seconds", str(max(5.0, 2 * durations.measure_s))]
+    python, variables = python_of(compiled_tree(), "bench.scale")
+    argv = ["setpriv", "--pdeathsig", "KILL", "taskset", "--cpu-list", str(CONTENDER_CORE), *python]
+    argv += ["--seconds", str(max(5.0, 2 * durations.measure_s))]
     argv += ["--ssh-backends", str(_SSH_BACKENDS)]
     try:
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            env=os.environ | variables,
         )
     except subprocess.TimeoutExpired:
         raise BenchError("bench.scale did not end within 300 s") from None
