@@ -17,7 +17,7 @@ from typing import Any, cast
 from vastproxy.api.access import AccessLog
 from vastproxy.api.app import create_app
 from vastproxy.api.http.protocol import HttpProtocol
-from vastproxy.cli.serve import server_config
+from vastproxy.cli.serve import server_config, spare_garbage_collection
 from vastproxy.services.backends.carrier import Carrier
 from vastproxy.services.backends.discovery_plan import DiscoveredEngine, Origin
 from vastproxy.services.backends.engine import Engine
@@ -181,6 +181,7 @@ async def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     protocol, tunnel = await prepare()
+    spare_garbage_collection()
     for name, work in (("request", requests), ("token", tokens)):
 
         def run(count: int, work: Callable[[HttpProtocol, FakeTunnel, int], None] = work) -> None:

@@ -14,7 +14,7 @@ from bench.plain_tunnel import PlainEngine
 from vastproxy.api.access import AccessLog
 from vastproxy.api.app import create_app, running
 from vastproxy.cli.logs import set_up_logging
-from vastproxy.cli.serve import BACKLOG, server_config
+from vastproxy.cli.serve import BACKLOG, server_config, spare_garbage_collection
 from vastproxy.services.fleet import Fleet
 from vastproxy.settings import Settings, load
 from vastproxy.settings.listen import require_keys
@@ -35,6 +35,7 @@ async def serve(settings: Settings, access_log: AccessLog) -> None:
 
 def main() -> int:
     settings = load(overrides={}, config_path=None).settings
+    spare_garbage_collection()
     with set_up_logging(settings.logging) as logs:
         log = AccessLog(enabled=settings.logging.access, form=logs.form, sink=logs.access_sink)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -104,14 +104,14 @@ def serve(
     with set_up_logging(loaded.settings.logging) as logs:
         log = AccessLog(enabled=loaded.settings.logging.access, form=logs.form, sink=logs.access_sink)
         raise_open_files()
-        _spare_garbage_collection()
+        spare_garbage_collection()
         hangup = Hangup(logs, lambda: load(overrides=overrides, config_path=config).settings.logging)
         ready = Beside(logs, ascii_only=ascii_only) if not no_tui and can_show() else None
         code = run(loaded.settings, access_log=log, hangup=hangup, ready=ready)
     raise typer.Exit(code)
 
 
-def _spare_garbage_collection() -> None:
+def spare_garbage_collection() -> None:
     """Look for cycles less often, and never among what is loaded by now: a request leaves none behind."""
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
