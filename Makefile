@@ -22,7 +22,8 @@ FUZZ ?=
 BIN := $(VENV)/bin
 MINIMUM_COVERAGE ?= 90
 # What `make test` runs against the compiled build; `make compiled COMPILED_TESTS=tests/integration` runs more.
-COMPILED_TESTS ?= tests/unit/api/http tests/unit/services/dispatch tests/unit/services/upstream \
+COMPILED_TESTS ?= tests/unit/api/http tests/unit/services/dispatch tests/unit/services/upstream tests/unit/api/test_foreign.py \
+	tests/unit/services/metrics/test_usage.py tests/unit/services/routing/test_own.py \
 	tests/integration/test_proxy.py tests/integration/test_routing.py tests/integration/test_http_sse.py
 
 .PHONY: help test setup system check fix unit integration tests race coverage compiled docs site screenshots test-engine demo soak chaos fuzz bench wheel lock upgrade clean

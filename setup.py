@@ -5,7 +5,8 @@ Everything else about the package stands in pyproject.toml. The same files run a
 What the compiler (mypyc) asks of these files, beyond types that are right: an attribute that is deleted stands in
 `__deletable__`; a class that others may build on outside of these files is marked by `mypyc_attr`; an attribute that a
 call may change is not asked for twice in one function with another answer in mind, since mypy remembers the first; two
-`except` clauses of one `try` name what they catch differently; no class body says that one method is another one.
+`except` clauses of one `try` name what they catch differently; no class body says that one method is another one; no
+slice of bytes ends before it begins; what comes from foreign code is converted, and not believed, before it gets here.
 """
 
 import os

@@ -175,12 +175,15 @@ class Attempts(Connecting):
             self.sent_bytes -= self.stripped.strip.dropped
             if self.stripped.strip.taken:
                 last, before = b"", self.stripped.strip.taken
-        tokens = tools.ended(self, self._request, received_bytes, peer, head, last, before)
-        if self.guest is not None:
-            self.guest.leave(tools.now(), tokens)
-        # The owner refers to us, too: no cycle shall be left. Nor shall what the client sent, which may be long and
-        # holds its key.
-        del self._owner, self._client, self._upload, self._request
+        tokens = 0
+        try:
+            tokens = tools.ended(self, self._request, received_bytes, peer, head, last, before)
+        finally:
+            if self.guest is not None:
+                self.guest.leave(tools.now(), tokens)
+            # The owner refers to us, too: no cycle shall be left. Nor shall what the client sent, which may be long and
+            # holds its key.
+            del self._owner, self._client, self._upload, self._request
 
     def cancel(self, error: ServiceError) -> None:
         """Somebody has ordered that it ends, wherever it stands: the engine is told, the client is told `error`, and

@@ -256,8 +256,7 @@ class Exchange:
         """See `Sink.engine_switched`."""
         self._stage = stages.NEXT[self._stage, stages.SWITCHED]
         self._attempts.answered(head)
-        self._attempts.status = head.status
-        self._attempts.first_byte_at = self._tools.now()
+        self._attempts.status, self._attempts.first_byte_at = head.status, self._tools.now()
         self._client.switch(head.lines + self._attempts.lines())
         if data:
             self.engine_data(data, False)
@@ -295,6 +294,7 @@ class Exchange:
         self._stage = stages.NEXT[self._stage, stages.END]
         if self._gathering is not None:
             self._gathering.end()
+            self._gathering = None  # it refers to us
         if self._total_timer is not None:
             self._total_timer.cancel()
         self._attempts.end(self._head, self._last, self._before)

@@ -5,6 +5,7 @@ the application elsewhere; ASGI knows no interim responses, trailers or changes 
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -25,18 +26,20 @@ HIGH_WATER_BYTES = 64 * 1024
 
 #: What stands for itself in a path (RFC 3986 §3.3).
 _UNQUOTED = "/!$&'()*+,;=:@"
+#: More digits announce more than there is, and are counted as they come.
+_LENGTH = re.compile(rb"[0-9]{1,18}")
 
 
 def request_of(scope: Scope) -> Request:
     """The request that an ASGI server hands us (ASGI 3, HTTP spec 2.x)."""
-    headers: list[Header] = scope["headers"]
+    headers: list[Header] = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
     table = request_fields()
     fields = [table.make(header) for header in headers]
     known = marked(fields)
     lengths = known.get(b"content-length", ())
     # HTTP/2 announces neither a length nor chunks, so without a length there may be a body of any.
     framing = CHUNKED
-    if b"transfer-encoding" not in known and lengths and lengths[-1].isdigit():
+    if b"transfer-encoding" not in known and lengths and _LENGTH.fullmatch(lengths[-1]):
         framing = Framing(chunked=False, length=int(lengths[-1]))
     raw_path: bytes = scope.get("raw_path") or quote(scope["path"], safe=_UNQUOTED).encode("ascii")
     raw_path = (
@@ -108,7 +111,7 @@ class AsgiClient:
                 return
             if message["type"] == "http.disconnect":
                 return
-            data, complete = message.get("body", b""), not message.get("more_body", False)
+            data, complete = bytes(message.get("body", b"")), not message.get("more_body", False)
             if not begun:
                 begun = True
                 handler.begin(data, complete=complete)

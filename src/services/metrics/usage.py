@@ -35,7 +35,7 @@ def _last(names: tuple[bytes, ...], tail: bytes) -> int | None:
     for name in names:
         end = len(tail)
         while (at := tail.rfind(name, 0, end)) >= 0:
-            if tail[at - 1 : at] != b"\\" and (found := _COUNT.match(tail, at + len(name))) is not None:
+            if not tail.endswith(b"\\", 0, at) and (found := _COUNT.match(tail, at + len(name))) is not None:
                 count = int(found[1])
                 return count if count <= _MOST else None
             end = at

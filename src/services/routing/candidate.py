@@ -3,12 +3,15 @@
 from collections.abc import Collection
 from typing import Protocol
 
+from mypy_extensions import mypyc_attr
+
 #: A candidate in slow start counts with this share of its speed at least, so that nothing is divided by nothing.
 MIN_WEIGHT = 0.01
 #: Ports are below this, so that an instance's engines have keys of their own.
 _PORTS = 65_536
 
 
+@mypyc_attr(native_class=False)
 class Candidate(Protocol):
     """One engine of one instance that may serve. Everything may change from one look to the next."""
 

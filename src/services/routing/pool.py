@@ -3,6 +3,8 @@
 import random
 from collections.abc import Collection, Iterable, Iterator
 
+from mypy_extensions import mypyc_attr
+
 from vastproxy.services.routing.candidate import Candidate, may_take, power
 
 #: Up to so many members are all compared: the normal case, and hardly dearer than drawing two.
@@ -13,6 +15,7 @@ _DRAWS = 8
 _RENEWED_PER_MEMBERS = 8
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Pool:
     """Candidates by key, in an indexable order of their own."""
 

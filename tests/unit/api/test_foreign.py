@@ -104,6 +104,8 @@ def test_a_request_is_what_the_scope_says() -> None:
         ([(b"transfer-encoding", b"chunked"), (b"content-length", b"5")], CHUNKED),
         ([], CHUNKED),
         ([(b"content-length", b"x")], CHUNKED),
+        ([(b"content-length", b"9" * 5000)], CHUNKED),
+        ([[b"content-length", b"5"]], Framing(chunked=False, length=5)),
     ],
 )
 def test_what_announces_no_length_may_have_any(headers: list[Any], framing: Framing) -> None:
@@ -147,6 +149,22 @@ async def test_a_request_and_its_answer(tasks: Tasks) -> None:
         {"type": "http.response.body", "body": b"o", "more_body": True},
         {"type": "http.response.body", "body": b"k", "more_body": False},
     ]
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+async def test_a_body_may_come_in_other_buffers(
+    tasks: Tasks, kind: type[bytearray] | type[memoryview]
+) -> None:
+    """Middleware hands on what it has; what comes behind is told bytes."""
+    server = Server(tasks, part(kind(b"one"), more=True), part(kind(b"two")))  # type: ignore[arg-type]
+
+    def answer() -> None:
+        if server.handler.complete:
+            server.client.respond(204, b"", length=None, has_body=False, last=True)
+
+    server.handler.on_data = answer
+    await server.serve()
+    assert server.handler.body == b"onetwo"
 
 
 @pytest.mark.parametrize("last", [True, False])

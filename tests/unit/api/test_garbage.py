@@ -8,9 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.helpers.exchanging import Scene, settle
+from tests.helpers.mixed import CHAT, chat, serves
 from vastproxy.api.attempts import Attempts
 from vastproxy.api.exchange import Exchange
+from vastproxy.api.gathering import Gathering
 from vastproxy.api.upload import Upload
+from vastproxy.services.http1.framing import CHUNKED
 from vastproxy.services.traces import Traces
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -60,3 +63,29 @@ async def test_the_story_that_is_kept_holds_nothing_else(scene: Scene, how: str)
     await end(scene, how)
     assert len(scene.fleet.traces) == 1
     assert left(Exchange, Upload) == []
+
+
+@pytest.mark.parametrize("how", ["answered", "left while it is gathered", "left while it is asked"])
+@pytest.mark.parametrize("are_alike", [True, False])
+async def test_a_body_that_came_in_pieces(scene: Scene, how: str, are_alike: bool) -> None:
+    """Who gathers it calls back, and so refers to the request."""
+    if not are_alike:
+        serves(scene, 1, "m")
+        serves(scene, 2, "b")
+    await end_in_pieces(scene, how)
+    assert left(Exchange, Gathering, Upload) == []
+
+
+async def end_in_pieces(scene: Scene, how: str) -> None:
+    body = chat("m", last=True)
+    asked = await scene.ask(b"POST", CHAT, body=body[:20], complete=False, framing=CHUNKED)
+    if how == "left while it is gathered":
+        asked.exchange.client_left()
+    else:
+        asked.exchange.client_data(body[20:], complete=True)
+        await settle()
+        if how == "answered":
+            asked.stream.feed(ANSWER)
+        else:
+            asked.exchange.client_left()
+    await settle()

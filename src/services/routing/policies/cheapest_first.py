@@ -7,6 +7,8 @@ best near its knee: below it a request more costs the others hardly anything, ab
 import random
 from collections.abc import Collection
 
+from mypy_extensions import mypyc_attr
+
 from vastproxy.services.routing.candidate import Candidate, may_take, power
 from vastproxy.services.routing.policies.least_loaded import is_fresh, lightest
 from vastproxy.services.routing.policies.pooled import Pooled
@@ -16,6 +18,7 @@ from vastproxy.services.routing.policy import Choice, Hint
 _RENEWED_PER_MEMBERS = 8
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class CheapestFirst(Pooled):
     """Fills machines in the order of what a token costs on them. Those without a price come last."""
 

@@ -6,6 +6,8 @@ cost the same for three as for a thousand, and do not send everybody to the one 
 
 from collections.abc import Collection, Sequence
 
+from mypy_extensions import mypyc_attr
+
 from vastproxy.services.routing.candidate import Candidate
 from vastproxy.services.routing.policies.pooled import Pooled
 from vastproxy.services.routing.policy import Choice, Hint
@@ -21,6 +23,7 @@ _INFINITE = float("inf")
 ONLY = "the only one with a place"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LeastLoaded(Pooled):
     """The lowest (in flight + 1) / (speed · weight), so that machines of any size can share a pool."""
 

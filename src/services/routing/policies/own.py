@@ -97,17 +97,18 @@ class Guarded(Pooled):
     def choose(self, hint: Hint, now: float, *, exclude: Collection[int] = ()) -> Choice | None:
         """See `Policy.choose`. Whom the policy may not choose, and nobody where there is somebody, count as failures:
         a request would wait for ever for a place that is there."""
+        own: Any = self._own
         try:
-            choice = self._own.choose(hint, now, exclude=exclude)
+            choice = _checked(own.choose(hint, now, exclude=exclude))
+            if choice is not None:
+                chosen = choice.candidate
+                if self.pool.get(chosen.key) is chosen and may_take(chosen, exclude):
+                    return choice
+                return self._instead(f"it chose {chosen.key}, which has no place", now, exclude)
         except Exception as error:
             return self._instead(f"{type(error).__name__}: {error}", now, exclude, error)
-        if choice is None:
-            fallback = self._least(now, exclude, "")
-            return None if fallback is None else self._instead("it chose nobody", now, exclude)
-        chosen = choice.candidate
-        if self.pool.get(chosen.key) is not chosen or not may_take(chosen, exclude):
-            return self._instead(f"it chose {chosen.key}, which has no place", now, exclude)
-        return choice
+        fallback = self._least(now, exclude, "")
+        return None if fallback is None else self._instead("it chose nobody", now, exclude)
 
     def assigned(self, key: int, hint: Hint, now: float) -> None:
         """See `Policy.assigned`."""
@@ -119,8 +120,9 @@ class Guarded(Pooled):
 
     def judge(self, candidate: Candidate, hint: Hint, now: float) -> tuple[float, str]:
         """See `Pooled.judge`."""
+        own: Any = self._own
         try:
-            score, why = self._own.judge(candidate, hint, now)
+            score, why = own.judge(candidate, hint, now)
             return float(score), str(why)
         except Exception as error:
             self._failed(f"{type(error).__name__}: {error}", error)
@@ -152,3 +154,14 @@ class Guarded(Pooled):
                 why,
                 exc_info=error,
             )
+
+
+def _checked(choice: Any) -> Choice | None:
+    """What somebody else's `choose` has returned, of the types that are promised. Raises TypeError and ValueError."""
+    if choice is None:
+        return None
+    if not isinstance(choice, Choice):
+        raise TypeError(f"choose returned {type(choice).__name__}, not a Choice")
+    told: Any = choice
+    scores = [(int(key), float(score)) for key, score in told.scores]
+    return Choice(told.candidate, str(told.why), scores, int(told.among))

@@ -15,6 +15,8 @@ import random
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from mypy_extensions import mypyc_attr
+
 from vastproxy.services.routing.candidate import Candidate, may_take
 from vastproxy.services.routing.policies.homes import MAX_HOMES, Homes
 from vastproxy.services.routing.policies.least_loaded import ONLY, is_fresh, least, lightest, load
@@ -41,6 +43,7 @@ class AffinityLimits:
 _DEFAULT = AffinityLimits()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PrefixAffinity(Pooled):
     """Bounded-load affinity to where the same beginning was served."""
 

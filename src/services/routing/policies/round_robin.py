@@ -4,11 +4,14 @@ import random
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection
 
+from mypy_extensions import mypyc_attr
+
 from vastproxy.services.routing.candidate import Candidate, may_take
 from vastproxy.services.routing.policies.pooled import Pooled
 from vastproxy.services.routing.policy import Choice, Hint
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class RoundRobinPolicy(Pooled):
     """The position is the key served last, not an index, so that one who comes or goes does not make another one be
     served twice or skipped."""

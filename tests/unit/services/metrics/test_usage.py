@@ -36,6 +36,7 @@ USAGE = (
         (b"", (None, None)),
         (USAGE + b" " * TAIL_BYTES, (None, None)),
         (b"x" * 100_000 + USAGE, (31, 300)),
+        (USAGE.removeprefix(b'"usage":{'), (31, 300)),
     ],
 )
 def test_the_counts_of_engines(tail: bytes, expected: tuple[int | None, int | None]) -> None:

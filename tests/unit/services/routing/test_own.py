@@ -11,9 +11,13 @@ import pytest
 from pydantic import ValidationError
 
 from tests.helpers.candidates import StandIn, key, offered
+from vastproxy.services.routing.policies.cheapest_first import CheapestFirst
+from vastproxy.services.routing.policies.least_loaded import LeastLoaded
 from vastproxy.services.routing.policies.make import Memory, make_policy
 from vastproxy.services.routing.policies.own import LOGGED_EACH, Guarded, own_policy
 from vastproxy.services.routing.policies.pooled import Pooled
+from vastproxy.services.routing.policies.prefix_affinity import PrefixAffinity
+from vastproxy.services.routing.policies.round_robin import RoundRobinPolicy
 from vastproxy.services.routing.policy import NO_HINT, Choice, Hint
 from vastproxy.settings import SettingsError, load_settings
 from vastproxy.settings.routing import RoutingSettings
@@ -55,6 +59,25 @@ class Raises(Highest):
 class Refuses(Highest):
     def choose(self, hint: Hint, now: float, *, exclude: Collection[int] = ()) -> Choice | None:
         return None
+
+
+class Says(Highest):
+    """Something, whatever was promised."""
+
+    answer: Any = None
+
+    def choose(self, hint: Hint, now: float, *, exclude: Collection[int] = ()) -> Choice | None:
+        said: Choice | None = self.answer(next(iter(self.pool)))
+        return said
+
+    def judge(self, candidate: Any, hint: Hint, now: float) -> tuple[float, str]:
+        said: tuple[float, str] = self.answer(candidate)
+        return said
+
+
+class FromAnother(LeastLoaded):
+    def choose(self, hint: Hint, now: float, *, exclude: Collection[int] = ()) -> Choice | None:
+        return super().choose(hint, now, exclude=exclude)
 
 
 class NotMade(Highest):
@@ -134,6 +157,55 @@ def test_whom_it_may_not_choose_is_not_chosen() -> None:
     assert choice is not None
     assert (choice.candidate.key, choice.why) == (key(1), "the policy failed")
     assert policy.choose(NO_HINT, 0.0, exclude={key(1)}) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda one: one,
+        lambda one: (one, "why"),
+        lambda one: 7,
+        lambda one: Choice(None, "why"),  # type: ignore[arg-type]
+        lambda one: Choice(7, "why"),  # type: ignore[arg-type]
+        lambda one: Choice(one, "why", [("a", 1.0)]),  # type: ignore[list-item]
+        lambda one: Choice(one, "why", among=None),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_choice_costs_no_request(answer: Any) -> None:
+    policy = guarded(Says)
+    offered(policy, StandIn(1))
+    policy._own.answer = answer  # type: ignore[attr-defined]
+    choice = policy.choose(NO_HINT, 0.0)
+    assert choice is not None
+    assert (choice.candidate.key, choice.why) == (key(1), "the policy failed")
+
+
+def test_a_choice_is_taken_as_what_was_meant() -> None:
+    """Later its story is told, which has no place for surprises."""
+    policy = guarded(Says)
+    offered(policy, StandIn(1))
+    loose: Any = Choice
+    policy._own.answer = lambda one: loose(one, None, [[one.key, 1]], 1.0)  # type: ignore[attr-defined]
+    choice = policy.choose(NO_HINT, 0.0)
+    assert choice is not None
+    assert (choice.why, choice.scores, choice.among) == ("None", [(key(1), 1.0)], 1)
+
+
+def test_a_judgement_is_taken_as_what_was_meant() -> None:
+    policy = guarded(Says)
+    offered(policy, StandIn(1))
+    policy._own.answer = lambda one: ["1.5", None]  # type: ignore[attr-defined]
+    assert [(each.score, each.why) for each in policy.scores(NO_HINT, 0.0)] == [(1.5, "None")]
+
+
+@pytest.mark.parametrize("base", [LeastLoaded, CheapestFirst, PrefixAffinity, RoundRobinPolicy])
+def test_each_of_ours_can_be_built_on(base: type[Pooled]) -> None:
+    own = type("Own", (base,), {})
+    assert own_policy(f"{HERE}:FromAnother") is FromAnother
+    policy = Guarded(own(random.Random(1)), random.Random(1))
+    offered(policy, StandIn(1))
+    assert (choice := policy.choose(NO_HINT, 0.0)) is not None
+    assert choice.candidate.key == key(1)
 
 
 def test_nobody_is_chosen_only_where_nobody_can_be() -> None:
