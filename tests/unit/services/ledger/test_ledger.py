@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.builders import make_instance
 from tests.helpers.ledgers import HOUR, make_entry
-from vastproxy.services.ledger.ledger import SLICE, Ledger, LedgerUnavailable, said
+from vastproxy.services.ledger.ledger import MAX_WAITING, SLICE, Ledger, LedgerUnavailable, said
 from vastproxy.services.ledger.machines import Machine
 from vastproxy.services.ledger.schema import UnusableLedger
 from vastproxy.services.ledger.store import open_to_read
@@ -138,7 +138,6 @@ async def test_a_file_that_cannot_be_used_is_warned_of_once_and_tried_again(
         assert kept.ledger.today()["tokens_today"] is None
         path.rmdir()
         assert await kept.ledger.flush()
-        assert await kept.ledger.flush()
     assert rows(path) == (300, 5)
     warned, mended = caplog.messages
     assert warned.startswith(
@@ -146,6 +145,36 @@ async def test_a_file_that_cannot_be_used_is_warned_of_once_and_tried_again(
     )
     assert mended == f"the ledger {path} can be written again"
     await kept.ledger.aclose()
+
+
+async def broken(path: Path, rounds: int) -> Kept:
+    """A ledger that was lived with for so many writings while its file could not be used, which has just been
+    mended."""
+    path.mkdir()
+    kept = Kept(path)
+    for _ in range(rounds):
+        kept.live()
+        assert not await kept.ledger.flush()
+    path.rmdir()
+    return kept
+
+
+@pytest.mark.parametrize("rounds", [1, MAX_WAITING, MAX_WAITING + 1, MAX_WAITING + 5])
+async def test_the_first_answer_after_a_mend_is_whole(tmp_path: Path, rounds: int) -> None:
+    """However long the file could not be used: who asks is told of all of it."""
+    kept = await broken(tmp_path / "l.db", rounds)
+    report = await kept.ledger.cost("instance", 0.0)
+    assert report.total.requests == rounds
+    assert report.total.hours == pytest.approx(rounds / 60)
+    assert kept.ledger.today()["tokens_today"] == 30 * rounds
+    await kept.ledger.aclose()
+
+
+@pytest.mark.parametrize("rounds", [1, MAX_WAITING, MAX_WAITING + 1, MAX_WAITING + 5])
+async def test_closing_after_a_mend_writes_all_of_it(tmp_path: Path, rounds: int) -> None:
+    kept = await broken(tmp_path / "l.db", rounds)
+    await kept.ledger.aclose()
+    assert rows(tmp_path / "l.db") == (60 * rounds, rounds)
 
 
 async def test_a_file_that_becomes_unusable_while_it_is_used(
