@@ -142,7 +142,7 @@ class Ledger:
                 del self._waiting[0]
         ids = {one.machine_id for one in self.book.rented.values() if one.machine_id is not None}
         midnight = int(now) // _DAY_S * _DAY_S
-        self._today = store.read(lambda connection: spent(connection, midnight))
+        self._today = store.read(lambda connection: spent(connection, midnight, now))
         found = store.read(lambda connection: machines(connection, ids))
         self._machines = {one.machine_id: one for one in found}
 

@@ -25,6 +25,10 @@ T = TypeVar("T")
 BUSY_S: Final = 5.0
 #: Seconds are told apart for so long: a batch may wait for a full disk.
 MASKS_FOR_S: Final = 26 * HOUR_S
+#: Time goes on by no more than `_LEAP_S` beyond what the file knew `_SETTLED_S` ago: a clock that is far ahead for less
+#: than that deletes nothing that is not old, and no seconds of the hour that it really is.
+_SETTLED_S: Final = 12 * HOUR_S
+_LEAP_S: Final = 24 * HOUR_S
 #: Pages of 4 KB of the log of writes before they are moved into the file.
 _CHECKPOINT_PAGES: Final = 512
 
@@ -42,14 +46,17 @@ machine = coalesce(excluded.machine, machine), dollars = dollars + excluded.doll
 busy_dollars = busy_dollars + excluded.busy_dollars, seconds = seconds + excluded.seconds,
 busy_seconds = busy_seconds + excluded.busy_seconds
 """
-_SEE_MACHINE: Final = """
-INSERT INTO machine VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, 0, 0, '[]') ON CONFLICT (id) DO UPDATE SET
-gpu = excluded.gpu, first_seen = min(first_seen, excluded.first_seen),
-last_seen = max(last_seen, excluded.last_seen), up_seconds = up_seconds + excluded.up_seconds
+#: What was last seen long after it is seen now was so by a clock that was ahead.
+_SEEN: Final = f"""
+first_seen = min(first_seen, excluded.first_seen), last_seen = CASE
+WHEN last_seen > excluded.last_seen + {MASKS_FOR_S} THEN excluded.last_seen ELSE max(last_seen, excluded.last_seen) END
 """
-_SEE_RENTAL: Final = """
-INSERT INTO rental VALUES (?1, ?2, ?3, ?4) ON CONFLICT (machine, identity) DO UPDATE SET
-first_seen = min(first_seen, excluded.first_seen), last_seen = max(last_seen, excluded.last_seen)
+_SEE_MACHINE: Final = f"""
+INSERT INTO machine VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, 0, 0, '[]') ON CONFLICT (id) DO UPDATE SET
+gpu = excluded.gpu, up_seconds = up_seconds + excluded.up_seconds, {_SEEN}
+"""
+_SEE_RENTAL: Final = f"""
+INSERT INTO rental VALUES (?1, ?2, ?3, ?4) ON CONFLICT (machine, identity) DO UPDATE SET {_SEEN}
 """
 _ADD_EXPERIENCE: Final = """
 UPDATE machine SET requests = requests + ?, errors = errors + ?, drops = drops + ?, tokens = tokens + ?,
@@ -218,6 +225,12 @@ def _row(one: Served) -> tuple[int | str | float, ...]:
 
 
 def _prune(connection: sqlite3.Connection, now: float, keep_s: int) -> None:
+    (known,) = connection.execute(
+        "SELECT max(hour) FROM rent WHERE hour <= ?", (now - _SETTLED_S,)
+    ).fetchone()
+    if known is None:
+        return  # there is nothing yet that could be old
+    now = min(now, known + _LEAP_S)
     connection.execute("DELETE FROM mask WHERE hour < ?", (hour_of(now) - MASKS_FOR_S,))
     for table in ("rent", "served"):
         connection.execute(f"DELETE FROM {table} WHERE hour < ?", (hour_of(now) - keep_s,))

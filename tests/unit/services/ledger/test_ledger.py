@@ -147,9 +147,10 @@ async def test_a_file_that_cannot_be_used_is_warned_of_once_and_tried_again(
     await kept.ledger.aclose()
 
 
-async def broken(path: Path, rounds: int) -> Kept:
+async def broken(directory: Path, rounds: int) -> Kept:
     """A ledger that was lived with for so many writings while its file could not be used, which has just been
     mended."""
+    path = directory / "l.db"
     path.mkdir()
     kept = Kept(path)
     for _ in range(rounds):
@@ -162,7 +163,7 @@ async def broken(path: Path, rounds: int) -> Kept:
 @pytest.mark.parametrize("rounds", [1, MAX_WAITING, MAX_WAITING + 1, MAX_WAITING + 5])
 async def test_the_first_answer_after_a_mend_is_whole(tmp_path: Path, rounds: int) -> None:
     """However long the file could not be used: who asks is told of all of it."""
-    kept = await broken(tmp_path / "l.db", rounds)
+    kept = await broken(tmp_path, rounds)
     report = await kept.ledger.cost("instance", 0.0)
     assert report.total.requests == rounds
     assert report.total.hours == pytest.approx(rounds / 60)
@@ -172,7 +173,7 @@ async def test_the_first_answer_after_a_mend_is_whole(tmp_path: Path, rounds: in
 
 @pytest.mark.parametrize("rounds", [1, MAX_WAITING, MAX_WAITING + 1, MAX_WAITING + 5])
 async def test_closing_after_a_mend_writes_all_of_it(tmp_path: Path, rounds: int) -> None:
-    kept = await broken(tmp_path / "l.db", rounds)
+    kept = await broken(tmp_path, rounds)
     await kept.ledger.aclose()
     assert rows(tmp_path / "l.db") == (60 * rounds, rounds)
 
