@@ -29,6 +29,8 @@ MASKS_FOR_S: Final = 26 * HOUR_S
 #: than that deletes nothing that is not old, and no seconds of the hour that it really is.
 _SETTLED_S: Final = 12 * HOUR_S
 _LEAP_S: Final = 24 * HOUR_S
+#: How SQLite (3.51) fails to make the file through which readers and writers find each other, which even readers need.
+_WANTS_TO_WRITE: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 #: Pages of 4 KB of the log of writes before they are moved into the file.
 _CHECKPOINT_PAGES: Final = 512
 
@@ -159,9 +161,25 @@ def open_ledger(path: Path) -> sqlite3.Connection:
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:
-    """A ledger that is there, perhaps written by a running proxy. Raises as `open_ledger` does."""
+    """A ledger that is there, perhaps written by a running proxy, perhaps where nobody may write. Raises as
+    `open_ledger` does."""
     os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
+    found = path.resolve()
+    try:
+        return _reading(found, "mode=ro")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in _WANTS_TO_WRITE:
+            raise
+        if _has_log(found):
+            raise UnusableLedger(
+                f"what was written last is in {found.name}-wal, which can only be read where its directory can be "
+                "written: copy both files to such a place"
+            ) from None
+    return _reading(found, "mode=ro&immutable=1")
+
+
+def _reading(path: Path, how: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=BUSY_S)
     try:
         if version_of(connection) == 0:
             raise UnusableLedger("it is empty")
@@ -169,6 +187,14 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _has_log(path: Path) -> bool:
+    """Are there writes that have not been moved into the file? Then it is not whole without them."""
+    try:
+        return os.stat(f"{path}-wal").st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def _add_rent(connection: sqlite3.Connection, rent: Rent) -> None:

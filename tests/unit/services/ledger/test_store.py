@@ -1,7 +1,10 @@
 """The file: a batch is in it once, seconds count once whoever saw them, and a file of others is left alone."""
 
+import shutil
 import sqlite3
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -245,6 +248,67 @@ def test_a_file_that_is_not_there_is_not_made_by_reading(path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         open_to_read(path)
     assert not path.exists()
+
+
+@contextmanager
+def unwritable(path: Path) -> Iterator[None]:
+    """Nobody can make a file beside it. Rights keep no administrator from it; what leads nowhere does."""
+    path.with_name(f"{path.name}-shm").symlink_to("nowhere/at-all")
+    path.parent.chmod(0o500)
+    try:
+        yield
+    finally:
+        path.parent.chmod(0o700)
+
+
+@pytest.fixture
+def strange(tmp_path: Path) -> Path:
+    """A place whose name means something in an address."""
+    return tmp_path / "a b?mode=rw#%41" / "ledger.db"
+
+
+def test_a_file_is_read_where_nobody_may_write(strange: Path) -> None:
+    """As in a snapshot, a backup, or a file system that is mounted to be read."""
+    write_ledger(strange, busy_book())
+    with unwritable(strange):
+        assert rented(strange)[0][2] == 60
+
+
+def snapshot(path: Path, into: Path) -> Path:
+    """A ledger as it lies there while it is written, with what is not in the file yet."""
+    store = Store(path, writer="a")
+    store.write(batch(1, rent(HOUR, 0b11)))
+    into.mkdir()
+    for name in (path.name, f"{path.name}-wal"):
+        shutil.copy(path.with_name(name), into / name)
+    store.close()
+    return into / path.name
+
+
+def test_a_file_is_not_read_without_what_was_written_last(path: Path, tmp_path: Path) -> None:
+    """It says what to do, rather than tell of less."""
+    copy = snapshot(path, tmp_path / "snapshot")
+    with unwritable(copy), pytest.raises(UnusableLedger, match=r"is in ledger\.db-wal, .*: copy both files"):
+        open_to_read(copy)
+
+
+def test_a_snapshot_is_read_where_one_may_write(path: Path, tmp_path: Path) -> None:
+    assert rented(snapshot(path, tmp_path / "snapshot")) == [(2.0, 0.0, 2, 0)]
+
+
+def test_an_empty_log_of_writes_keeps_nothing_back(path: Path) -> None:
+    write_ledger(path, busy_book())
+    path.with_name(f"{path.name}-wal").touch()
+    with unwritable(path):
+        assert rented(path)[0][2] == 60
+
+
+def test_a_broken_file_is_not_tried_in_another_way(path: Path) -> None:
+    write_ledger(path, busy_book())
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100] + b"x" * (len(whole) - 100))
+    with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+        open_to_read(path)
 
 
 def test_a_version_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
