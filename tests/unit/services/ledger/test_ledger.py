@@ -32,7 +32,9 @@ class Kept:
 
     def __init__(self, path: Path | None) -> None:
         self.clock = Clock()
-        self.ledger = Ledger(path, clock=self.clock, wall_clock=self.clock)
+        self.ahead = 0
+        """By how many seconds the wall clock is wrong."""
+        self.ledger = Ledger(path, clock=self.clock, wall_clock=lambda: self.clock() + self.ahead)
         self.instance = make_instance(id=1)
 
     def live(self, seconds: int = 60, requests: int = 1) -> None:
@@ -102,12 +104,33 @@ async def test_a_machine_that_was_rented_before(tmp_path: Path) -> None:
     path = tmp_path / "l.db"
     for id in (1, 2):
         kept = Kept(path)
+        kept.clock.now += id * 3600
         kept.instance = make_instance(id=id)
         kept.live()
         await kept.ledger.aclose()
         shown = kept.ledger.machine_json(kept.instance)
         assert shown is not None
         assert shown["rented_before"] is (id == 2)
+
+
+async def test_a_clock_that_was_ahead_for_a_moment(tmp_path: Path) -> None:
+    """What was there before is told all the same, and the right hour goes on."""
+    kept = Kept(tmp_path / "l.db")
+    kept.live(1800)
+    assert await kept.ledger.flush()
+    kept.ahead = 3 * 365 * 86_400
+    kept.live(5)
+    assert await kept.ledger.flush()
+    assert kept.ledger.machine(kept.instance) is not None
+    kept.ahead = 0
+    kept.live(600)
+    report = await kept.ledger.cost("hour", 0.0)
+    assert report.total.hours == pytest.approx(2400 / 3600)
+    assert report.total.requests == 2
+    assert kept.ledger.today() == {"cost_today_dollars": 0.24, "tokens_today": 60}
+    (machine,) = await kept.ledger.machines()
+    assert machine.last_seen_unix == HOUR + 2405
+    await kept.ledger.aclose()
 
 
 async def test_without_a_file_everything_goes_on() -> None:
