@@ -170,7 +170,7 @@ def test_hours_that_are_still_to_come_are_not_told(ahead: Path, by: By) -> None:
 
 def test_what_was_spent_does_not_count_hours_to_come(ahead: Path) -> None:
     connection = open_to_read(ahead)
-    assert spent(connection, 0, HOUR + 9000) == (pytest.approx(3.0), 400)
+    assert spent(connection, 0, HOUR + 9000) == pytest.approx((3.0, 400))
     assert spent(connection, HOUR + 3600, HOUR + 9000) == (0.0, 0)
     assert spent(connection, 0, HOUR + 3 * 365 * 86_400)[1] == 402
     connection.close()
