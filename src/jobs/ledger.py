@@ -66,8 +66,8 @@ class LedgerJob:
             if identity in self._greeted or instance.id not in self._fleet.live.backends:
                 continue
             machine = self._ledger.machine(instance)
-            if machine is None:
-                continue
+            if machine is None or not machine.knows(identity):
+                continue  # until it is, one beside it would be taken for one before it
             self._greeted.add(identity)
             if machine.rented_before(identity):
                 told = MachineKnown(instance.id, machine.machine_id, round(machine.hours, 1), machine.score)

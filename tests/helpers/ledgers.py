@@ -7,8 +7,8 @@ from vastproxy.services.ledger.entry import Entry
 from vastproxy.services.ledger.rented import Rented
 from vastproxy.services.ledger.store import Store
 
-#: A full hour, in unix time.
-HOUR = 1_800_000_000
+#: A full hour, in unix time; long ago, so that a command that goes by the real clock can tell of it.
+HOUR = 1_699_200_000
 
 
 def make_rented(id: int = 1, dollars_per_hour: float = 0.36, **over: object) -> Rented:

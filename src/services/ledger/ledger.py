@@ -109,11 +109,12 @@ class Ledger:
             self.book.close(self._wall_clock())
             return False
         async with self._writing:
-            if len(self._waiting) < MAX_WAITING:
-                batch = self.book.close(self._wall_clock())
-                self._waiting += [] if batch is None else [batch]
             try:
+                is_closed = self._close_book()
                 await in_thread(self._write, name="ledger")
+                if not is_closed:  # what waited has made room for the rest
+                    self._close_book()
+                    await in_thread(self._write, name="ledger")
             except _ERRORS as error:
                 self._failed(error)
                 return False
@@ -121,6 +122,14 @@ class Ledger:
                 logger.info("the ledger %s can be written again", self._store.path)
                 self._trouble = ""
             return True
+
+    def _close_book(self) -> bool:
+        """Is all that was noted among what waits to be written? Not where too much waits already."""
+        if len(self._waiting) >= MAX_WAITING:
+            return False
+        batch = self.book.close(self._wall_clock())
+        self._waiting += [] if batch is None else [batch]
+        return True
 
     def _write(self) -> None:
         """In a thread, of which a cancelled flush may have left one behind. What has been written is not written again,
@@ -133,7 +142,7 @@ class Ledger:
                 del self._waiting[0]
         ids = {one.machine_id for one in self.book.rented.values() if one.machine_id is not None}
         midnight = int(now) // _DAY_S * _DAY_S
-        self._today = store.read(lambda connection: spent(connection, midnight))
+        self._today = store.read(lambda connection: spent(connection, midnight, now))
         found = store.read(lambda connection: machines(connection, ids))
         self._machines = {one.machine_id: one for one in found}
 

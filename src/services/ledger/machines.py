@@ -12,16 +12,29 @@ from vastproxy.services.ledger.store import counts_of
 
 
 @dataclass(frozen=True, slots=True)
+class Rental:
+    """One instance on a machine, and when it was first and last seen there, in unix time."""
+
+    identity: str
+    first_seen_unix: float
+    last_seen_unix: float
+
+    def was_before(self, other: "Rental") -> bool:
+        """Was it over when the other one began? Two that are rented at one time come neither before the other."""
+        return self.last_seen_unix <= other.first_seen_unix
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
-    """`rentals`: identities of the instances that were seen on it. `hours`: that it ran, as seen. `ttft_p50_ms`: time
-    to the first byte of half its streams; `tokens_per_s`: of one stream, in the mean. Both None where nothing was
-    streamed."""
+    """`rentals`: instances that were seen on it, in the order in which they were first. `hours`: that it ran, as seen.
+    `ttft_p50_ms`: time to the first byte of half its streams; `tokens_per_s`: of one stream, in the mean. Both None
+    where nothing was streamed."""
 
     machine_id: int
     gpu: str
     first_seen_unix: float
     last_seen_unix: float
-    rentals: tuple[str, ...]
+    rentals: tuple[Rental, ...]
     hours: float
     requests: int
     errors: int
@@ -34,9 +47,17 @@ class Machine:
         """See `score.py`."""
         return score(self.hours, self.requests, self.errors, self.tunnel_drops)
 
+    def knows(self, identity: str) -> bool:
+        """Was the instance of this identity seen on it?"""
+        return any(each.identity == identity for each in self.rentals)
+
     def rented_before(self, identity: str | None = None) -> bool:
-        """Was it rented before the instance of this identity? Without one: more than once."""
-        return len(self.rentals) > 1 if identity is None else any(each != identity for each in self.rentals)
+        """Was a rental of it over when the instance of this identity was first seen? For one that was never seen, any
+        rental counts; without an identity, one before any other."""
+        here = [one for one in self.rentals if identity is None or one.identity == identity]
+        if not here:
+            return bool(self.rentals)
+        return any(each.was_before(one) for one in here for each in self.rentals if each is not one)
 
     def to_json(self, identity: str | None = None) -> dict[str, Any]:
         """What may be shown of it. `identity`: of the instance on it that is talked of."""
@@ -63,10 +84,10 @@ def machines(connection: sqlite3.Connection, ids: Collection[int] | None = None)
     if ids is not None:
         given = tuple(ids)
         which = f"WHERE {{}} IN ({','.join('?' * len(given))})"
-    rentals: dict[int, list[str]] = {}
-    question = f"SELECT machine, identity FROM rental {which.format('machine')} ORDER BY first_seen"
-    for machine_id, identity in connection.execute(question, given):
-        rentals.setdefault(machine_id, []).append(identity)
+    rentals: dict[int, list[Rental]] = {}
+    question = f"SELECT machine, identity, first_seen, last_seen FROM rental {which.format('machine')}"
+    for machine_id, *seen in connection.execute(f"{question} ORDER BY first_seen", given):
+        rentals.setdefault(machine_id, []).append(Rental(*seen))
     rows = connection.execute(
         "SELECT id, gpu, first_seen, last_seen, up_seconds, requests, errors, drops, tokens, seconds, ttft "
         f"FROM machine {which.format('id')} ORDER BY last_seen DESC, id",
@@ -75,7 +96,7 @@ def machines(connection: sqlite3.Connection, ids: Collection[int] | None = None)
     return tuple(_machine(row, rentals.get(row[0], ())) for row in rows)
 
 
-def _machine(row: Any, rentals: Iterable[str]) -> Machine:
+def _machine(row: Any, rentals: Iterable[Rental]) -> Machine:
     id, gpu, first_seen, last_seen, up_seconds, requests, errors, drops, tokens, seconds, ttft = row
     median_s = median(counts_of(ttft, len(TTFT_BOUNDS) + 1))
     return Machine(

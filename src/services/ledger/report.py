@@ -15,6 +15,10 @@ WAYS: Final = get_args(By)
 #: Where no model or key was named.
 NO_NAME: Final = {"model": "(no model)", "key": "(no key)"}
 
+#: The first and the last hour that are told.
+Hours = tuple[int, int]
+
+_THEN: Final = "hour BETWEEN ?1 AND ?2"
 _RENT: Final = "sum(dollars), sum(min(busy_dollars, dollars)), sum(seconds), sum(busy_seconds)"
 _SUMS: Final = (
     "sum(requests), sum(errors), sum(tokens_in), sum(tokens_out), sum(estimated_tokens), "
@@ -78,12 +82,13 @@ class Report:
 
 
 def cost(connection: sqlite3.Connection, by: By, since: float, now: float) -> Report:
-    """What the ledger knows since the hour in which `since` (unix time) lies. Raises sqlite3.Error."""
-    begin = hour_of(since)
+    """What the ledger knows from the hour in which `since` (unix time) lies to that of `now`: a clock that was ahead
+    may have left hours that are still to come. Raises sqlite3.Error."""
+    hours = begin, _ = hour_of(since), hour_of(now)
     connection.execute("BEGIN")  # one state of the file for all questions
     try:
-        total = _total(connection, begin)
-        rows = _plain(connection, by, begin) if by in ("instance", "hour") else _shared(connection, by, begin)
+        total = _total(connection, hours)
+        rows = _plain(connection, by, hours) if by in ("instance", "hour") else _shared(connection, by, hours)
     finally:
         connection.execute("ROLLBACK")
     if by == "hour":
@@ -96,70 +101,60 @@ def cost(connection: sqlite3.Connection, by: By, since: float, now: float) -> Re
     return Report(by, begin, now, total, tuple(named))
 
 
-def spent(connection: sqlite3.Connection, since: float) -> tuple[float, int]:
-    """Dollars, and tokens of prompts and answers, since the hour in which `since` lies."""
-    total = _total(connection, hour_of(since))
+def spent(connection: sqlite3.Connection, since: float, now: float) -> tuple[float, int]:
+    """Dollars, and tokens of prompts and answers, from the hour in which `since` lies to that of `now`."""
+    total = _total(connection, (hour_of(since), hour_of(now)))
     return total.dollars, total.tokens_in + total.tokens_out
 
 
-def _total(connection: sqlite3.Connection, begin: int) -> Figures:
+def _total(connection: sqlite3.Connection, hours: Hours) -> Figures:
     total = Figures()
-    _rent_into(
-        total,
-        connection.execute(
-            f"SELECT {_RENT} FROM rent WHERE hour >= ?",
-            (begin,),
-        ).fetchone(),
-    )
-    _served_into(
-        total, connection.execute(f"SELECT {_SUMS} FROM served WHERE hour >= ?", (begin,)).fetchone()
-    )
+    _rent_into(total, connection.execute(f"SELECT {_RENT} FROM rent WHERE {_THEN}", hours).fetchone())
+    _served_into(total, connection.execute(f"SELECT {_SUMS} FROM served WHERE {_THEN}", hours).fetchone())
     return total
 
 
-def _plain(connection: sqlite3.Connection, by: str, begin: int) -> dict[str | int, Figures]:
+def _plain(connection: sqlite3.Connection, by: str, hours: Hours) -> dict[str | int, Figures]:
     """By what rent is stored by."""
     rows: dict[str | int, Figures] = {}
-    rent = f"SELECT {by}, {_RENT}, max(machine) FROM rent WHERE hour >= ? GROUP BY {by}"
-    for name, *sums, machine in connection.execute(rent, (begin,)):
+    rent = f"SELECT {by}, {_RENT}, max(machine) FROM rent WHERE {_THEN} GROUP BY {by}"
+    for name, *sums, machine in connection.execute(rent, hours):
         figures = rows[name] = Figures(machine_id=machine if by == "instance" else None)
         _rent_into(figures, sums)
-    for name, *sums in connection.execute(
-        f"SELECT {by}, {_SUMS} FROM served WHERE hour >= ? GROUP BY {by}", (begin,)
-    ):
+    served = f"SELECT {by}, {_SUMS} FROM served WHERE {_THEN} GROUP BY {by}"
+    for name, *sums in connection.execute(served, hours):
         _served_into(rows.setdefault(name, Figures(hours=0.0, busy_hours=0.0)), sums)
     return rows
 
 
-def _shared(connection: sqlite3.Connection, by: str, begin: int) -> dict[str | int, Figures]:
+def _shared(connection: sqlite3.Connection, by: str, hours: Hours) -> dict[str | int, Figures]:
     """By what served, each with its share of the rent."""
     rows: dict[str | int, Figures] = {}
-    for name, *sums in connection.execute(
-        f"SELECT {by}, {_SUMS} FROM served WHERE hour >= ? GROUP BY {by}", (begin,)
-    ):
+    served = f"SELECT {by}, {_SUMS} FROM served WHERE {_THEN} GROUP BY {by}"
+    for name, *sums in connection.execute(served, hours):
         _served_into(rows.setdefault(name, Figures()), sums)
-    for name, dollars in shares(_worked(connection, by, begin)):
+    for name, dollars in shares(_worked(connection, by, hours)):
         rows.setdefault(name, Figures()).dollars += dollars
     if (left := rows.get(UNFINISHED)) is not None and left.dollars <= 0:
         del rows[UNFINISHED]
     (idle,) = connection.execute(
-        "SELECT sum(max(dollars - busy_dollars, 0)) FROM rent WHERE hour >= ?", (begin,)
+        f"SELECT sum(max(dollars - busy_dollars, 0)) FROM rent WHERE {_THEN}", hours
     ).fetchone()
     if idle:
         rows[IDLE] = Figures(dollars=idle, idle_dollars=idle)
     return rows
 
 
-def _worked(connection: sqlite3.Connection, by: str, begin: int) -> Iterator[WorkedHour]:
+def _worked(connection: sqlite3.Connection, by: str, hours: Hours) -> Iterator[WorkedHour]:
     """Each hour of each instance: what its work cost, and for whom it was."""
     question = (
-        "SELECT hour, instance, min(busy_dollars, dollars), NULL, 0, 0 FROM rent WHERE hour >= ?1 UNION ALL "
+        f"SELECT hour, instance, min(busy_dollars, dollars), NULL, 0, 0 FROM rent WHERE {_THEN} UNION ALL "
         f"SELECT hour, instance, NULL, {by}, sum(tokens_in + tokens_out), sum(requests) FROM served "
-        f"WHERE hour >= ?1 GROUP BY hour, instance, {by} ORDER BY 1, 2"
+        f"WHERE {_THEN} GROUP BY hour, instance, {by} ORDER BY 1, 2"
     )
     at: tuple[int, int] | None = None
     dollars, served = 0.0, dict[str, tuple[int, int]]()
-    for hour, instance, busy, name, tokens, requests in connection.execute(question, (begin,)):
+    for hour, instance, busy, name, tokens, requests in connection.execute(question, hours):
         if at != (hour, instance):
             if at is not None:
                 yield *at, dollars, served

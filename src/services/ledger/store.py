@@ -25,6 +25,12 @@ T = TypeVar("T")
 BUSY_S: Final = 5.0
 #: Seconds are told apart for so long: a batch may wait for a full disk.
 MASKS_FOR_S: Final = 26 * HOUR_S
+#: Time goes on by no more than `_LEAP_S` beyond what the file knew `_SETTLED_S` ago: a clock that is far ahead for less
+#: than that deletes nothing that is not old, and no seconds of the hour that it really is.
+_SETTLED_S: Final = 12 * HOUR_S
+_LEAP_S: Final = 24 * HOUR_S
+#: How SQLite (3.51) fails to make the file through which readers and writers find each other, which even readers need.
+_WANTS_TO_WRITE: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 #: Pages of 4 KB of the log of writes before they are moved into the file.
 _CHECKPOINT_PAGES: Final = 512
 
@@ -42,14 +48,17 @@ machine = coalesce(excluded.machine, machine), dollars = dollars + excluded.doll
 busy_dollars = busy_dollars + excluded.busy_dollars, seconds = seconds + excluded.seconds,
 busy_seconds = busy_seconds + excluded.busy_seconds
 """
-_SEE_MACHINE: Final = """
-INSERT INTO machine VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, 0, 0, '[]') ON CONFLICT (id) DO UPDATE SET
-gpu = excluded.gpu, first_seen = min(first_seen, excluded.first_seen),
-last_seen = max(last_seen, excluded.last_seen), up_seconds = up_seconds + excluded.up_seconds
+#: What was last seen long after it is seen now was so by a clock that was ahead.
+_SEEN: Final = f"""
+first_seen = min(first_seen, excluded.first_seen), last_seen = CASE
+WHEN last_seen > excluded.last_seen + {MASKS_FOR_S} THEN excluded.last_seen ELSE max(last_seen, excluded.last_seen) END
 """
-_SEE_RENTAL: Final = """
-INSERT INTO rental VALUES (?1, ?2, ?3, ?4) ON CONFLICT (machine, identity) DO UPDATE SET
-first_seen = min(first_seen, excluded.first_seen), last_seen = max(last_seen, excluded.last_seen)
+_SEE_MACHINE: Final = f"""
+INSERT INTO machine VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, 0, 0, '[]') ON CONFLICT (id) DO UPDATE SET
+gpu = excluded.gpu, up_seconds = up_seconds + excluded.up_seconds, {_SEEN}
+"""
+_SEE_RENTAL: Final = f"""
+INSERT INTO rental VALUES (?1, ?2, ?3, ?4) ON CONFLICT (machine, identity) DO UPDATE SET {_SEEN}
 """
 _ADD_EXPERIENCE: Final = """
 UPDATE machine SET requests = requests + ?, errors = errors + ?, drops = drops + ?, tokens = tokens + ?,
@@ -152,9 +161,25 @@ def open_ledger(path: Path) -> sqlite3.Connection:
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:
-    """A ledger that is there, perhaps written by a running proxy. Raises as `open_ledger` does."""
+    """A ledger that is there, perhaps written by a running proxy, perhaps where nobody may write. Raises as
+    `open_ledger` does."""
     os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
+    found = path.resolve()
+    try:
+        return _reading(found, "mode=ro")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in _WANTS_TO_WRITE:
+            raise
+        if _has_log(found):
+            raise UnusableLedger(
+                f"what was written last is in {found.name}-wal, which can only be read where its directory can be "
+                "written: copy both files to such a place"
+            ) from None
+    return _reading(found, "mode=ro&immutable=1")
+
+
+def _reading(path: Path, how: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=BUSY_S)
     try:
         if version_of(connection) == 0:
             raise UnusableLedger("it is empty")
@@ -162,6 +187,14 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _has_log(path: Path) -> bool:
+    """Are there writes that have not been moved into the file? Then it is not whole without them."""
+    try:
+        return os.stat(f"{path}-wal").st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def _add_rent(connection: sqlite3.Connection, rent: Rent) -> None:
@@ -218,6 +251,12 @@ def _row(one: Served) -> tuple[int | str | float, ...]:
 
 
 def _prune(connection: sqlite3.Connection, now: float, keep_s: int) -> None:
+    (known,) = connection.execute(
+        "SELECT max(hour) FROM rent WHERE hour <= ?", (now - _SETTLED_S,)
+    ).fetchone()
+    if known is None:
+        return  # there is nothing yet that could be old
+    now = min(now, known + _LEAP_S)
     connection.execute("DELETE FROM mask WHERE hour < ?", (hour_of(now) - MASKS_FOR_S,))
     for table in ("rent", "served"):
         connection.execute(f"DELETE FROM {table} WHERE hour < ?", (hour_of(now) - keep_s,))

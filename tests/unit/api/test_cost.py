@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.fleet_bench import FleetBench
-from tests.helpers.ledgers import HOUR, make_entry
+from tests.helpers.ledgers import HOUR, busy_book, make_entry, make_rented, write_ledger
 from tests.helpers.recording_client import RecordingClient, make_request
 from vastproxy.api.app import create_app
 from vastproxy.api.http.entrance import Entrance
@@ -107,7 +107,7 @@ async def test_a_backend_tells_of_its_machine(money: Money) -> None:
     await money.job.write()
     row = await money.get(b"/vastproxy/v1/backends/1")
     assert row["machine"]["machine_id"] == row["machine_id"] == 24817
-    assert row["machine"]["rented_before"] is True, "its sibling is on the same machine"
+    assert row["machine"]["rented_before"] is False, "its sibling is on the same machine, but not before it"
 
 
 async def test_machines(money: Money) -> None:
@@ -116,12 +116,33 @@ async def test_machines(money: Money) -> None:
     assert (machine["machine_id"], machine["rentals"], machine["score"]) == (24817, 2, None)
 
 
+def greeted(money: Money) -> list[tuple[int, int]]:
+    return [
+        (event.instance_id, event.machine_id)
+        for event in money.bench.events
+        if isinstance(event, MachineKnown)
+    ]
+
+
 async def test_a_machine_is_greeted_once(money: Money) -> None:
+    assert money.ledger.path is not None
+    earlier = busy_book(make_rented(9, machine_id=24817), start=HOUR - 7200)
+    write_ledger(money.ledger.path, earlier, until=HOUR - 7000)
     for _ in range(3):
         await money.pass_time()
         await money.job.write()
-    greeted = [event for event in money.bench.events if isinstance(event, MachineKnown)]
-    assert [(event.instance_id, event.machine_id) for event in greeted] == [(1, 24817), (2, 24817)]
+    assert greeted(money) == [(1, 24817), (2, 24817)]
+
+
+async def test_a_machine_is_not_greeted_for_a_sibling(money: Money) -> None:
+    """Neither for those that were rented together, nor for one that is served before it was first noted."""
+    await money.pass_time()
+    await money.job.write()
+    await money.bench.serve(1, 2, 3)
+    await money.job.write()
+    await money.pass_time()
+    await money.job.write()
+    assert greeted(money) == []
 
 
 async def test_lost_ways_are_counted(money: Money) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.builders import make_instance
 from tests.helpers.ledgers import HOUR, make_entry
-from vastproxy.services.ledger.ledger import SLICE, Ledger, LedgerUnavailable, said
+from vastproxy.services.ledger.ledger import MAX_WAITING, SLICE, Ledger, LedgerUnavailable, said
 from vastproxy.services.ledger.machines import Machine
 from vastproxy.services.ledger.schema import UnusableLedger
 from vastproxy.services.ledger.store import open_to_read
@@ -32,7 +32,9 @@ class Kept:
 
     def __init__(self, path: Path | None) -> None:
         self.clock = Clock()
-        self.ledger = Ledger(path, clock=self.clock, wall_clock=self.clock)
+        self.ahead = 0
+        """By how many seconds the wall clock is wrong."""
+        self.ledger = Ledger(path, clock=self.clock, wall_clock=lambda: self.clock() + self.ahead)
         self.instance = make_instance(id=1)
 
     def live(self, seconds: int = 60, requests: int = 1) -> None:
@@ -102,12 +104,33 @@ async def test_a_machine_that_was_rented_before(tmp_path: Path) -> None:
     path = tmp_path / "l.db"
     for id in (1, 2):
         kept = Kept(path)
+        kept.clock.now += id * 3600
         kept.instance = make_instance(id=id)
         kept.live()
         await kept.ledger.aclose()
         shown = kept.ledger.machine_json(kept.instance)
         assert shown is not None
         assert shown["rented_before"] is (id == 2)
+
+
+async def test_a_clock_that_was_ahead_for_a_moment(tmp_path: Path) -> None:
+    """What was there before is told all the same, and the right hour goes on."""
+    kept = Kept(tmp_path / "l.db")
+    kept.live(1800)
+    assert await kept.ledger.flush()
+    kept.ahead = 3 * 365 * 86_400
+    kept.live(5)
+    assert await kept.ledger.flush()
+    assert kept.ledger.machine(kept.instance) is not None
+    kept.ahead = 0
+    kept.live(600)
+    report = await kept.ledger.cost("hour", 0.0)
+    assert report.total.hours == pytest.approx(2400 / 3600)
+    assert report.total.requests == 2
+    assert kept.ledger.today() == {"cost_today_dollars": 0.24, "tokens_today": 60}
+    (machine,) = await kept.ledger.machines()
+    assert machine.last_seen_unix == HOUR + 2405
+    await kept.ledger.aclose()
 
 
 async def test_without_a_file_everything_goes_on() -> None:
@@ -138,7 +161,6 @@ async def test_a_file_that_cannot_be_used_is_warned_of_once_and_tried_again(
         assert kept.ledger.today()["tokens_today"] is None
         path.rmdir()
         assert await kept.ledger.flush()
-        assert await kept.ledger.flush()
     assert rows(path) == (300, 5)
     warned, mended = caplog.messages
     assert warned.startswith(
@@ -146,6 +168,37 @@ async def test_a_file_that_cannot_be_used_is_warned_of_once_and_tried_again(
     )
     assert mended == f"the ledger {path} can be written again"
     await kept.ledger.aclose()
+
+
+async def broken(directory: Path, rounds: int) -> Kept:
+    """A ledger that was lived with for so many writings while its file could not be used, which has just been
+    mended."""
+    path = directory / "l.db"
+    path.mkdir()
+    kept = Kept(path)
+    for _ in range(rounds):
+        kept.live()
+        assert not await kept.ledger.flush()
+    path.rmdir()
+    return kept
+
+
+@pytest.mark.parametrize("rounds", [1, MAX_WAITING, MAX_WAITING + 1, MAX_WAITING + 5])
+async def test_the_first_answer_after_a_mend_is_whole(tmp_path: Path, rounds: int) -> None:
+    """However long the file could not be used: who asks is told of all of it."""
+    kept = await broken(tmp_path, rounds)
+    report = await kept.ledger.cost("instance", 0.0)
+    assert report.total.requests == rounds
+    assert report.total.hours == pytest.approx(rounds / 60)
+    assert kept.ledger.today()["tokens_today"] == 30 * rounds
+    await kept.ledger.aclose()
+
+
+@pytest.mark.parametrize("rounds", [1, MAX_WAITING, MAX_WAITING + 1, MAX_WAITING + 5])
+async def test_closing_after_a_mend_writes_all_of_it(tmp_path: Path, rounds: int) -> None:
+    kept = await broken(tmp_path, rounds)
+    await kept.ledger.aclose()
+    assert rows(tmp_path / "l.db") == (60 * rounds, rounds)
 
 
 async def test_a_file_that_becomes_unusable_while_it_is_used(

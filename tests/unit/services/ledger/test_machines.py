@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.ledgers import HOUR, busy_book, make_entry, make_rented, write_ledger
-from vastproxy.services.ledger.machines import Machine, machines, median
+from vastproxy.services.ledger.machines import Machine, Rental, machines, median
 from vastproxy.services.ledger.store import open_to_read
 
 
@@ -37,7 +37,8 @@ def path(tmp_path: Path) -> Path:
 
 def test_all_of_them(path: Path) -> None:
     first, second = known(path)
-    assert (first.machine_id, first.rentals) == (7001, ("1@100", "5@200"))
+    assert first.machine_id == 7001
+    assert first.rentals == (Rental("1@100", HOUR, HOUR + 3600), Rental("5@200", HOUR + 7200, HOUR + 9000))
     assert first.hours == 1.5
     assert (first.requests, first.errors, first.tunnel_drops) == (31, 0, 1)
     assert (first.first_seen_unix, first.last_seen_unix) == (HOUR, HOUR + 9000)
@@ -60,6 +61,33 @@ def test_rented_before(path: Path) -> None:
     assert twice.rented_before("5@200")
     assert not once.rented_before("2@100")
     assert once.rented_before("3@300")
+    assert not twice.rented_before("1@100"), "the other one came later"
+    assert twice.knows("5@200")
+    assert not twice.knows("2@100")
+
+
+def together(path: Path, *, apart: int) -> Machine:
+    """A machine with two instances for ten minutes each, so many seconds from one's beginning to the other's."""
+    for number, start in enumerate((HOUR, HOUR + apart)):
+        book = busy_book(make_rented(number, machine_id=7, identity=f"{number}@1"), seconds=600, start=start)
+        write_ledger(path, book, until=start + 600, writer=f"w{number}")
+    (machine,) = known(path)
+    return machine
+
+
+@pytest.mark.parametrize("apart", [0, 1, 599])
+def test_what_is_rented_at_the_same_time_was_not_rented_before(tmp_path: Path, apart: int) -> None:
+    machine = together(tmp_path / "l.db", apart=apart)
+    assert [machine.rented_before(f"{number}@1") for number in (0, 1)] == [False, False]
+    assert not machine.rented_before()
+    assert machine.to_json("1@1")["rentals"] == 2
+
+
+@pytest.mark.parametrize("apart", [600, 601, 86_400])
+def test_what_was_over_when_the_next_began_was_rented_before(tmp_path: Path, apart: int) -> None:
+    machine = together(tmp_path / "l.db", apart=apart)
+    assert [machine.rented_before(f"{number}@1") for number in (0, 1)] == [False, True]
+    assert machine.rented_before()
 
 
 def test_what_is_shown(path: Path) -> None:

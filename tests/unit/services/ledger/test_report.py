@@ -69,7 +69,7 @@ def test_the_parts_are_the_whole(tmp_path_factory: pytest.TempPathFactory, lived
             assert sum(row[name] for row in report["rows"]) == total[name]
         assert all(0 <= row["idle_dollars"] <= row["dollars"] + 1e-9 for row in report["rows"])
     connection = open_to_read(path)
-    dollars, tokens = spent(connection, 0)
+    dollars, tokens = spent(connection, 0, now)
     connection.close()
     assert dollars == pytest.approx(total["dollars"], abs=1e-5)
     assert tokens == total["tokens_in"] + total["tokens_out"]
@@ -124,7 +124,7 @@ def test_by_key(path: Path) -> None:
 
 def test_by_hour(path: Path) -> None:
     rows = told(path, "hour")["rows"]
-    assert [(row["name"], row["dollars"]) for row in rows] == [("2027-01-15T08:00Z", 3.0)]
+    assert [(row["name"], row["dollars"]) for row in rows] == [("2023-11-05T16:00Z", 3.0)]
 
 
 def test_since_begins_with_the_hour_it_lies_in(path: Path) -> None:
@@ -143,3 +143,40 @@ def test_a_long_request_that_has_not_ended_is_told_apart(tmp_path: Path) -> None
     assert {name: row["dollars"] for name, row in by_name(told(path, "model")).items()} == {
         "(unfinished)": 2.0
     }
+
+
+@pytest.fixture
+def ahead(path: Path) -> Path:
+    """The same; for a minute and a request of the next hour the clock was two years ahead, and then in its place."""
+    book, wrong = Book(), HOUR + 3600 + 2 * 365 * 86_400
+    book.rented = {1: make_rented(1, 2.0)}
+    book.tick(wrong, 0.0, (1,))
+    book.entries.append(make_entry(model="later", tokens=(1, 1)))
+    book.digest(wrong)
+    book.tick(wrong + 60, 60.0, (1,))
+    write_ledger(path, book, until=wrong + 60, writer="ahead")
+    return path
+
+
+@pytest.mark.parametrize("by", WAYS)
+def test_hours_that_are_still_to_come_are_not_told(ahead: Path, by: By) -> None:
+    report = told(ahead, by)
+    assert report["total"]["dollars"] == 3.0
+    assert report["total"]["requests"] == 2
+    assert sum(row["dollars"] for row in report["rows"]) == pytest.approx(3.0)
+    assert "later" not in by_name(report)
+    assert told(ahead, by, HOUR + 3600)["rows"] == []
+
+
+def test_what_was_spent_does_not_count_hours_to_come(ahead: Path) -> None:
+    connection = open_to_read(ahead)
+    assert spent(connection, 0, HOUR + 9000) == pytest.approx((3.0, 400))
+    assert spent(connection, HOUR + 3600, HOUR + 9000) == (0.0, 0)
+    assert spent(connection, 0, HOUR + 3 * 365 * 86_400)[1] == 402
+    connection.close()
+
+
+def test_the_present_hour_is_told(path: Path) -> None:
+    connection = open_to_read(path)
+    assert cost(connection, "instance", HOUR, HOUR).total.requests == 2
+    connection.close()

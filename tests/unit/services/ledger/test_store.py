@@ -1,7 +1,10 @@
 """The file: a batch is in it once, seconds count once whoever saw them, and a file of others is left alone."""
 
+import shutil
 import sqlite3
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -123,11 +126,81 @@ def test_seconds_that_cannot_be_told_apart_any_more_are_not_counted(path: Path) 
     """A batch that waited for days for a full disk must not count what another proxy has counted."""
     store = Store(path, writer="a")
     store.write(batch(1, rent(HOUR, 0b1)))
-    late = HOUR + MASKS_FOR_S + 7200
-    store.write(batch(2, rent(late, 0b1), until=late + 60))
-    store.write(batch(3, rent(HOUR, 0b11), rent(HOUR + 3600, 0b11), until=late + 120))
+    between, late = HOUR + MASKS_FOR_S // 2, HOUR + MASKS_FOR_S + 7200
+    store.write(batch(2, rent(between, 0b1), until=between + 60))
+    store.write(batch(3, rent(late, 0b1), until=late + 60))
+    store.write(batch(4, rent(HOUR, 0b11), rent(HOUR + 3600, 0b11), until=late + 120))
     store.close()
-    assert [seconds for _, _, seconds, _ in rented(path)] == [1, 2, 1]
+    assert [seconds for _, _, seconds, _ in rented(path)] == [1, 2, 1, 1]
+
+
+YEARS = 3 * 365 * 86_400
+
+
+@pytest.mark.parametrize("ahead_for", [1, 2, 11], ids=lambda hours: f"{hours} h")
+def test_a_clock_that_is_ahead_deletes_nothing(path: Path, ahead_for: int) -> None:
+    """Neither old hours, nor which seconds of the present one are counted, nor what is known of other writers; also
+    where another proxy has begun meanwhile."""
+    store, other = Store(path, writer="a", keep_days=30), Store(path, writer="b", keep_days=30)
+    for number in range(20):
+        hour = HOUR + number * 86_400
+        served = (Served(hour, 1, "m", "k", requests=1),)
+        store.write(batch(number + 1, rent(hour, 0b1), served=served, until=hour + 60))
+    other.write(batch(1, rent(hour, 0b10), until=hour + 60))
+    for number in range(ahead_for):
+        wrong = hour + YEARS + number * 3600
+        store.write(batch(30 + number, rent(wrong, 0b1), until=wrong + 60))
+        begun = Store(path, writer=f"c{number}", keep_days=30)
+        begun.write(batch(1, rent(wrong, 0b10), until=wrong + 120))
+        begun.close()
+    other.write(batch(1, rent(hour, 0b10), served=served, until=hour + 60))
+    store.write(batch(60, rent(hour, 0b111), until=hour + 120))
+    kept = store.read(
+        lambda file: file.execute("SELECT hour, seconds FROM rent WHERE hour <= ?", (hour,)).fetchall()
+    )
+    requests = store.read(lambda file: file.execute("SELECT sum(requests) FROM served").fetchone())
+    store.close()
+    other.close()
+    assert kept == [*((HOUR + number * 86_400, 1) for number in range(19)), (hour, 3)]
+    assert requests == (20,)
+
+
+def test_old_hours_are_forgotten_after_a_long_pause(path: Path) -> None:
+    """Half a day after the proxy was begun again: by then it is no mistake of a clock."""
+    store = Store(path, writer="a", keep_days=2)
+    store.write(batch(1, rent(HOUR, 1)))
+    for number in range(14):
+        hour = HOUR + YEARS + number * 3600
+        store.write(batch(number + 2, rent(hour, 1), until=hour + 60))
+    hours = store.read(lambda file: file.execute("SELECT min(hour) FROM rent").fetchone())
+    store.close()
+    assert hours == (HOUR + YEARS,)
+
+
+def test_a_clock_that_is_behind_deletes_nothing(path: Path) -> None:
+    """As that of a machine without a battery that has not asked for the time yet."""
+    store = Store(path, writer="a", keep_days=2)
+    store.write(batch(1, rent(HOUR, 1)))
+    store.write(batch(2, rent(0, 1), until=60.0))
+    store.write(batch(3, rent(HOUR, 0b11), until=HOUR + 120))
+    seconds = store.read(
+        lambda file: file.execute("SELECT seconds FROM rent WHERE hour = ?", (HOUR,)).fetchone()
+    )
+    store.close()
+    assert seconds == (2,)
+
+
+def test_a_machine_is_not_seen_in_times_to_come(path: Path) -> None:
+    """Once the clock that was ahead is right again; neither it nor its rental."""
+    store = Store(path, writer="a")
+    for number, hour in enumerate((HOUR, HOUR + YEARS, HOUR + 3600), start=1):
+        store.write(batch(number, rent(hour, 0b11), until=hour + 60))
+    store.close()
+    connection = open_to_read(path)
+    for table in ("machine", "rental"):
+        seen = connection.execute(f"SELECT first_seen, last_seen FROM {table}").fetchall()
+        assert seen == [(HOUR, HOUR + 3602)], table
+    connection.close()
 
 
 def test_a_file_of_a_later_version_is_left_alone(path: Path) -> None:
@@ -175,6 +248,67 @@ def test_a_file_that_is_not_there_is_not_made_by_reading(path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         open_to_read(path)
     assert not path.exists()
+
+
+@contextmanager
+def unwritable(path: Path) -> Iterator[None]:
+    """Nobody can make a file beside it. Rights keep no administrator from it; what leads nowhere does."""
+    path.with_name(f"{path.name}-shm").symlink_to("nowhere/at-all")
+    path.parent.chmod(0o500)
+    try:
+        yield
+    finally:
+        path.parent.chmod(0o700)
+
+
+@pytest.fixture
+def strange(tmp_path: Path) -> Path:
+    """A place whose name means something in an address."""
+    return tmp_path / "a b?mode=rw#%41" / "ledger.db"
+
+
+def test_a_file_is_read_where_nobody_may_write(strange: Path) -> None:
+    """As in a snapshot, a backup, or a file system that is mounted to be read."""
+    write_ledger(strange, busy_book())
+    with unwritable(strange):
+        assert rented(strange)[0][2] == 60
+
+
+def snapshot(path: Path, into: Path) -> Path:
+    """A ledger as it lies there while it is written, with what is not in the file yet."""
+    store = Store(path, writer="a")
+    store.write(batch(1, rent(HOUR, 0b11)))
+    into.mkdir()
+    for name in (path.name, f"{path.name}-wal"):
+        shutil.copy(path.with_name(name), into / name)
+    store.close()
+    return into / path.name
+
+
+def test_a_file_is_not_read_without_what_was_written_last(path: Path, tmp_path: Path) -> None:
+    """It says what to do, rather than tell of less."""
+    copy = snapshot(path, tmp_path / "snapshot")
+    with unwritable(copy), pytest.raises(UnusableLedger, match=r"is in ledger\.db-wal, .*: copy both files"):
+        open_to_read(copy)
+
+
+def test_a_snapshot_is_read_where_one_may_write(path: Path, tmp_path: Path) -> None:
+    assert rented(snapshot(path, tmp_path / "snapshot")) == [(2.0, 0.0, 2, 0)]
+
+
+def test_an_empty_log_of_writes_keeps_nothing_back(path: Path) -> None:
+    write_ledger(path, busy_book())
+    path.with_name(f"{path.name}-wal").touch()
+    with unwritable(path):
+        assert rented(path)[0][2] == 60
+
+
+def test_a_broken_file_is_not_tried_in_another_way(path: Path) -> None:
+    write_ledger(path, busy_book())
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100] + b"x" * (len(whole) - 100))
+    with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+        open_to_read(path)
 
 
 def test_a_version_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
