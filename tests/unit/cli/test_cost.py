@@ -9,6 +9,7 @@ import pytest
 
 from tests.helpers.ledgers import HOUR, busy_book, make_entry, make_rented, write_ledger
 from tests.unit.cli.conftest import Answers, Peer, Run
+from vastproxy.cli.ledger import NoLedger
 from vastproxy.cli.tables import amount, figure
 
 StartPeer = Callable[[Answers], Peer]
@@ -134,6 +135,22 @@ def test_without_proxy_and_file_the_proxy_is_missed(run: Run) -> None:
     result = run("machines", LISTEN_ADDR="127.0.0.1:1")
     assert result.exit_code == 1
     assert "nothing answers at http://127.0.0.1:1" in str(result.exception)
+
+
+@pytest.mark.parametrize("command", ["cost", "machines"])
+def test_a_directory_that_cannot_be_entered_is_one_line(run: Run, workplace: Path, command: str) -> None:
+    """Its name is too long to look at, which is refused to root, too."""
+    where = str(workplace / ("x" * 300))
+    result = run(command, LISTEN_ADDR="127.0.0.1:1", VASTPROXY_TUNNELS__STATE_DIR=where)
+    assert isinstance(result.exception, NoLedger)
+    assert str(result.exception) == f"the ledger {where}/ledger.db cannot be read: file name too long"
+
+
+@pytest.mark.parametrize("command", ["cost", "machines"])
+def test_a_proxy_and_a_file_are_two_things(run: Run, ledger: Path, command: str) -> None:
+    result = run(command, "http://127.0.0.1:1", "--file", str(ledger))
+    assert result.exit_code == 2
+    assert "URL names a proxy, and --file a ledger" in result.output
 
 
 @pytest.mark.parametrize(
