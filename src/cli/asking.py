@@ -1,5 +1,6 @@
 """How commands ask a running proxy: where it is, which key it is sent, and what counts as an answer."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,11 +31,14 @@ def proxy_url(typed: str | None, loaded: Loaded) -> str:
 
 
 def base_url(text: str) -> str:
-    """The URL that somebody typed, with http:// in front if it has no scheme, without a slash at the end."""
+    """The URL that somebody typed, with http:// in front if it has no scheme, without a slash at the end. The address
+    for clients will do, which ends with /v1."""
     url = text.strip() if "://" in text else f"http://{text.strip()}"
-    if not _URL.fullmatch(url):
+    match = _URL.fullmatch(url)
+    if match is None:
         raise SettingsError("URL (command line): expected http://host:port, without a password")
-    return url.rstrip("/")
+    path = match[4] or ""
+    return url.removesuffix(path) + path.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 def url_of_listen(listen: str, *, tls: bool = False) -> str:
@@ -58,7 +62,7 @@ def inbound_key(loaded: Loaded) -> str | None:
 
 
 class NobodyThere(NoProxyThere):
-    """There is no connection to that address at all."""
+    """Nobody listens at that address: the connection was refused. All else may be a proxy that is ill."""
 
 
 class Asker:
@@ -114,8 +118,11 @@ class Asker:
                 f"no trusted TLS connection to {base}; give the URL with the name in the certificate, set "
                 "REQUESTS_CA_BUNDLE to the file of who signed it, or ask with http://"
             ) from None
-        except (requests.RequestException, UnicodeError):
-            raise NobodyThere(f"nothing answers at {base}; is `vastproxy serve` running?") from None
+        except (requests.RequestException, ValueError) as error:  # a name that cannot be one is a ValueError
+            kind = NobodyThere if _is_refused(error) else NoProxyThere
+            raise kind(f"nothing answers at {base}; is `vastproxy serve` running?") from None
+        except OSError as error:  # a file of certificates that is not there is not requests' own error
+            raise NoProxyThere(f"{base} cannot be asked: {error}") from None
 
     def object(self, response: requests.Response) -> dict[str, Any]:
         """The JSON object that was answered. Raises NoProxyThere for anything else."""
@@ -133,17 +140,35 @@ class Asker:
 
 @contextmanager
 def asking(
-    base: str, *, key: str | None, read_timeout_s: float = READ_TIMEOUT_S, is_own: bool = False
+    base: str,
+    *,
+    key: str | None,
+    read_timeout_s: float = READ_TIMEOUT_S,
+    is_own: bool = False,
+    environ: Mapping[str, str] = os.environ,
 ) -> Iterator[Asker]:
     """Ask the proxy at `base` (as `base_url` makes it) with this key, or with none. `is_own`: it is a process of ours
-    on this machine, whose certificate need not be for the address by which we reach it."""
+    on this machine, whose certificate need not be for the address by which we reach it. `environ` names who else is
+    trusted to sign certificates, as `requests` has it."""
     with requests.Session() as session:
         match = _URL.fullmatch(base)
         # A proxy from the environment would not reach our own loopback address.
         session.trust_env = not is_own and (match is None or not is_loopback(match[2]))
-        session.verify = not is_own
+        # It would also not tell whose signature is to be trusted.
+        trusted = environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE") or True
+        session.verify = False if is_own else trusted
         session.auth = _Bearer(key)
         yield Asker(session, base, read_timeout_s)
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Is it that nobody listens? An HTTP proxy on the way that is not there tells nothing about the address."""
+    if isinstance(error, requests.exceptions.ProxyError):
+        return False
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, ConnectionRefusedError):
+        found = found.__cause__ or found.__context__
+    return found is not None
 
 
 class _Bearer(AuthBase):

@@ -1,7 +1,7 @@
 """What the shell completes where an instance's id is typed: the ids of the account, kept for a moment.
 
-A shell waits for this at each press of Tab, so vast.ai is asked at most once a minute, briefly, and whatever goes wrong
-is silence: what is typed there can be typed without help.
+A shell waits for this at each press of Tab, so vast.ai is asked at most once a minute, briefly, also while it does
+not answer. Whatever goes wrong is silence: what is typed there can be typed without help.
 """
 
 import hashlib
@@ -35,10 +35,11 @@ Choice = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The choices as they were at a time in Unix seconds."""
+    """The choices as they were at a time, and when vast.ai was asked last, perhaps in vain; in Unix seconds."""
 
     at: float
     choices: tuple[Choice, ...]
+    asked_at: float
 
 
 def instance_ids(incomplete: str) -> list[Choice]:
@@ -63,15 +64,18 @@ def known(
     file = None if directory is None else directory / "vastproxy" / FILE_NAME
     account = _account(config)
     kept, now = _read(file, account), clock()
-    if kept is not None and 0 <= now - kept.at < FRESH_S:
+    if kept is not None and 0 <= now - kept.asked_at < FRESH_S:
         return kept.choices
     try:
         found = tuple(map(choice_of, (ask or _listed)(config)))
     except VastproxyError:
+        # Remembered as well: the shell would wait for it again at the next press of Tab.
         if kept is not None and 0 <= now - kept.at < STALE_S:
+            _write(file, account, replace(kept, asked_at=now))
             return kept.choices
+        _write(file, account, Kept(now, (), now))
         raise
-    _write(file, account, Kept(now, found))
+    _write(file, account, Kept(now, found, now))
     return found
 
 
@@ -106,7 +110,7 @@ def _read(file: Path | None, account: str) -> Kept | None:
         if document["account"] != account:
             return None
         choices = tuple((str(id), clean(str(text))) for id, text in document["choices"])
-        return Kept(float(document["at"]), choices)
+        return Kept(float(document["at"]), choices, float(document.get("asked_at", document["at"])))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -115,7 +119,7 @@ def _write(file: Path | None, account: str, kept: Kept) -> None:
     """Keep them, where that can be done."""
     if file is None:
         return
-    document = {"account": account, "at": kept.at, "choices": kept.choices}
+    document = {"account": account, "at": kept.at, "choices": kept.choices, "asked_at": kept.asked_at}
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(file, json.dumps(document).encode())

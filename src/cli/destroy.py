@@ -10,12 +10,12 @@ import typer
 from rich.console import Console
 
 from vastproxy.cli import render
-from vastproxy.cli.asking import Asker, asking, inbound_key, proxy_url
+from vastproxy.cli.asking import Asker, NobodyThere, NoProxyThere, asking, inbound_key, proxy_url
 from vastproxy.cli.options import AsJson, ConfigFile, NamedInstances
 from vastproxy.cli.orders import NotConfirmed, NotDone, asked, order, rows, somebody_types
 from vastproxy.errors import VastproxyError
 from vastproxy.services.filters import refusal
-from vastproxy.settings import Loaded, load
+from vastproxy.settings import Loaded, SettingsError, load
 from vastproxy.vastai import Instance, VastClient, VastConfig, get_client
 
 #: vast.ai allows one in three seconds, and may make us wait longer.
@@ -121,9 +121,10 @@ def destroy(
     """End the contracts of instances and delete their data, for ever.
 
     Goes through the running proxy if there is one, which then takes them out of service at once; what it does not
-    serve, and everything where no proxy runs, is destroyed with the account's own key. Asks for the id to be typed, or
-    for the words `destroy N instances`. Requests that run there break off: `vastproxy drain ID --wait` before it lets
-    them end. Exits with 1 if one of them could not be destroyed.
+    serve, and everything where nobody listens at its address, is destroyed with the account's own key. A proxy that
+    does not answer is an error; --direct goes around it. Asks for the id to be typed, or for the words
+    `destroy N instances`. Requests that run there break off: `vastproxy drain ID --wait` before it lets them end. Exits
+    with 1 if one of them could not be destroyed.
 
     Examples:
 
@@ -207,16 +208,24 @@ def _choose(
 
 
 def _proxy(stack: ExitStack, loaded: Loaded, url: str | None) -> ThroughProxy | None:
-    """The running proxy, if there is one. One that was named has to be; one that does not let us is an error."""
+    """The running proxy; None where nobody listens at its address, or any port may be its own. One that was named has
+    to be there, and one that does not answer or does not let us is an error: it may have a reason."""
     key = inbound_key(loaded)
     try:
         base = proxy_url(url, loaded)
-        with asking(base, key=key) as brief:
-            ThroughProxy(brief).instances()
-    except VastproxyError as error:
-        if url is not None or isinstance(error, NotDone):
+    except SettingsError:
+        if url is not None:
             raise
         return None
+    try:
+        with asking(base, key=key) as brief:
+            ThroughProxy(brief).instances()
+    except (NoProxyThere, NotDone) as error:
+        if url is not None:
+            raise
+        if isinstance(error, NobodyThere):
+            return None
+        raise NothingDestroyed(f"{error}; nothing was changed; --direct asks vast.ai without it") from None
     return ThroughProxy(stack.enter_context(asking(base, key=key, read_timeout_s=READ_TIMEOUT_S)))
 
 

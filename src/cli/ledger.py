@@ -43,11 +43,13 @@ def look_up(
 ) -> tuple[dict[str, Any], str]:
     """What a proxy tells at `path`, or `read` finds in the file; and where that is from, for a person. Without a URL or
     a file, the proxy of the settings is asked first, and its file read where that does not answer. Raises NoLedger,
-    NoProxyThere, SettingsError."""
+    NoProxyThere, SettingsError, and typer's BadParameter for both."""
+    if file is not None and url is not None:
+        raise typer.BadParameter("URL names a proxy, and --file a ledger: give one of them")
     if file is not None:
         return read_file(file, read), str(file)
     kept = ledger_path(loaded.settings, loaded.environ)
-    may_read = url is None and kept is not None and kept.exists()
+    may_read = url is None and kept is not None and _may_be_there(kept)
     try:
         base = proxy_url(url, loaded)
         return ask(base, path, key=inbound_key(loaded)), base
@@ -56,6 +58,14 @@ def look_up(
             raise
         assert kept is not None
         return read_file(kept, read), f"{kept} (no proxy answers us)"
+
+
+def _may_be_there(path: Path) -> bool:
+    """Also where we may not look: reading it tells why."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def ask(base: str, path: str, *, key: str | None) -> dict[str, Any]:

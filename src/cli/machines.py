@@ -71,12 +71,20 @@ def _cells(row: Mapping[str, Any], now: float) -> tuple[str, ...]:
     return (
         f"{row.get('machine_id')} {gpu}".strip(),
         f"{rentals}x" if isinstance(rentals, int) else "-",
-        figure(row.get("hours")),
+        figure(row.get("hours"), whole_from=100),
         figure(row.get("requests")),
         figure(row.get("errors")),
         figure(row.get("tunnel_drops")),
-        figure(row.get("ttft_p50_ms"), " ms"),
-        figure(row.get("tokens_per_s")),
+        figure(row.get("ttft_p50_ms"), " ms", whole_from=1000),
+        figure(row.get("tokens_per_s"), whole_from=100),
         f"{score:.2f}" if isinstance(score, int | float) else "-",
-        f"{render.duration(now - seen)} ago" if isinstance(seen, int | float) and now - seen >= 60 else "now",
+        _ago(now - seen) if isinstance(seen, int | float) else "-",
     )
+
+
+def _ago(seconds: float) -> str:
+    """In one unit, which has to fit below `Last seen`."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit}"
+    return "now"

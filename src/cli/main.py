@@ -1,5 +1,6 @@
 """The `vastproxy` command: registers the commands, turns errors into one line and an exit code."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -108,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 vast.ai refuses the key, 130 interrupted.
     """
+    _prepare_streams()
     try:
         app(args=None if arguments is None else list(arguments), prog_name="vastproxy")
     except VastproxyError as error:
@@ -117,13 +119,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        where = f": {error.filename}" if error.filename else ""
+        typer.echo(f"vastproxy: the system refuses: {why}{where}", err=True)
+        sys.exit(1)
     finally:
         _let_go_of_stdout()
 
 
+def _prepare_streams() -> None:
+    """Whoever starts us may have closed a standard stream, and his locale may lack a letter: neither ends a command."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - it stays until the end
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
 def _let_go_of_stdout() -> None:
-    """Flush now. If the reader has gone, as after `| head`, the interpreter shall not complain at its end."""
+    """Flush now. If the reader has gone, as after `| head`, or the disk is full, which has been told by now, the
+    interpreter shall not complain at its end."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

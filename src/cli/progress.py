@@ -4,9 +4,13 @@ import contextlib
 from contextlib import AbstractContextManager
 
 from rich.console import Console
+from rich.text import Text
+
+from vastproxy.cli.consoles import plain_console
 
 
 def waiting(text: str, *, console: Console | None = None) -> AbstractContextManager[object]:
     """A spinner with this text while the context lasts, on standard error; nothing where that is no terminal."""
-    console = Console(stderr=True, highlight=False) if console is None else console
-    return console.status(text) if console.is_terminal else contextlib.nullcontext()
+    console = plain_console(stderr=True) if console is None else console
+    # As Text: rich reads a str beside a spinner as markup, whatever the console says.
+    return console.status(Text(text)) if console.is_terminal else contextlib.nullcontext()

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vastproxy.cli import left
+from vastproxy.cli.consoles import plain_console
 from vastproxy.cli.remembered import rented_before
 
 _COLOURS = {
@@ -32,13 +33,13 @@ _UNKNOWN = "-"
 
 
 def stdout() -> Console:
-    """The console of the process. Rich leaves colours out where NO_COLOR is set or nobody looks."""
-    return Console(highlight=False)
+    """The console of the process."""
+    return plain_console()
 
 
 def stderr() -> Console:
     """The same for what is asked and told beside the answer."""
-    return Console(highlight=False, stderr=True)
+    return plain_console(stderr=True)
 
 
 def settings(

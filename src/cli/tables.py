@@ -3,6 +3,7 @@
 from rich.table import Table
 
 _UNKNOWN = "-"
+_SIZES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def table(name: str, *figures: str) -> Table:
@@ -23,12 +24,12 @@ def amount(dollars: object) -> str:
     return f"{dollars:.3f}" if abs(dollars) >= 0.0995 else f"{dollars:.4f}"
 
 
-def figure(number: object, unit: str = "") -> str:
-    """A number of things, the larger the shorter: 950, 12.3k, 4.56M."""
+def figure(number: object, unit: str = "", *, whole_from: float = 10_000.0) -> str:
+    """A number of things, the larger the shorter: 950, 12.3k, 4.56M. `whole_from`: from there on without a fraction."""
     if not isinstance(number, int | float):
         return _UNKNOWN
-    for size, unit_of_size, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
-        if abs(number) >= size:
-            shown = number / unit_of_size
-            return f"{shown:.3g}{letter}{unit}" if abs(shown) < 999.5 else f"{shown:.0f}{letter}{unit}"
-    return f"{number:g}{unit}"
+    if abs(number) < 9_999.5:
+        return f"{number:.0f}{unit}" if abs(number) >= whole_from else f"{number:g}{unit}"
+    rounded = float(f"{number:.3g}")  # first, so that 999,950 becomes 1M and not 1000k
+    size, letter = next(each for each in _SIZES if abs(rounded) >= each[0])
+    return f"{rounded / size:g}{letter}{unit}"

@@ -57,10 +57,10 @@ class View:
                 self._status.stop()
                 self._status = None
         elif self._status is None:
-            self._status = self._console.status(text)
+            self._status = self._console.status(Text(text))  # rich would read a str as markup
             self._status.start()
         else:
-            self._status.update(text)
+            self._status.update(Text(text))
 
     def tell(self, *checks: Check) -> None:
         """More findings."""

@@ -7,8 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from rich.console import Console
-
+from vastproxy.cli.consoles import plain_console
 from vastproxy.cli.top import facts, table
 from vastproxy.cli.top.app import TopApp
 from vastproxy.cli.top.board import Board
@@ -82,7 +81,7 @@ def print_once(source: Source, *, ascii_only: bool) -> None:
     width = shutil.get_terminal_size((120, 24)).columns
     backends = facts.arranged(board.backends, "id")
     lines = [*header(board, width, look, now=0.0), table.head(width, look, "")]
-    console = Console(highlight=False, width=width)
+    console = plain_console(width=width)
     for line in (*lines, *table.lines(backends, width, look, chosen=None)):
         line.rstrip()
         if look.dash.isascii():

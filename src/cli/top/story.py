@@ -3,19 +3,17 @@
 import io
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.text import Text
 
 from vastproxy.cli import explained
+from vastproxy.cli.consoles import plain_console
 from vastproxy.cli.top.values import Row
 
 
 def lines(trace: Row, width: int) -> Sequence[Text]:
     """For so many columns."""
     shown = io.StringIO()
-    console = Console(
-        file=shown, width=width - 4, force_terminal=True, color_system="standard", highlight=False
-    )
+    console = plain_console(file=shown, width=width - 4, force_terminal=True, color_system="standard")
     explained.request(console, trace)
     told = Text.from_ansi(shown.getvalue().rstrip())
     return [Text(), *(Text("  ").append_text(line) for line in told.wrap(console, max(width - 4, 10)))]

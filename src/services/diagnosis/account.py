@@ -69,7 +69,10 @@ def rights_check(facts: AccountFacts) -> Check:
     failed = [one for one in facts.errors if not lacks_right(one)]
     if failed:
         fix = "ask again: vastproxy doctor"
-        return Check("rights", title, Verdict.WARN, f"not all could be asked: {failed[0]}", fix)
+        # Without the list no instance is looked at, and nothing was found to be well.
+        verdict = Verdict.FAIL if facts.instances in failed else Verdict.WARN
+        detail = f"not all could be asked: {failed[0]}"
+        return Check("rights", title, verdict, detail, fix, exits=failed[0].exit_code)
     if facts.errors:
         fix = f"nothing, if you can do without the credit in /healthz; else add user_read at {KEYS_PAGE}"
         detail = "instance_read yes, user_read no: the credit and the account's SSH keys are not known"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -69,13 +70,18 @@ def ssh_key(workplace: Path) -> Path:
 
 
 @pytest.fixture
-def peer() -> Iterator[Callable[[Answers], Peer]]:
-    """Start HTTP servers on loopback."""
+def peer() -> Iterator[Callable[..., Peer]]:
+    """Start HTTP servers on loopback; with a certificate and its key in one file they speak TLS."""
     servers: list[ThreadingHTTPServer] = []
 
-    def start(answers: Answers) -> Peer:
+    def start(answers: Answers, certificate: Path | None = None) -> Peer:
         server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
         started = Peer(f"http://127.0.0.1:{server.server_address[1]}", answers)
+        if certificate is not None:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(certificate)
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+            started.url = started.url.replace("http://", "https://")
         server.RequestHandlerClass = _handler(started)
         servers.append(server)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()

@@ -59,6 +59,34 @@ def test_what_was_known_is_offered_while_vast_ai_does_not_answer(env: dict[str, 
         known(env, ask=Asked(down), clock=lambda: STALE_S + 1)
 
 
+def test_vast_ai_is_asked_once_a_minute_also_while_it_does_not_answer(env: dict[str, str]) -> None:
+    """A shell waits for each answer, and for none the longest."""
+    down = VastUnavailable("down")
+    asked = Asked(down, [ONE], down, down, [TWO])
+    with pytest.raises(VastUnavailable):
+        known(env, ask=asked, clock=lambda: 0)
+    for now, offered, times in (
+        (59, None, 1),
+        (61, ONE, 2),
+        (200, ONE, 3),
+        (259, ONE, 3),
+        (261, ONE, 4),
+        (322, TWO, 5),
+    ):
+        choices = known(env, ask=asked, clock=lambda now=now: now)  # type: ignore[misc]
+        assert choices == (() if offered is None else (choice_of(offered),))
+        assert asked.times == times
+
+
+def test_a_file_that_does_not_say_when_it_was_asked_last(env: dict[str, str], workplace: Path) -> None:
+    known(env, ask=Asked([ONE]), clock=lambda: 0)
+    (file,) = workplace.rglob("completion.json")
+    document = json.loads(file.read_text())
+    del document["asked_at"]
+    file.write_text(json.dumps(document))
+    assert len(known(env, ask=Asked(), clock=lambda: 59)) == 1
+
+
 def test_another_account_has_other_instances(env: dict[str, str]) -> None:
     known(env, ask=Asked([ONE]), clock=lambda: 0)
     assert known({**env, "VAST_API_KEY": "other"}, ask=Asked([TWO]), clock=lambda: 1)[0][0] == "48001002"

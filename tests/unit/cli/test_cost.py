@@ -1,5 +1,6 @@
 """`vastproxy cost` and `vastproxy machines`: told by a proxy, or read from the ledger that it has left."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,9 @@ import pytest
 
 from tests.helpers.ledgers import HOUR, busy_book, make_entry, make_rented, write_ledger
 from tests.unit.cli.conftest import Answers, Peer, Run
+from vastproxy.cli.consoles import plain_console
+from vastproxy.cli.ledger import NoLedger
+from vastproxy.cli.machines import show
 from vastproxy.cli.tables import amount, figure
 
 StartPeer = Callable[[Answers], Peer]
@@ -136,6 +140,22 @@ def test_without_proxy_and_file_the_proxy_is_missed(run: Run) -> None:
     assert "nothing answers at http://127.0.0.1:1" in str(result.exception)
 
 
+@pytest.mark.parametrize("command", ["cost", "machines"])
+def test_a_directory_that_cannot_be_entered_is_one_line(run: Run, workplace: Path, command: str) -> None:
+    """Its name is too long to look at, which is refused to root, too."""
+    where = str(workplace / ("x" * 300))
+    result = run(command, LISTEN_ADDR="127.0.0.1:1", VASTPROXY_TUNNELS__STATE_DIR=where)
+    assert isinstance(result.exception, NoLedger)
+    assert str(result.exception) == f"the ledger {where}/ledger.db cannot be read: file name too long"
+
+
+@pytest.mark.parametrize("command", ["cost", "machines"])
+def test_a_proxy_and_a_file_are_two_things(run: Run, ledger: Path, command: str) -> None:
+    result = run(command, "http://127.0.0.1:1", "--file", str(ledger))
+    assert result.exit_code == 2
+    assert "URL names a proxy, and --file a ledger" in result.output
+
+
 @pytest.mark.parametrize(
     ("content", "words"), [(None, "no such file"), (b"", "it is empty"), (b"x" * 9000, "not a database")]
 )
@@ -162,6 +182,45 @@ def test_machines_in_a_table(run: Run, ledger: Path) -> None:
     assert max(map(len, lines[:-1])) <= 80
 
 
+#: As a machine is after some months of use.
+USED = {
+    "machine_id": 48001,
+    "gpu": "8x RTX PRO 6000 WS",
+    "rentals": 12,
+    "hours": 412.37,
+    "requests": 41_234,
+    "errors": 1_234,
+    "tunnel_drops": 123,
+    "ttft_p50_ms": 181.3,
+    "tokens_per_s": 1234.56,
+    "score": 0.93,
+    "last_seen_unix": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("over", "shown"),
+    [
+        ({}, "12x 412 41.2k 1234 123 181.3 ms 1235 0.93 12 d"),
+        ({"hours": 99.37, "ttft_p50_ms": 12_345.6}, "12x 99.37 41.2k 1234 123 12.3k ms 1235 0.93 12 d"),
+        ({"ttft_p50_ms": 1234.5, "last_seen_unix": 1_030_000}, "41.2k 1234 123 1234 ms 1235 0.93 1 h"),
+        (
+            {"hours": 12_345.6, "last_seen_unix": 1_033_300},
+            "12x 12.3k 41.2k 1234 123 181.3 ms 1235 0.93 58 min",
+        ),
+        ({"last_seen_unix": 1_036_790}, "1235 0.93 now"),
+        ({"last_seen_unix": None}, "1235 0.93 -"),
+    ],
+)
+def test_a_machine_that_was_used_fits_80_columns(over: dict[str, Any], shown: str) -> None:
+    out = io.StringIO()
+    show(plain_console(file=out, width=80), {"machines": [{**USED, **over}]}, "x", clock=lambda: 1_036_800)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split()[-3:] == ["Score", "Last", "seen"]
+    assert " ".join(lines[1].split()).endswith(shown), "and nothing is cut off"
+
+
 def test_no_machines(run: Run, peer: StartPeer) -> None:
     result = run("machines", peer({MACHINES: (200, {"machines": []})}).url)
     assert result.output.startswith("no machine is known yet")
@@ -169,7 +228,21 @@ def test_no_machines(run: Run, peer: StartPeer) -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(None, "-"), (0, "0"), (950, "950"), (9999, "9999"), (12_345, "12.3k"), (999_999, "1000k"), (1e6, "1M")],
+    [
+        (None, "-"),
+        (0, "0"),
+        (950, "950"),
+        (9999, "9999"),
+        (12_345, "12.3k"),
+        (999_499, "999k"),
+        (999_500, "1M"),
+        (999_950, "1M"),
+        (1e6, "1M"),
+        (4_560_000, "4.56M"),
+        (999_999_999, "1G"),
+        (-999_999, "-1M"),
+        (12_345e9, "12300G"),
+    ],
 )
 def test_figures(number: float | None, text: str) -> None:
     assert figure(number) == text

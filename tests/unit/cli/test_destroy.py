@@ -1,6 +1,8 @@
 """`vastproxy destroy`: through a proxy, or straight at an account as vast.ai's; never without somebody's word."""
 
 import json
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +15,7 @@ from tests.helpers.vastapi import KEY, Fault, VastApi
 from tests.unit.cli.conftest import Answers, Peer, Run
 from vastproxy.cli import render
 from vastproxy.cli.destroy import Doomed, NothingDestroyed, confirm
-from vastproxy.cli.orders import NotConfirmed, NotDone
+from vastproxy.cli.orders import NotConfirmed
 from vastproxy.vastai import VastUnauthorized
 
 StartPeer = Callable[[Answers], Peer]
@@ -232,13 +234,60 @@ def test_a_proxy_that_wants_another_key_is_not_gone_around(
         "--yes",
         **environ(account, VASTPROXY_SERVER__LISTEN=there.url.removeprefix("http://")),
     )
-    assert isinstance(result.exception, NotDone)
+    assert isinstance(result.exception, NothingDestroyed)
     assert "admin rights" in str(result.exception)
+    assert "--direct" in str(result.exception)
     assert ids(account) == [1, 2, 3]
 
 
-def test_somebody_else_on_the_port_is_no_proxy(run: Run, peer: StartPeer, account: VastApi) -> None:
-    there = peer({BACKENDS: (200, "<html>hello</html>")})
-    listen = there.url.removeprefix("http://")
-    assert run("destroy", "1", "--yes", **environ(account, VASTPROXY_SERVER__LISTEN=listen)).exit_code == 0
+@pytest.mark.parametrize("chosen", ["1", "--all"])
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ((200, "<html>hello</html>"), "is not vastproxy (HTTP 200"),
+        ((502, "no backend"), "is not vastproxy (HTTP 502"),
+        ((500, {"error": {"message": "It is ill."}}), "it is ill"),
+    ],
+)
+def test_whoever_has_the_port_of_the_proxy_is_not_gone_around(
+    run: Run, peer: StartPeer, account: VastApi, answer: tuple[int, object], says: str, chosen: str
+) -> None:
+    """It may be a reverse proxy before it, and --all would be far more without it than with it."""
+    named = environ(account, VASTPROXY_SERVER__LISTEN=peer({BACKENDS: answer}).url.removeprefix("http://"))
+    result = run("destroy", chosen, "--yes", **named)
+    assert isinstance(result.exception, NothingDestroyed)
+    assert says in str(result.exception)
+    assert str(result.exception).endswith("; nothing was changed; --direct asks vast.ai without it")
+    assert ids(account) == [1, 2, 3]
+    assert account.requests == [], "it was not even asked"
+    assert run("destroy", "1", "--yes", "--direct", **named).exit_code == 0
+    assert ids(account) == [2, 3]
+
+
+def test_a_proxy_whose_certificate_is_not_trusted_is_not_gone_around(
+    run: Run, peer: StartPeer, account: VastApi
+) -> None:
+    listen = peer(proxy_of(1)).url.removeprefix("http://")
+    tls = {"VASTPROXY_SERVER__LISTEN": listen, "VASTPROXY_SERVER__TLS_CERT": "cert.pem"}
+    result = run("destroy", "--all", "--yes", **environ(account, **tls))
+    assert isinstance(result.exception, NothingDestroyed)
+    assert "no trusted TLS connection" in str(result.exception)
+    assert ids(account) == [1, 2, 3]
+
+
+def test_a_proxy_that_hangs_up_is_not_gone_around(run: Run, account: VastApi) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        hanging_up = threading.Thread(target=lambda: listener.accept()[0].close())
+        hanging_up.start()
+        listen = f"127.0.0.1:{listener.getsockname()[1]}"
+        result = run("destroy", "--all", "--yes", **environ(account, VASTPROXY_SERVER__LISTEN=listen))
+        hanging_up.join()
+    assert isinstance(result.exception, NothingDestroyed)
+    assert "--direct" in str(result.exception)
+    assert ids(account) == [1, 2, 3]
+
+
+def test_where_the_proxy_may_have_any_port_the_account_is_asked(run: Run, account: VastApi) -> None:
+    anywhere = environ(account, VASTPROXY_SERVER__LISTEN="127.0.0.1:0")
+    assert run("destroy", "1", "--yes", **anywhere).exit_code == 0
     assert ids(account) == [2, 3]

@@ -1,5 +1,7 @@
 """The program as a whole: help, version, exit codes, and errors of one line."""
 
+import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -128,3 +130,57 @@ def test_a_reader_that_has_gone_is_no_reason_to_complain(workplace: Path) -> Non
     with process.stderr as stderr:
         assert stderr.read() == b""
     assert process.wait(30) in (0, 1)
+
+
+@pytest.fixture
+def named(workplace: Path) -> Path:
+    """A config file whose name only Unicode can write, as the command shows it."""
+    (workplace / "日本.json").write_text("{}")
+    return workplace
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_locale_that_lacks_a_letter_is_no_reason_to_fail(named: Path, encoding: str) -> None:
+    shown = subprocess.run(
+        [*PROCESS, "config", "show", "--config", "日本.json"],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        timeout=30,
+    )
+    assert (shown.returncode, shown.stderr) == (0, b"")
+    assert shown.stdout.splitlines()[0].endswith(b"/??.json")
+
+
+@pytest.mark.parametrize("words", ["config schema", "config show"])
+def test_a_full_disk_is_one_line(workplace: Path, words: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*PROCESS, *words.split()], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "vastproxy: the system refuses: no space left on device\n",
+    )
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_are_no_reason_to_fail(workplace: Path, closed: str) -> None:
+    line = f"exec {shlex.quote(sys.executable)} -m vastproxy config show {closed}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_home_that_cannot_be_written_is_one_line(workplace: Path) -> None:
+    home = workplace / "home"
+    home.touch()
+    done = subprocess.run(
+        [*PROCESS, "--install-completion", "bash"],
+        env={**os.environ, "HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("vastproxy: the system refuses: ")
+    assert str(home) in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.certificates import make_certificate
 from tests.unit.cli.conftest import Answers, Peer, Run
-from vastproxy.cli.asking import NoProxyThere, base_url, url_of_listen
+from vastproxy.cli.asking import NobodyThere, NoProxyThere, asking, base_url, url_of_listen
 from vastproxy.cli.status import ask
 from vastproxy.settings import SettingsError
 
-StartPeer = Callable[[Answers], Peer]
+StartPeer = Callable[..., Peer]
 GPU = {"index": 0, "name": "H100", "utilization_percent": 80, "temperature_c": 60, "memory_used_mib": 1}
 BACKEND: dict[str, Any] = {
     "id": 101,
@@ -161,7 +162,7 @@ def test_nothing_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(
-        NoProxyThere, match=rf"nothing answers at http://127\.0\.0\.1:{port}; is `vastproxy serve` running"
+        NobodyThere, match=rf"nothing answers at http://127\.0\.0\.1:{port}; is `vastproxy serve` running"
     ):
         ask(f"http://127.0.0.1:{port}", key=None)
 
@@ -169,8 +170,49 @@ def test_nothing_answers() -> None:
 def test_too_slow_an_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with pytest.raises(NoProxyThere, match=r"does not answer within 0\.05 s"):
+        with pytest.raises(NoProxyThere, match=r"does not answer within 0\.05 s") as caught:
             ask(url, key=None, read_timeout_s=0.05)
+    assert not isinstance(caught.value, NobodyThere)
+
+
+@pytest.mark.parametrize("url", ["http://nowhere.invalid:80", f"http://{'a' * 64}.example"])
+def test_a_name_that_leads_nowhere_does_not_say_that_nobody_listens(url: str) -> None:
+    with pytest.raises(NoProxyThere, match="nothing answers at") as caught:
+        ask(url, key=None)
+    assert not isinstance(caught.value, NobodyThere)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate of our own making, with its key in the same file."""
+    made, file = make_certificate(), tmp_path / "own.pem"
+    file.write_bytes(made.cert + made.key)
+    return file
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_who_signed_the_certificate_may_be_named(peer: StartPeer, certificate: Path, name: str) -> None:
+    url = peer(proxy(healthz()), certificate).url
+    with asking(url, key=None, environ={}) as there, pytest.raises(NoProxyThere, match="no trusted TLS"):
+        there.get("/healthz")
+    with asking(url, key=None, environ={name: str(certificate)}) as there:
+        assert there.get("/healthz").status_code == 200
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS")
+def test_a_process_of_ours_needs_no_signature(peer: StartPeer, certificate: Path) -> None:
+    with asking(peer(proxy(healthz()), certificate).url, key=None, is_own=True) as there:
+        assert there.get("/healthz").status_code == 200
+
+
+def test_a_file_of_signers_that_is_not_there_is_told(peer: StartPeer, certificate: Path) -> None:
+    url = peer(proxy(healthz()), certificate).url
+    gone = {"REQUESTS_CA_BUNDLE": "/nowhere/ca.pem"}
+    with (
+        asking(url, key=None, environ=gone) as there,
+        pytest.raises(NoProxyThere, match=r"cannot be asked: .*/nowhere/ca\.pem"),
+    ):
+        there.get("/healthz")
 
 
 def test_plain_http_where_tls_is_expected(peer: StartPeer) -> None:
@@ -210,6 +252,10 @@ def test_any_port_cannot_be_asked() -> None:
         ("https://gw.example/", "https://gw.example"),
         ("[::1]:80", "http://[::1]:80"),
         (" http://gw/base/ ", "http://gw/base"),
+        ("http://gw:8080/v1", "http://gw:8080"),
+        ("gw/base/v1/", "http://gw/base"),
+        ("http://v1", "http://v1"),
+        ("http://gw/v11", "http://gw/v11"),
     ],
 )
 def test_how_a_url_may_be_written(text: str, url: str) -> None:

@@ -71,6 +71,9 @@ def test_rights() -> None:
     assert blind.verdict is Verdict.WARN
     assert "user_read" in blind.fix
     assert account.rights_check(facts(user=DOWN)).verdict is Verdict.WARN
+    unseen = account.rights_check(facts(listed=DOWN))
+    assert (unseen.verdict, unseen.exits) == (Verdict.FAIL, 1), "no instance can be looked at"
+    assert "HTTP 502" in unseen.detail
 
 
 @pytest.mark.parametrize(
