@@ -10,7 +10,9 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -61,6 +63,8 @@ class Ledger:
         self._ticked_at = clock()
         self._writing = asyncio.Lock()
         self._lock = threading.Lock()
+        self._term = 0
+        """How often the file was let go of: what a thread began before that, it does not do behind it."""
         self._waiting: list[Batch] = []
         self._trouble = ""
         self._today: tuple[float, int] | None = None
@@ -111,10 +115,10 @@ class Ledger:
         async with self._writing:
             try:
                 is_closed = self._close_book()
-                await in_thread(self._write, name="ledger")
+                await in_thread(partial(self._write, self._term), name="ledger")
                 if not is_closed:  # what waited has made room for the rest
                     self._close_book()
-                    await in_thread(self._write, name="ledger")
+                    await in_thread(partial(self._write, self._term), name="ledger")
             except _ERRORS as error:
                 self._failed(error)
                 return False
@@ -131,20 +135,35 @@ class Ledger:
         self._waiting += [] if batch is None else [batch]
         return True
 
-    def _write(self) -> None:
-        """In a thread, of which a cancelled flush may have left one behind. What has been written is not written again,
-        whatever comes behind it."""
-        store, now = self._store, self._wall_clock()
-        assert store is not None
+    @contextmanager
+    def _using(self, term: int) -> Iterator[Store]:
+        """The file, in a thread, of which a cancelled flush may have left one behind. Raises UnusableLedger."""
         with self._lock:
+            if self._store is None or term != self._term:
+                raise UnusableLedger("it has been closed")
+            yield self._store
+
+    def _write(self, term: int) -> None:
+        """What has been written is not written again, whatever comes behind it."""
+        now = self._wall_clock()
+        ids = {one.machine_id for one in self.book.rented.values() if one.machine_id is not None}
+        midnight = int(now) // _DAY_S * _DAY_S
+        with self._using(term) as store:
             while self._waiting:
                 store.write(self._waiting[0])
                 del self._waiting[0]
-        ids = {one.machine_id for one in self.book.rented.values() if one.machine_id is not None}
-        midnight = int(now) // _DAY_S * _DAY_S
-        self._today = store.read(lambda connection: spent(connection, midnight, now))
-        found = store.read(lambda connection: machines(connection, ids))
+            self._today = store.read(lambda connection: spent(connection, midnight, now))
+            found = store.read(lambda connection: machines(connection, ids))
         self._machines = {one.machine_id: one for one in found}
+
+    def _read(self, question: Callable[[sqlite3.Connection], T], term: int) -> T:
+        with self._using(term) as store:
+            return store.read(question)
+
+    def _let_go(self) -> None:
+        with self._using(self._term) as store:
+            self._term += 1
+            store.close()
 
     def _failed(self, error: Exception) -> None:
         assert self._store is not None
@@ -163,7 +182,7 @@ class Ledger:
         """Write what is left, and let go of the file."""
         await self.flush()
         if self._store is not None:
-            await in_thread(self._store.close, name="ledger")
+            await in_thread(self._let_go, name="ledger")
 
     # ── telling ────────────────────────────────────────────────────────────────────────────────
 
@@ -202,7 +221,7 @@ class Ledger:
             raise LedgerUnavailable(f"the ledger {store.path} cannot be used: {self._trouble}")
         try:
             async with self._writing:
-                return await in_thread(lambda: store.read(question), name="ledger")
+                return await in_thread(partial(self._read, question, self._term), name="ledger")
         except _ERRORS as error:
             raise LedgerUnavailable(f"the ledger {store.path} cannot be used: {said(error)}") from None
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -276,3 +277,17 @@ def test_why_a_file_cannot_be_used() -> None:
     assert said(OSError("odd")) == "odd"
     assert said(UnusableLedger("it is empty")) == "it is empty"
     assert said(sqlite3.OperationalError()) == "OperationalError"
+
+
+async def test_what_a_thread_was_left_with_comes_too_late_once_the_file_is_let_go_of(tmp_path: Path) -> None:
+    """A writing that is cancelled goes on in its thread; it must not open the file again that nobody would close."""
+    kept = Kept(tmp_path / "l.db")
+    kept.live()
+    left = partial(kept.ledger._write, kept.ledger._term)
+    await kept.ledger.aclose()
+    with pytest.raises(UnusableLedger, match="closed"):
+        left()
+    assert rows(tmp_path / "l.db") == (60, 1)
+    kept.live()
+    await kept.ledger.aclose()
+    assert rows(tmp_path / "l.db") == (120, 2)

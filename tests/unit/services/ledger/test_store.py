@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.helpers.ledgers import HOUR, busy_book, make_entry, make_rented, write_ledger
 from vastproxy.services.ledger.batch import Batch, Rent, Served
 from vastproxy.services.ledger.schema import APPLICATION_ID, STEPS, UnusableLedger, bring_up
-from vastproxy.services.ledger.store import MASKS_FOR_S, Store, counts_of, open_to_read
+from vastproxy.services.ledger.store import MASKS_FOR_S, Store, counts_of, open_ledger, open_to_read
 
 
 def rent(hour: int, seen: int, busy: int = 0, dollars_per_hour: float = 3600.0) -> Rent:
@@ -349,3 +349,20 @@ def test_machines_add_up(path: Path) -> None:
 def test_counts_that_cannot_be_read_are_none(junk: str) -> None:
     assert counts_of(junk, 2) == [0, 0]
     assert counts_of("[1,2]", 2) == [1, 2]
+
+
+def test_a_file_whose_tables_are_being_made_is_nobody_elses(path: Path) -> None:
+    """Several proxies may begin at the same time: one looks, and another one makes the tables meanwhile."""
+    path.parent.mkdir()
+    looking = sqlite3.connect(path, isolation_level=None)
+    made: list[sqlite3.Connection] = []
+
+    def another_one_is_faster(statement: str) -> None:
+        if "count(*)" in statement and not made:
+            made.append(open_ledger(path))
+
+    looking.set_trace_callback(another_one_is_faster)
+    bring_up(looking)
+    assert made
+    for connection in (looking, *made):
+        connection.close()
