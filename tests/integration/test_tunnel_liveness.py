@@ -210,10 +210,10 @@ async def test_a_download_over_such_a_path_stops_and_is_noticed(sshd: Sshd, way:
 
 
 async def test_an_idle_tunnel_answers_and_is_never_doubted(sshd: Sshd, way: str) -> None:
-    """Ten questions and their answers; nothing of them is left behind."""
-    async with tunnel_of(way, sshd, sshd.port, keepalive_interval_s=0.2) as tunnel:
+    """Six questions and their answers; nothing of them is left behind."""
+    async with tunnel_of(way, sshd, sshd.port, keepalive_interval_s=0.5) as tunnel:
         diary = Diary(tunnel)
-        done, _ = await asyncio.wait([tunnel.lost], timeout=2.2)
+        done, _ = await asyncio.wait([tunnel.lost], timeout=3.3)
         assert not done
         assert diary.doubts == []
         assert (await tunnel.run("echo on", timeout_s=5)).stdout == "on\n"
