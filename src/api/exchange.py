@@ -57,7 +57,6 @@ class Exchange:
         self._stage = stages.GATHER
         self._upload = Upload(request.framing.length)
         self._attempts = Attempts(tools, self, request, self._upload, client, request_id)
-        tools.traces.keep(self._attempts)
         self._wish: HeadWish | None = None
         self._gathering: Gathering | None = None
         self._total_timer: asyncio.TimerHandle | None = None
@@ -75,10 +74,11 @@ class Exchange:
 
     def begin(self, data: bytes, *, complete: bool) -> None:
         """See `Handler.begin`."""
-        if refusal := self.refusal or self._tools.refusal(self._request, self._attempts.guest):
+        tools, attempts, upload = self._tools, self._attempts, self._upload
+        tools.traces.keep(attempts, is_stranger=self.refusal is not None)
+        if refusal := self.refusal or tools.refusal(self._request, attempts.guest):
             self._refuse(refusal)
             return
-        tools, attempts, upload = self._tools, self._attempts, self._upload
         self._wish = wish = tools.wishes.read_head(attempts, self._request)
         upload.add(data, complete=complete, on_its_way=False)
         if upload.total_bytes > tools.max_body_bytes:

@@ -4,8 +4,10 @@ A request writes its story while it runs, into its claim; it is put into words o
 prompt, no key and no query.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping
-from itertools import chain
+from heapq import merge
+from itertools import chain, islice
 from math import isfinite
 from typing import Any, Final, Literal
 
@@ -16,6 +18,8 @@ State = Literal["running", "waiting", "done"]
 
 #: Requests remembered.
 KEPT = 1_000
+#: Of those that were not let in, at most so many; the whole internet may ask.
+KEPT_STRANGERS = 100
 #: Candidates told of one attempt; more are counted only.
 MAX_CANDIDATES = 32
 #: Of requests that may be under way though they are not among the last ones, so many are listed before those that have
@@ -28,9 +32,9 @@ STATES: Final[tuple[State, ...]] = ("running", "waiting", "done")
 
 class Traces:
     """The last `kept` requests, found by their ids, which clients may choose; of several with one id it is the last.
-    Those under way are found however many have come since."""
+    Those under way are found however many have come since. Strangers have a place apart: they push nobody else out."""
 
-    __slots__ = ("_by_id", "_clock", "_next", "_older", "_ring", "_sweep_at", "_wall_clock")
+    __slots__ = ("_by_id", "_clock", "_next", "_older", "_ring", "_strangers", "_sweep_at", "_wall_clock")
 
     def __init__(
         self,
@@ -46,14 +50,19 @@ class Traces:
         self._older: list[Claim] = []
         """Those that were under way when they had to make room. At most twice as many as there were then, and some."""
         self._sweep_at = _SWEEP_AT
+        self._strangers: deque[Claim] = deque(maxlen=min(kept, KEPT_STRANGERS))
         self._clock = clock
         self._wall_clock = wall_clock
 
     def __len__(self) -> int:
-        return sum(claim is not None for claim in self._ring)
+        return sum(claim is not None for claim in self._ring) + len(self._strangers)
 
-    def keep(self, claim: Claim) -> None:
-        """A request has come. The oldest one is forgotten unless it is under way; with 0 kept, each when it ends."""
+    def keep(self, claim: Claim, *, is_stranger: bool = False) -> None:
+        """A request has come. The oldest one is forgotten unless it is under way; with 0 kept, each when it ends.
+        `is_stranger`: it is of somebody who is not let in."""
+        if is_stranger:
+            self._keep_apart(claim)
+            return
         ring, place = self._ring, self._next
         if not ring:
             self._outlive(claim)
@@ -67,8 +76,19 @@ class Traces:
                 del self._by_id[old.request_id]
         ring[place] = self._by_id[claim.request_id] = claim
 
+    def _keep_apart(self, claim: Claim) -> None:
+        strangers = self._strangers
+        if strangers.maxlen and len(strangers) == strangers.maxlen:
+            oldest = strangers[0]
+            if self._by_id.get(oldest.request_id) is oldest:
+                del self._by_id[oldest.request_id]
+        strangers.append(claim)
+        if strangers:
+            self._by_id.setdefault(claim.request_id, claim)  # whoever chooses a known id hides nothing by it
+
     def after(self, known: Claim | None, limit: int) -> list[Claim]:
-        """Those that have come since `known`, the newest first, `limit` at most; as far as they are remembered."""
+        """Those that have come since `known`, the newest first, `limit` at most; as far as they are remembered.
+        Strangers are not among them."""
         ring, found = self._ring, []
         for back in range(1, min(limit, len(ring)) + 1):
             claim = ring[self._next - back]
@@ -99,7 +119,9 @@ class Traces:
     def latest(self, count: int) -> list[Claim]:
         """The last ones, the newest first."""
         turned = [*self._ring[self._next :], *self._ring[: self._next]]
-        return [claim for claim in reversed(turned) if claim is not None][: max(count, 0)]
+        known = (claim for claim in reversed(turned) if claim is not None)
+        everyone = merge(known, reversed(self._strangers), key=_began_at, reverse=True)
+        return list(islice(everyone, max(count, 0)))
 
     def tell(self, claim: Claim) -> dict[str, Any]:
         """The story of a request, times in milliseconds since it began."""
@@ -133,6 +155,10 @@ def state_of(claim: Claim) -> State:
     if claim.ended_at != NEVER:
         return "done"
     return "waiting" if claim.lease is None or claim.lease.outcome else "running"
+
+
+def _began_at(claim: Claim) -> float:
+    return claim.began_at
 
 
 def _attempt(lease: Lease, began: float) -> dict[str, Any]:

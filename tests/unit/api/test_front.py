@@ -19,6 +19,7 @@ from vastproxy.services.access.records import KeyBook, KeyLimits, Right
 from vastproxy.services.fleet import Fleet
 from vastproxy.services.http1.grammar import Header
 from vastproxy.services.tasks import Tasks
+from vastproxy.services.traces import KEPT_STRANGERS
 
 pytestmark = pytest.mark.virtual_time
 
@@ -213,6 +214,19 @@ async def test_rights_are_apart(
         assert json.loads(body)["error"]["code"] == "insufficient_permissions"
         assert ways.own == []
         assert ways.scene.streams == []
+
+
+async def test_who_has_no_key_pushes_out_no_story(locked: Ways) -> None:
+    """Whoever tries keys all day long does not keep an operator from finding what became of a request of his own."""
+    assert (await locked.ask("entrance", b"/v1/x", RIGHT, (b"x-request-id", b"mine")))[0] == 200
+    for _ in range(2_000):
+        locked.entrance.handle(make_request(target=b"/.env"), RecordingClient()).begin(b"", complete=True)
+    traces = locked.scene.fleet.traces
+    mine = traces.find(b"mine")
+    assert mine is not None
+    assert mine.status == 200
+    assert len(traces) == 1 + KEPT_STRANGERS
+    assert sorted(claim.status for claim in traces.latest(9_999)) == [200, *[401] * KEPT_STRANGERS]
 
 
 async def test_a_revoked_key_is_refused_on_a_connection_that_it_has_opened(

@@ -11,7 +11,7 @@ from tests.helpers.stories import NOW, at_b, begun, lease
 from vastproxy.services.dispatch.claim import MAX_ATTEMPTS, MAX_CHARS, NEVER, Claim
 from vastproxy.services.routing.policy import Hint
 from vastproxy.services.routing.ticket import Priority
-from vastproxy.services.traces import MAX_CANDIDATES, Traces
+from vastproxy.services.traces import KEPT_STRANGERS, MAX_CANDIDATES, Traces
 
 
 class Story(Claim):
@@ -180,6 +180,70 @@ def test_long_ones_are_found_and_what_has_ended_is_let_go_of(kept: int) -> None:
     long_ones[0].ended_at = 9_999.0
     assert remembered_of.find(b"long 0") is None
     assert remembered_of.under_way() == long_ones[1:]
+
+
+def stranger(request_id: bytes, at: float) -> Claim:
+    claim = begun(request_id, at)
+    claim.ended_at, claim.status = at, 401
+    return claim
+
+
+def test_strangers_push_nobody_out() -> None:
+    """However often those ask who are not let in, only the last of them are remembered, and everybody else."""
+    remembered_of = traces(3)
+    known = [begun(b"known %d" % at, float(at)) for at in range(3)]
+    for claim in known:
+        remembered_of.keep(claim)
+        claim.ended_at = claim.began_at
+    refused = [stranger(b"stranger %d" % at, 10.0 + at) for at in range(1_000)]
+    for claim in refused:
+        remembered_of.keep(claim, is_stranger=True)
+    assert len(remembered_of) == 6
+    assert remembered_of.latest(99) == [*refused[:-4:-1], *known[::-1]]
+    assert remembered_of.find(b"known 0") is known[0]
+    assert remembered_of.find(b"stranger 999") is refused[-1]
+    assert remembered_of.find(b"stranger 0") is None
+    assert remembered_of.after(None, 99) == known[::-1]
+    assert remembered_of.under_way() == []
+
+
+def test_of_a_million_remembered_few_are_strangers() -> None:
+    remembered_of = traces(1_000_000)
+    for at in range(2 * KEPT_STRANGERS):
+        remembered_of.keep(stranger(b"%d" % at, float(at)), is_stranger=True)
+    assert len(remembered_of) == KEPT_STRANGERS
+
+
+def test_a_stranger_who_knows_an_id_hides_nothing() -> None:
+    """Neither with his request nor when it is forgotten."""
+    remembered_of = traces(2)
+    claim = begun(b"mine", 1.0)
+    remembered_of.keep(claim)
+    for at in range(5):
+        remembered_of.keep(stranger(b"mine", 2.0 + at), is_stranger=True)
+        assert remembered_of.find(b"mine") is claim
+    later = begun(b"later", 8.0)
+    remembered_of.keep(stranger(b"later", 7.0), is_stranger=True)
+    remembered_of.keep(later)
+    for at in range(5):
+        remembered_of.keep(stranger(b"other", 9.0 + at), is_stranger=True)
+        assert remembered_of.find(b"later") is later
+
+
+def test_the_last_ones_stand_in_the_order_in_which_they_came() -> None:
+    remembered_of = traces(10)
+    came = [stranger(b"%d" % at, float(at)) if at % 3 else begun(b"%d" % at, float(at)) for at in range(9)]
+    for claim in came:
+        remembered_of.keep(claim, is_stranger=claim.status == 401)
+    assert remembered_of.latest(99) == came[::-1]
+    assert remembered_of.latest(4) == came[:-5:-1]
+
+
+def test_where_nothing_is_remembered_strangers_are_not_either() -> None:
+    remembered_of = traces(0)
+    remembered_of.keep(stranger(b"r", 1.0), is_stranger=True)
+    assert remembered_of.latest(9) == []
+    assert remembered_of.find(b"r") is None
 
 
 def test_nothing_of_the_query_is_told() -> None:
