@@ -13,6 +13,7 @@ from tests.helpers.recording_client import RecordingClient, make_request
 from vastproxy.api.errors import bad_request
 from vastproxy.api.exchange import Exchange
 from vastproxy.api.upload import REPLAY_LIMIT_BYTES
+from vastproxy.services.access.callers import Caller, Callers
 from vastproxy.services.http1.framing import CHUNKED, Framing
 from vastproxy.services.http1.grammar import Header
 from vastproxy.services.traces import Traces
@@ -57,10 +58,8 @@ async def ask_as(
     request = make_request(
         b"POST", CHAT, headers=headers, framing=Framing(chunked=False, length=len(body) or None)
     )
+    request.facts.admitted_by = Caller(Callers(), name=asker, id=asker)
     exchange = Exchange(scene.tools, request, client, request_id)
-    claim = scene.fleet.traces.find(request_id)
-    assert claim is not None
-    claim.asker = asker
     exchange.begin(body, complete=True)
     await settle()
     return Asked(scene, client, exchange)
