@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.helpers.candidates import StandIn, key, offered
+from vastproxy.services.routing.candidate import Candidate
 from vastproxy.services.routing.policies.cheapest_first import CheapestFirst
 from vastproxy.services.routing.policies.least_loaded import LeastLoaded
 from vastproxy.services.routing.policies.make import Memory, make_policy
@@ -18,7 +19,7 @@ from vastproxy.services.routing.policies.own import LOGGED_EACH, Guarded, own_po
 from vastproxy.services.routing.policies.pooled import Pooled
 from vastproxy.services.routing.policies.prefix_affinity import PrefixAffinity
 from vastproxy.services.routing.policies.round_robin import RoundRobinPolicy
-from vastproxy.services.routing.policy import NO_HINT, Choice, Hint
+from vastproxy.services.routing.policy import NO_HINT, Choice, Hint, Policy, Score
 from vastproxy.settings import SettingsError, load_settings
 from vastproxy.settings.routing import RoutingSettings
 
@@ -206,6 +207,26 @@ def test_each_of_ours_can_be_built_on(base: type[Pooled]) -> None:
     offered(policy, StandIn(1))
     assert (choice := policy.choose(NO_HINT, 0.0)) is not None
     assert choice.candidate.key == key(1)
+
+
+def test_the_interface_can_be_named_as_a_base() -> None:
+    """As programs do that want their types checked where the class is written."""
+
+    class Nobody(Policy):
+        def offer(self, candidate: Candidate) -> None: ...
+        def withdraw(self, key: int) -> None: ...
+        def assigned(self, key: int, hint: Hint, now: float) -> None: ...
+        def finished(self, key: int, now: float) -> None: ...
+
+        def choose(self, hint: Hint, now: float, *, exclude: Collection[int] = ()) -> Choice | None:
+            return None
+
+        def scores(self, hint: Hint, now: float, *, exclude: Collection[int] = ()) -> list[Score]:
+            return []
+
+    policy: Policy = Nobody()
+    offered(policy, StandIn(1))
+    assert policy.choose(NO_HINT, 0.0) is None
 
 
 def test_nobody_is_chosen_only_where_nobody_can_be() -> None:
