@@ -2,12 +2,17 @@
 
 import json
 
-from tests.helpers.recording_client import make_request
+import pytest
+
+from tests.helpers.exchanging import Scene, settle
+from tests.helpers.recording_client import RecordingClient, make_request
 from vastproxy.api.errors import ApiError
+from vastproxy.api.exchange import Exchange
 from vastproxy.api.guest import Guest
 from vastproxy.api.upload import Upload
 from vastproxy.services.access.callers import Caller, Callers
 from vastproxy.services.access.records import KeyBook, KeyLimits, Right
+from vastproxy.services.http1.framing import EMPTY
 
 
 def caller_of(limits: KeyLimits) -> Caller:
@@ -52,6 +57,26 @@ def test_a_guest_is_counted_from_its_begin_to_its_end() -> None:
     first.leave(0.0)
     assert Guest(caller).enter(0.0) is None
     assert Guest(caller).enter(0.0) is not None
+
+
+@pytest.mark.virtual_time
+async def test_a_request_whose_end_cannot_be_told_gives_its_place_back(scene: Scene) -> None:
+    """A fault in what is done at the end costs a line in a log, and not the key's place until a restart."""
+    caller = caller_of(KeyLimits(concurrent=1))
+
+    def disk_full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    scene.tools.note = disk_full
+    request = make_request(b"GET", b"/v1/x", framing=EMPTY)
+    exchange = Exchange(scene.tools, request, RecordingClient(), b"r1")
+    exchange.admit(Guest(caller))
+    exchange.begin(b"", complete=True)
+    await settle()
+    assert Guest(caller).enter(0.0) is not None, "its place is taken while it runs"
+    with pytest.raises(OSError, match="no space left"):
+        exchange.client_left()
+    assert Guest(caller).enter(0.0) is None
 
 
 def test_a_refusal_says_how_much_is_left() -> None:
