@@ -183,16 +183,16 @@ async def test_a_port_that_refuses_keeps_no_listener(sshd: Sshd) -> None:
 
 async def test_threads_end_with_their_stream(sshd: Sshd) -> None:
     """An idle tunnel has the thread of its connection and one for each port, and no others."""
+    others = frozenset(threading.enumerate())
 
     def count() -> int:
-        others = [thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio")]
-        return len(others) - before
+        ours = [thread for thread in threading.enumerate() if thread not in others]
+        return len([thread for thread in ours if not thread.name.startswith("asyncio")])
 
-    before = 0
-    before = count()
     async with Peer().serve(echo) as peer, paramiko_tunnel(sshtunnel_engine(sshd), sshd) as tunnel:
         callers = await asyncio.gather(*(tunnel.open(Recorder, peer.port) for _ in range(20)))
-        assert count() == 2 + 2 * 20
+        # A stream is open before the second of its two threads has started.
+        await asyncio.to_thread(wait_until, lambda: count() == 2 + 2 * 20, limit_s=5, what="two threads a stream")
         for caller in callers:
             await close(caller)
         await asyncio.to_thread(wait_until, lambda: count() == 2, limit_s=5, what="only what an idle one has")
