@@ -46,13 +46,14 @@ def read_keys(path: Path) -> KeyBook | None:
     return None if content is None else load_book(content)
 
 
-def edit_keys(path: Path, edit: Callable[[KeyBook], tuple[KeyBook, T]]) -> T:
+def edit_keys(path: Path, edit: Callable[[KeyBook], tuple[KeyBook, T]], *, limit_s: float = 2.0) -> T:
     """Change the file under its lock; `edit` gets what is stored now. Returns what else `edit` did.
 
+    Others may hold the lock for `limit_s`.
     Raises UnreadableKeys when the file holds something else (it is left as it is), and what `edit` raises.
     """
     try:
-        with writing(path) as real:
+        with writing(path, limit_s=limit_s) as real:
             stored = read_keys(real) or KeyBook()
             edited, outcome = edit(stored)
             if edited != stored:

@@ -24,8 +24,9 @@ from paramiko.common import cMSG_GLOBAL_REQUEST
 from paramiko.packet import Packetizer
 
 #: How long a thread waits to see whether its channel ended because the connection did: paramiko ends the
-#: channels first, and the connection a moment later.
-SETTLE_S = 0.2
+#: channels first, and the connection a moment later, or later still where hundreds of threads wake at once.
+#: Nearly nobody waits so long: an sshd says that a stream has ended before it closes it.
+SETTLE_S = 2.0
 #: paramiko wants limits; the real ones are set by whoever waits.
 NO_LIMIT_S = 24 * 3600.0
 #: How often the reading thread of an idle connection looks around: only for new keys that are due after we have sent

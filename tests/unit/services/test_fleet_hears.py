@@ -64,7 +64,8 @@ async def test_nothing_happens_for_nothing_and_at_the_end() -> None:
 
 
 async def test_what_is_heard_makes_the_list_be_read_afresh_and_a_swarm_of_it_once() -> None:
-    bench, jobs = FleetBench(label="none", poll_interval_s=0.3, poll_jitter=0.0), Tasks("jobs")
+    # The swarm has to be over before the list may be read again.
+    bench, jobs = FleetBench(label="none", poll_interval_s=1.0, poll_jitter=0.0), Tasks("jobs")
     async with bench.fleet:
         bench.account.instances = [make_instance(id=1)]
         jobs.spawn(SyncJob(bench.fleet).run(), name="sync")

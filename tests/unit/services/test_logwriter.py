@@ -275,7 +275,7 @@ def test_close_gives_up_at_once_when_the_reader_has_gone() -> None:
     writer = open_writer(output)
     writer.put(b"line\n")
     assert not writer.close(limit_s=NEVER_S, stall_s=NEVER_S)
-    assert output.released.is_set()
+    assert output.released.wait(LIMIT_S), "by the thread, which may end a moment later"
 
 
 def test_close_waits_for_a_slow_reader() -> None:

@@ -14,6 +14,9 @@ from vastproxy.services.tunnels.base import Path, SshAddress
 from vastproxy.services.upstream.connection import UpstreamConnection
 from vastproxy.settings.model import UpstreamSettings
 
+#: How long a stream takes to open decides here, and is not to be what the machine was busy with.
+pytestmark = pytest.mark.virtual_time
+
 PORT = 18000
 
 

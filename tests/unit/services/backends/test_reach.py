@@ -25,6 +25,9 @@ from vastproxy.services.tunnels.paths import PathState
 from vastproxy.settings import Settings
 from vastproxy.settings.model import TunnelSettings
 
+#: How long a stream takes to open decides here, and is not to be what the machine was busy with.
+pytestmark = pytest.mark.virtual_time
+
 GONE = TunnelLost("connection reset")
 
 
@@ -66,7 +69,7 @@ class Bench:
         for _ in range(5):
             await asyncio.sleep(0)
         while len(self.tasks):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
         await asyncio.sleep(0)
 
     async def end(self, tunnel: MemoryTunnel) -> None:
