@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.certificates import make_certificate
+from tests.helpers.ports import deaf_port
 from tests.unit.cli.conftest import Answers, Peer, Run
 from vastproxy.cli.asking import NobodyThere, NoProxyThere, asking, base_url, url_of_listen
 from vastproxy.cli.status import ask
@@ -159,12 +160,9 @@ def test_something_else_answers(run: Run, peer: StartPeer, answer: tuple[int, ob
 
 
 def test_nothing_answers() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(
-        NobodyThere, match=rf"nothing answers at http://127\.0\.0\.1:{port}; is `vastproxy serve` running"
-    ):
+    with deaf_port() as port, pytest.raises(NobodyThere) as caught:
         ask(f"http://127.0.0.1:{port}", key=None)
+    assert f"nothing answers at http://127.0.0.1:{port}; is `vastproxy serve` running" in str(caught.value)
 
 
 def test_too_slow_an_answer() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.helpers.ports import deaf_port
 from tests.unit.vastai.support import KEY, Clock, config
 from vastproxy.vastai.errors import VastProtocolError, VastRejected, VastUnavailable
 from vastproxy.vastai.transport import MAX_ERROR_BYTES, Call, Transport, make_session
@@ -190,11 +191,9 @@ def test_a_trickle_does_not_last_for_ever() -> None:
 
 
 def test_nobody_listens() -> None:
-    with serving(sending()) as server:
-        url = server.url
-    with make_session() as session:
+    with deaf_port() as port, make_session() as session:
         session.trust_env = False
-        ours = Transport(config(url=url), session=session)
+        ours = Transport(config(url=f"http://127.0.0.1:{port}"), session=session)
         with pytest.raises(VastUnavailable, match="refused") as caught:
             ours.send(CALL)
     assert caught.value.code == "connection_error"
