@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
+from tests.helpers.ports import free_port
+
 ROOT = "/vastproxy/v1"
 FIRST_ID = 48001001
 _KINDS = ("RTX 4090", "H100 SXM", "RTX 5090", "A100 SXM4", "L40S", "RTX 3090")
@@ -169,6 +171,7 @@ class FakeProxy:
         self._readers: list[queue.SimpleQueue[bytes | None]] = []
         self._lock = threading.Lock()
         self._port = 0
+        self._is_open = False
         self._server: ThreadingHTTPServer | None = None
 
     @property
@@ -202,12 +205,15 @@ class FakeProxy:
 
     def start(self) -> None:
         """On the port that it had before, if it had one."""
+        self._port = self._port or free_port()
+        self._is_open = True
         self._server = _Server(("127.0.0.1", self._port), _handler(self))
-        self._port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}).start()
 
     def stop(self) -> None:
-        """Nobody answers any more."""
+        """Nobody answers any more. Who comes while it ends, looks at nothing: his thread would be waited for."""
+        with self._lock:
+            self._is_open = False
         self.cut()
         if self._server is not None:
             self._server.shutdown()
@@ -236,6 +242,8 @@ class FakeProxy:
             for told in self._events:
                 reader.put(_sse("happened", told))
             self._readers.append(reader)
+            if not self._is_open:
+                reader.put(None)
         return reader
 
     def may(self, authorization: str | None) -> bool:
