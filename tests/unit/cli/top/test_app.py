@@ -75,7 +75,7 @@ class Hand:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """A worker or a thread does it."""
-        for _ in range(400):
+        for _ in range(3000):
             if condition():
                 return
             await self._pilot.pause(0.01)
