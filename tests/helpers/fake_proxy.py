@@ -170,7 +170,7 @@ class FakeProxy:
         self._key = key
         self._readers: list[queue.SimpleQueue[bytes | None]] = []
         self._lock = threading.Lock()
-        self._port = 0
+        self._port = free_port()
         self._is_open = False
         self._server: ThreadingHTTPServer | None = None
 
@@ -199,21 +199,20 @@ class FakeProxy:
     def cut(self) -> None:
         """End the connections of all who look."""
         with self._lock:
-            readers, self._readers = self._readers, []
-        for reader in readers:
-            reader.put(None)
+            for reader in self._readers:
+                reader.put(None)
+            self._readers = []
 
     def start(self) -> None:
-        """On the port that it had before, if it had one."""
-        self._port = self._port or free_port()
-        self._is_open = True
+        """On the same port each time."""
         self._server = _Server(("127.0.0.1", self._port), _handler(self))
+        self._is_open = True
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}).start()
 
     def stop(self) -> None:
-        """Nobody answers any more. Who comes while it ends, looks at nothing: his thread would be waited for."""
+        """Nobody answers any more."""
         with self._lock:
-            self._is_open = False
+            self._is_open = False  # who comes back while it ends is not kept either
         self.cut()
         if self._server is not None:
             self._server.shutdown()
@@ -241,8 +240,9 @@ class FakeProxy:
             reader.put(b": hello\n\n" + _sse("fleet", self._fleet))
             for told in self._events:
                 reader.put(_sse("happened", told))
-            self._readers.append(reader)
-            if not self._is_open:
+            if self._is_open:
+                self._readers.append(reader)
+            else:
                 reader.put(None)
         return reader
 

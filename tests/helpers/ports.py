@@ -1,9 +1,7 @@
 """Ports for programs that have to be told one."""
 
-import contextlib
 import random
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -26,12 +24,3 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
-
-
-@contextlib.contextmanager
-def deaf_port() -> Iterator[int]:
-    """A port on loopback that refuses everybody. It is ours for as long as the block lasts: one that was merely let go
-    of may be somebody else's by the time it is tried."""
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        yield place.getsockname()[1]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers.ports import deaf_port
+from tests.helpers.deaf import deaf_port
 from tests.unit.cli.conftest import Answers, Peer, Run
 from vastproxy.cli.check import Checked, Grade, check, judge
 from vastproxy.settings import SettingsError

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.ports import deaf_port
+from tests.helpers.deaf import deaf_port
 from tests.unit.cli.conftest import Answers, Peer, Run
 from vastproxy.cli.asking import NoProxyThere, asking
 from vastproxy.cli.drain import LOOK_S, NotDrained, order, wait_until_idle

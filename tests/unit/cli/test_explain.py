@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from tests.helpers.ports import deaf_port
+from tests.helpers.deaf import deaf_port
 from tests.helpers.stories import lease
 from tests.unit.cli.conftest import Answers, Peer, Run
 from vastproxy.cli.asking import NoProxyThere

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.certificates import make_certificate
-from tests.helpers.ports import deaf_port
+from tests.helpers.deaf import deaf_port
 from tests.unit.cli.conftest import Answers, Peer, Run
 from vastproxy.cli.asking import NobodyThere, NoProxyThere, asking, base_url, url_of_listen
 from vastproxy.cli.status import ask

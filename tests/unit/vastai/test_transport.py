@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.helpers.ports import deaf_port
+from tests.helpers.deaf import deaf_port
 from tests.unit.vastai.support import KEY, Clock, config
 from vastproxy.vastai.errors import VastProtocolError, VastRejected, VastUnavailable
 from vastproxy.vastai.transport import MAX_ERROR_BYTES, Call, Transport, make_session

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.ports import deaf_port
+from tests.helpers.deaf import deaf_port
 from tests.unit.cli.conftest import Answers, Peer
 from vastproxy.cli.asking import NobodyThere, NoProxyThere
 from vastproxy.cli.doctor.proxy import Answered, ask, checks
