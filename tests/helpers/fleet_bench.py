@@ -101,7 +101,7 @@ class FleetBench:
         self.happened.set()
 
     async def until(self, event: FleetEvent) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while event not in self.events:
                 self.happened.clear()
                 await self.happened.wait()

@@ -21,7 +21,7 @@ _LONG = 700
 _EDGE = 50
 
 #: How long requests may take to reach the engine.
-_LIMIT_S = 10.0
+_LIMIT_S = 30.0
 #: However slow the machine is: a proxy that has answered so many later requests has had its turn.
 _PATIENCE_ROUNDS = 10
 #: Pause between two looks at connections that take their time.
