@@ -19,6 +19,10 @@ from vastproxy.cli.top.sheet import Sheet
 from vastproxy.cli.top.values import Row
 
 
+#: More than any key needs until all that it causes has been done.
+_ROUNDS = 12
+
+
 class Told(Orders):
     """Writes down what it is told to do."""
 
@@ -54,16 +58,18 @@ class Hand:
         self._pilot = pilot
 
     async def press(self, *keys: str) -> None:
-        await self._pilot.press(*keys)
-        await self.settled()
+        for key in keys:
+            await self._pilot.press(key)
+            await self.settled()
 
     async def types(self, text: str) -> None:
         await self.press(*(" " if c == " " else c for c in text))
 
     async def settled(self) -> None:
-        """Until everything asked for is done and drawn."""
-        for _ in range(3):
-            await self._pilot.pause()
+        """Until everything asked for is done and drawn. In each round all parts do what lies before them, which may
+        be something new for others; no time has to pass for that."""
+        for _ in range(_ROUNDS):
+            await self._pilot.pause(0)
 
     async def hears(self, kind: Any, content: Any = None) -> None:
         self.app.hear(News(kind, content))
