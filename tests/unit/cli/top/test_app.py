@@ -18,7 +18,6 @@ from vastproxy.cli.top.screens import PageScreen
 from vastproxy.cli.top.sheet import Sheet
 from vastproxy.cli.top.values import Row
 
-
 #: More than any key needs until all that it causes has been done.
 _ROUNDS = 12
 
