@@ -14,7 +14,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 # Many tests wait for others: a few more processes than there are cores keep all of them busy.
-WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 3)
+WORKERS ?= $(shell expr $$(scripts/cores.sh) + 3)
 SOAK ?=
 CHAOS ?=
 BENCH ?=

@@ -78,6 +78,7 @@ for attempt in 1 2 3; do
         exit 0
     fi
     echo "apt-get failed (attempt $attempt of 3)" >&2
+    dpkg --configure -a >/dev/null || true # an earlier run may have been interrupted
     sleep $((attempt * 5))
 done
 fail "apt-get could not install ${missing[*]}; see its messages above"

@@ -12,9 +12,10 @@ set -euo pipefail
 python=$1 venv=$2 kind=$3
 cd "$(dirname "$0")/.."
 
-# An environment whose interpreter went away or is another version is made anew.
+# An environment whose interpreter went away or is another version is made anew, and so is one without pip: somebody
+# was interrupted while it was made.
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-have=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true)
+have=$("$venv/bin/python" -c 'import pip, sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true)
 if [[ $have != "$version" ]]; then
     [[ -z $have ]] || echo "$venv is Python $have; making it anew for Python $version"
     rm -rf "$venv"
@@ -33,6 +34,17 @@ if [[ $kind == runtime && $installed_kind == dev ]]; then
     kind=dev
 fi
 pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input)
+# pip tries a connection again, but not a download that broke off.
+install_locked() {
+    for attempt in 1 2 3; do
+        if "${pip[@]}" install --quiet --retries 10 --require-hashes "$@"; then
+            return 0
+        fi
+        echo "pip failed (attempt $attempt of 3)" >&2
+        sleep $((attempt * 5))
+    done
+    return 1
+}
 if [[ $installed_kind != "$kind" || $installed_lock != "$lock_sum" ]]; then
     echo "installing the locked packages ($kind) into $venv"
     requirements=requirements.lock
@@ -43,9 +55,8 @@ if [[ $installed_kind != "$kind" || $installed_lock != "$lock_sum" ]]; then
     rm -f "$stamp"
     # A package that comes as source only is built with the locked setuptools, hence first and no isolation.
     "$venv/bin/python" scripts/lock_subset.py requirements.lock setuptools >"$venv/builder.txt"
-    "${pip[@]}" install --quiet --retries 10 --require-hashes --requirement "$venv/builder.txt"
-    "${pip[@]}" install --quiet --retries 10 --require-hashes --no-build-isolation --use-pep517 \
-        --requirement "$requirements"
+    install_locked --requirement "$venv/builder.txt"
+    install_locked --no-build-isolation --use-pep517 --requirement "$requirements"
     installed_project=""
 fi
 if [[ $kind == dependencies ]]; then

@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-LIMIT_S = 15.0
+LIMIT_S = 30.0
 
 
 class Span:

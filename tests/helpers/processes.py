@@ -82,7 +82,7 @@ class Process:
         ready: Callable[[], bool],
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        ready_limit_s: float = 10.0,
+        ready_limit_s: float = 30.0,
     ) -> None:
         self._argv = [str(word) for word in argv]
         self._log = log

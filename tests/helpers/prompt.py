@@ -9,7 +9,7 @@ import uvicorn
 
 from tests.helpers.engines import FakeEngine
 
-_LIMIT_S = 5.0
+_LIMIT_S = 20.0
 
 
 def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:

@@ -107,7 +107,7 @@ class ProxyProcess:
         """The lines written so far that hold `text`."""
         return [line for line in self.output.splitlines() if text in line]
 
-    async def says(self, text: str, *, limit_s: float = 15.0) -> str:
+    async def says(self, text: str, *, limit_s: float = 30.0) -> str:
         """Wait until it has written a whole line that holds `text`, and return the first such line."""
         await self._until(
             lambda: any(text in line for line in self.output.split("\n")[:-1]), limit_s, f"says {text!r}"
@@ -157,7 +157,7 @@ class ProxyProcess:
         )
 
     async def wait_health(
-        self, condition: Callable[[dict[str, Any]], bool], *, limit_s: float = 15.0, what: str = "condition"
+        self, condition: Callable[[dict[str, Any]], bool], *, limit_s: float = 30.0, what: str = "condition"
     ) -> dict[str, Any]:
         """Look at /healthz until it fulfils `condition`; returns that report."""
         report: dict[str, Any] = {}
@@ -170,7 +170,7 @@ class ProxyProcess:
         return report
 
     async def wait_backend(
-        self, instance_id: int, condition: Callable[[dict[str, Any]], bool], *, limit_s: float = 15.0
+        self, instance_id: int, condition: Callable[[dict[str, Any]], bool], *, limit_s: float = 30.0
     ) -> dict[str, Any]:
         """Look at one backend until it fulfils `condition`; returns its row."""
         row: dict[str, Any] | None = None

@@ -100,7 +100,7 @@ class Proxying:
         """The account shows these instances, running."""
         self.fleet.apply(tuple(make_instance(id=id) for id in ids))
 
-    async def wait_for_healthy(self, count: int, *, limit_s: float = 10.0) -> None:
+    async def wait_for_healthy(self, count: int, *, limit_s: float = 30.0) -> None:
         """Until exactly `count` backends can serve."""
         changed = asyncio.Event()
 

@@ -26,7 +26,7 @@ QUIET = FleetSettings(label="none", probe_interval_s=3600)
 _READ_BYTES = 1 << 16
 
 
-async def until(condition: Callable[[], object], *, limit_s: float = 5.0) -> None:
+async def until(condition: Callable[[], object], *, limit_s: float = 15.0) -> None:
     """Bounded wait for something that another peer brings about and does not announce."""
     async with asyncio.timeout(limit_s):
         while not condition():
@@ -124,7 +124,7 @@ class Stage(Proxying):
         """How the proxy is served."""
         return server_config(app, self.settings.server)
 
-    async def wait_for_healthy(self, count: int, *, limit_s: float = 10.0) -> None:
+    async def wait_for_healthy(self, count: int, *, limit_s: float = 30.0) -> None:
         """As in `Proxying`; then the script takes the place of the engine that was recognised."""
         await super().wait_for_healthy(count, limit_s=limit_s)
         self.lead_to(self.script.port)

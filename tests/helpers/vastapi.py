@@ -123,7 +123,7 @@ class VastApi:
             if one.method == "PUT" and b'"label"' in one.body and (instance_id is None or one.path == path)
         ]
 
-    async def until(self, condition: Callable[[], bool], *, limit_s: float = 15.0) -> None:
+    async def until(self, condition: Callable[[], bool], *, limit_s: float = 30.0) -> None:
         """Wait for a condition on this object; looked at after each request, before and after its answer."""
         async with asyncio.timeout(limit_s), self._changed:
             await self._changed.wait_for(condition)
@@ -186,7 +186,7 @@ class VastApi:
         ready = threading.Event()
         self._thread = threading.Thread(target=asyncio.run, args=(self._in_thread(ready),), name="vast.ai")
         self._thread.start()
-        assert ready.wait(10), "the stand-in for vast.ai did not start"
+        assert ready.wait(30), "the stand-in for vast.ai did not start"
         return self
 
     def __exit__(

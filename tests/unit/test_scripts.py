@@ -163,6 +163,35 @@ def test_a_wheel_with_a_second_top_level_package_is_refused(tmp_path: Path) -> N
         wheel_check.check_content(wheel(tmp_path, [*complete(), "vastai/__init__.py"]))
 
 
+# cores.sh
+
+
+def cores(group: Path) -> int:
+    command = ["/bin/bash", str(ROOT / "scripts" / "cores.sh"), str(group)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout)
+
+
+@pytest.mark.parametrize(
+    ("files", "fewer"),
+    [
+        ({"cpu.max": "max 100000\n"}, False),
+        ({"cpu.max": "100000000 100000\n"}, False),
+        ({"cpu.max": "50000 100000\n"}, True),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, False),
+        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, True),
+    ],
+)
+def test_a_quota_of_a_container_counts_as_fewer_cores(
+    tmp_path: Path, files: dict[str, str], fewer: bool
+) -> None:
+    all_of_them = cores(tmp_path)
+    assert 1 <= all_of_them <= len(os.sched_getaffinity(0))
+    (tmp_path / "cpu").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    assert cores(tmp_path) == (1 if fewer else all_of_them)
+
+
 # system.sh
 
 

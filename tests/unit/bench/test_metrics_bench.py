@@ -1,5 +1,7 @@
 """The measure of metrics measures what it says: whole pages about whole fleets, and how long nobody else had a turn."""
 
+import time
+
 from bench.metrics import MODELS, _count_requests, _longest_block
 from tests.helpers.scraped import Scraped
 from tests.helpers.watched import MadeFleet, copies
@@ -19,6 +21,7 @@ async def test_a_page_is_about_every_model_and_instance() -> None:
 async def test_a_block_is_the_longest_time_without_a_turn() -> None:
     """It is some of the time that a page takes, and none of it where everybody has a turn all the time."""
     fleet = MadeFleet(*copies(200))
+    began = time.perf_counter()
     longest_ms = await _longest_block(Scrape(Metrics(), fleet))
-    assert 0 < longest_ms < 1_000
+    assert 0 < longest_ms <= (time.perf_counter() - began) * 1e3
     assert fleet.seen == 200

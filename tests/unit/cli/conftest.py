@@ -31,6 +31,14 @@ class Peer:
     orders: list[tuple[str, str | None, bytes]] = field(default_factory=list)
 
 
+@pytest.fixture(autouse=True)
+def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have one that cannot do anything, or want no colours."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory and home, and an environment that says nothing about vastproxy."""

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.deaf import deaf_port
 from tests.unit.cli.conftest import Answers, Peer, Run
 from vastproxy.cli.check import Checked, Grade, check, judge
 from vastproxy.settings import SettingsError
@@ -80,11 +81,10 @@ def test_no_key_is_sent(run: Run, peer: StartPeer) -> None:
 
 
 def test_nothing_answers(run: Run) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    result = run("status", "--check", f"127.0.0.1:{port}")
-    assert result.output.startswith(f"VASTPROXY CRITICAL - nothing answers at http://127.0.0.1:{port}")
-    assert result.exit_code == 2
+    with deaf_port() as port:
+        result = run("status", "--check", f"127.0.0.1:{port}")
+        assert result.output.startswith(f"VASTPROXY CRITICAL - nothing answers at http://127.0.0.1:{port}")
+        assert result.exit_code == 2
 
 
 def test_too_slow_an_answer() -> None:

@@ -1,12 +1,12 @@
 """`vastproxy drain`, asked of an HTTP server that answers as a proxy does."""
 
 import json
-import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.helpers.deaf import deaf_port
 from tests.unit.cli.conftest import Answers, Peer, Run
 from vastproxy.cli.asking import NoProxyThere, asking
 from vastproxy.cli.drain import LOOK_S, NotDrained, order, wait_until_idle
@@ -157,9 +157,8 @@ def test_something_else_answers(run: Run, peer: StartPeer, answer: tuple[int, ob
 
 
 def test_nothing_answers(run: Run) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    assert "nothing answers" in str(failure(run, "17", f"127.0.0.1:{port}"))
+    with deaf_port() as port:
+        assert "nothing answers" in str(failure(run, "17", f"127.0.0.1:{port}"))
 
 
 def test_the_first_inbound_key_is_sent(run: Run, peer: StartPeer) -> None:

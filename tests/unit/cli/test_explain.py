@@ -1,7 +1,6 @@
 """`vastproxy explain`, asked of an HTTP server that answers as a proxy does."""
 
 import json
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from tests.helpers.deaf import deaf_port
 from tests.helpers.stories import lease
 from tests.unit.cli.conftest import Answers, Peer, Run
 from vastproxy.cli.asking import NoProxyThere
@@ -198,7 +198,5 @@ def test_the_default_is_where_the_settings_listen(explained: Run, peer: StartPee
 
 
 def test_nothing_answers() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(NoProxyThere, match="nothing answers"):
+    with deaf_port() as port, pytest.raises(NoProxyThere, match="nothing answers"):
         ask(f"http://127.0.0.1:{port}", ID, key=None)

@@ -109,6 +109,7 @@ def test_the_report_is_a_list() -> None:
 def test_a_test_that_leaks_fails(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fixtures of this suite, on a suite of their own."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("TESTS_GRACE_S", "1")
     pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makeconftest(
         "from tests.conftest import *\nfrom tests.conftest import _leak_guard, _task_guard\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.helpers.deaf import deaf_port
 from tests.unit.vastai.support import KEY, Clock, config
 from vastproxy.vastai.errors import VastProtocolError, VastRejected, VastUnavailable
 from vastproxy.vastai.transport import MAX_ERROR_BYTES, Call, Transport, make_session
@@ -174,11 +175,9 @@ def test_a_trickle_does_not_last_for_ever() -> None:
 
     def trickle(connection: socket.socket, over: threading.Event) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n")
-        for _ in range(500):
+        while not over.wait(0.002):
             clock.now += 1
             connection.sendall(b" ")
-            if over.wait(0.002):
-                return
 
     with (
         serving(trickle) as server,
@@ -190,11 +189,9 @@ def test_a_trickle_does_not_last_for_ever() -> None:
 
 
 def test_nobody_listens() -> None:
-    with serving(sending()) as server:
-        url = server.url
-    with make_session() as session:
+    with deaf_port() as port, make_session() as session:
         session.trust_env = False
-        ours = Transport(config(url=url), session=session)
+        ours = Transport(config(url=f"http://127.0.0.1:{port}"), session=session)
         with pytest.raises(VastUnavailable, match="refused") as caught:
             ours.send(CALL)
     assert caught.value.code == "connection_error"

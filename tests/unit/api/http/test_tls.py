@@ -1,6 +1,7 @@
 """The certificate of the listening side: read, refused in one line, replaced without breaking the one in use."""
 
 import logging
+import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,14 @@ def serial(connection: ssl.SSLObject) -> int:
     der = connection.getpeercert(binary_form=True)
     assert der is not None
     return x509.load_der_x509_certificate(der).serial_number
+
+
+def serving(*files: Path) -> ServerTls:
+    """Serves what these files hold, which was written long ago: what is written within one tick of the file system's
+    clock cannot be told apart by its time."""
+    for file in files:
+        os.utime(file, (0, 0))
+    return ServerTls(*files)
 
 
 def settled(tls: ServerTls) -> None:
@@ -172,7 +181,7 @@ def test_new_handshakes_get_the_new_certificate_and_nothing_of_the_old(
 ) -> None:
     """Also a client that would rather have the old kind of key, and one that names no host."""
     make_certificate(rsa_key=before).write(*files)
-    tls = ServerTls(*files)
+    tls = serving(*files)
     new = make_certificate("new.example", rsa_key=after)
     new.write(*files)
     settled(tls)
@@ -184,7 +193,7 @@ def test_files_are_taken_once_they_are_left_alone(files: tuple[Path, Path]) -> N
     """The certificate is there before its key: that is no failure, and nothing to warn of."""
     old, new = make_certificate(), make_certificate()
     old.write(*files)
-    tls = ServerTls(*files)
+    tls = serving(*files)
     files[0].write_bytes(new.cert)
     tls.look()
     files[1].write_bytes(new.key)
@@ -200,7 +209,7 @@ def test_files_that_do_not_fit_leave_the_old_certificate_whole(
 ) -> None:
     old, new = make_certificate(), make_certificate()
     old.write(*files)
-    tls = ServerTls(*files)
+    tls = serving(*files)
     files[0].write_bytes(new.cert)
     for _ in range(4):
         tls.look()
@@ -215,7 +224,7 @@ def test_files_that_do_not_fit_leave_the_old_certificate_whole(
 
 def test_a_connection_that_is_open_is_not_concerned(files: tuple[Path, Path]) -> None:
     make_certificate().write(*files)
-    tls = ServerTls(*files)
+    tls = serving(*files)
     before = handshake(tls.context)
     first = serial(before)
     make_certificate().write(*files)
@@ -226,7 +235,7 @@ def test_a_connection_that_is_open_is_not_concerned(files: tuple[Path, Path]) ->
 
 def test_what_is_not_touched_is_not_read_again(files: tuple[Path, Path]) -> None:
     make_certificate().write(*files)
-    tls = ServerTls(*files)
+    tls = serving(*files)
     served = tls.served
     settled(tls)
     assert tls.served is served

@@ -1,11 +1,11 @@
 """What a running proxy says of itself, and what that means."""
 
-import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.helpers.deaf import deaf_port
 from tests.unit.cli.conftest import Answers, Peer
 from vastproxy.cli.asking import NobodyThere, NoProxyThere
 from vastproxy.cli.doctor.proxy import Answered, ask, checks
@@ -57,7 +57,5 @@ def test_asking(peer: Callable[[Answers], Peer]) -> None:
     strange = ask(peer({"/healthz": (200, "<html>")}).url, None)
     assert isinstance(strange, NoProxyThere)
     assert not isinstance(strange, NobodyThere)
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        assert isinstance(ask(url, None), NobodyThere)
+    with deaf_port() as port:
+        assert isinstance(ask(f"http://127.0.0.1:{port}", None), NobodyThere)

@@ -18,6 +18,9 @@ from vastproxy.cli.top.screens import PageScreen
 from vastproxy.cli.top.sheet import Sheet
 from vastproxy.cli.top.values import Row
 
+#: More than any key needs until all that it causes has been done.
+_ROUNDS = 12
+
 
 class Told(Orders):
     """Writes down what it is told to do."""
@@ -54,16 +57,18 @@ class Hand:
         self._pilot = pilot
 
     async def press(self, *keys: str) -> None:
-        await self._pilot.press(*keys)
-        await self.settled()
+        for key in keys:
+            await self._pilot.press(key)
+            await self.settled()
 
     async def types(self, text: str) -> None:
         await self.press(*(" " if c == " " else c for c in text))
 
     async def settled(self) -> None:
-        """Until everything asked for is done and drawn."""
-        for _ in range(3):
-            await self._pilot.pause()
+        """Until everything asked for is done and drawn. In each round all parts do what lies before them, which may
+        be something new for others; no time has to pass for that."""
+        for _ in range(_ROUNDS):
+            await self._pilot.pause(0)
 
     async def hears(self, kind: Any, content: Any = None) -> None:
         self.app.hear(News(kind, content))
@@ -75,7 +80,7 @@ class Hand:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """A worker or a thread does it."""
-        for _ in range(400):
+        for _ in range(3000):
             if condition():
                 return
             await self._pilot.pause(0.01)

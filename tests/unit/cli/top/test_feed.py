@@ -11,7 +11,7 @@ from vastproxy.cli.asking import NoProxyThere
 from vastproxy.cli.top.feed import Feed, Kind, News, NotTold, Source
 from vastproxy.cli.top.orders import Orders, Refused
 
-LIMIT_S = 10.0
+LIMIT_S = 30.0
 
 
 class Ear:
