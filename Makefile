@@ -40,7 +40,7 @@ beside-compiled: setup
 	@$(MAKE) check
 	@$(MAKE) wheel
 	@echo "reading the tests"
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only --quiet --quiet --no-header >build/collected.txt || { tail -40 build/collected.txt; exit 1; }
+	@mkdir -p build && PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only --quiet --quiet --no-header >build/collected.txt || { tail -40 build/collected.txt; exit 1; }
 
 system:
 	@scripts/system.sh "$(PYTHON)"
