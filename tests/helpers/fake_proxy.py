@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
+from tests.helpers.ports import free_port
+
 ROOT = "/vastproxy/v1"
 FIRST_ID = 48001001
 _KINDS = ("RTX 4090", "H100 SXM", "RTX 5090", "A100 SXM4", "L40S", "RTX 3090")
@@ -168,7 +170,8 @@ class FakeProxy:
         self._key = key
         self._readers: list[queue.SimpleQueue[bytes | None]] = []
         self._lock = threading.Lock()
-        self._port = 0
+        self._port = free_port()
+        self._is_open = False
         self._server: ThreadingHTTPServer | None = None
 
     @property
@@ -196,18 +199,20 @@ class FakeProxy:
     def cut(self) -> None:
         """End the connections of all who look."""
         with self._lock:
-            readers, self._readers = self._readers, []
-        for reader in readers:
-            reader.put(None)
+            for reader in self._readers:
+                reader.put(None)
+            self._readers = []
 
     def start(self) -> None:
-        """On the port that it had before, if it had one."""
+        """On the same port each time."""
         self._server = _Server(("127.0.0.1", self._port), _handler(self))
-        self._port = self._server.server_address[1]
+        self._is_open = True
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}).start()
 
     def stop(self) -> None:
         """Nobody answers any more."""
+        with self._lock:
+            self._is_open = False  # who comes back while it ends is not kept either
         self.cut()
         if self._server is not None:
             self._server.shutdown()
@@ -235,7 +240,10 @@ class FakeProxy:
             reader.put(b": hello\n\n" + _sse("fleet", self._fleet))
             for told in self._events:
                 reader.put(_sse("happened", told))
-            self._readers.append(reader)
+            if self._is_open:
+                self._readers.append(reader)
+            else:
+                reader.put(None)
         return reader
 
     def may(self, authorization: str | None) -> bool:
