@@ -19,6 +19,7 @@ from tests.helpers.tunnelling import Peer, Recorder, direct, echo, target_for, u
 from vastproxy.services.errors import ChannelRefused, StreamsFull, TunnelRefused
 from vastproxy.services.tunnels.forwarded import Caller
 from vastproxy.services.tunnels.paramiko_slots import Slots
+from vastproxy.services.tunnels.tunnel import CLOSE_LIMIT_S
 
 
 async def close(caller: Recorder) -> None:
@@ -151,12 +152,17 @@ async def test_an_idle_port_sleeps_and_yet_ends_at_once(sshd: Sshd) -> None:
             await close(await tunnel.open(Recorder, peer.port))
             [(_, port)] = tunnel.listening
             [thread] = [thread for thread in threading.enumerate() if thread.name == f"Srv-{port}"]
-            before = wakeups(thread)
-            await asyncio.sleep(1.0)
-            assert wakeups(thread) - before <= 3
+            woken = [10]
+            while (
+                len(woken) < 6 and min(woken) > 3
+            ):  # on a busy machine it sleeps in waiting for its turn, too
+                before = wakeups(thread)
+                await asyncio.sleep(1.0)
+                woken.append(wakeups(thread) - before)
+            assert min(woken) <= 3
             began = time.monotonic()
-        assert time.monotonic() - began < 0.5
-        thread.join(1.0)
+        assert time.monotonic() - began < CLOSE_LIMIT_S
+        thread.join(10.0)
         assert not thread.is_alive()
 
 
@@ -192,7 +198,9 @@ async def test_threads_end_with_their_stream(sshd: Sshd) -> None:
     async with Peer().serve(echo) as peer, paramiko_tunnel(sshtunnel_engine(sshd), sshd) as tunnel:
         callers = await asyncio.gather(*(tunnel.open(Recorder, peer.port) for _ in range(20)))
         # A stream is open before the second of its two threads has started.
-        await asyncio.to_thread(wait_until, lambda: count() == 2 + 2 * 20, limit_s=5, what="two threads a stream")
+        await asyncio.to_thread(
+            wait_until, lambda: count() == 2 + 2 * 20, limit_s=5, what="two threads a stream"
+        )
         for caller in callers:
             await close(caller)
         await asyncio.to_thread(wait_until, lambda: count() == 2, limit_s=5, what="only what an idle one has")
