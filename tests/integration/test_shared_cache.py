@@ -263,17 +263,20 @@ def test_a_redis_that_does_not_answer_is_left_alone(
 
 
 def test_a_redis_that_freezes_during_a_fetch_costs_nobody_the_value(
-    redis: RedisServer, hasty: tuple[Proxy, Proxy]
+    redis: RedisServer, make_proxy: Callable[..., Proxy]
 ) -> None:
-    proxy = hasty[0]
+    """Nor does anything of the fetch go on behind its back."""
+    proxy = make_proxy(timeout_s=TIMEOUT_S, is_still=True, lock_s=0.1)
 
     def fetch() -> str:
         redis.freeze()
+        threading.Event().wait(0.2)  # the lock is held on to meanwhile
         return "value"
 
     began = time.monotonic()
     assert proxy.get("list", fetch) == "value"
     assert time.monotonic() - began < PROMPTLY_S
+    assert not [thread for thread in threading.enumerate() if thread.name == "cache-lock"]
     assert proxy.get("list", Fetch("b")) == "value"
 
 
