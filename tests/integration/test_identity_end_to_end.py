@@ -216,7 +216,7 @@ async def test_a_machine_that_learns_our_key_later_is_served_then_and_nobody_is_
     assert hint in row["error"]
     table = await told(scene, proxy)
     assert "".join(hint.split()) in "".join(table.split())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while machine.sshd.log.count("by authenticating user") < 4:  # it is tried again and again
             await asyncio.sleep(0.05)
     machine.sshd.authorize(scene.key_path)
