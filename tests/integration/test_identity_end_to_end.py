@@ -92,11 +92,13 @@ async def test_a_key_changed_on_both_paths_is_trusted_by_command_and_served_with
     old = fingerprint(machine.sshd.host_key)
     await recreate(machine, relay=True)
     new = fingerprint(machine.sshd.host_key)
-    await proxy.wait_backend(
-        101, lambda row: all("HOST KEY CHANGED" in (way["error"] or "") for way in row["paths"])
+    row = await proxy.wait_backend(
+        101,
+        lambda row: (
+            all("HOST KEY CHANGED" in (way["error"] or "") for way in row["paths"])
+            and row["state"] == "unhealthy"
+        ),
     )
-    row = (await proxy.backends())[101]
-    assert row["state"] == "unhealthy"
     assert row["error"].endswith("vastproxy trust 101"), row["error"]
     await proxy.says("shows the same new key")
     loud = proxy.lines("HOST KEY CHANGED")
