@@ -6,15 +6,17 @@ import socket
 from collections import deque
 from pathlib import Path
 
-_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_LOWEST = 10_000
-_CHANCE = random.SystemRandom()
-#: Processes that share the tests look at the same time. A port that one of them has found is nobody's until its program
-#: has started, which takes seconds, so each looks at ports of its own.
+#: A port that a process has found is nobody's until its program has started, which takes seconds. So each of the
+#: processes that share the tests looks at ports of its own, and finds none twice in a row.
 _LANES = 16
 _LANE = int("0" + os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")) % _LANES
-#: For the same reason none is found twice in a row.
 _found: deque[int] = deque(maxlen=256)
+
+_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_LOWEST = 10_000
+_CHANCE = (
+    random.SystemRandom()
+)  # other processes look at the same time, and shall not look at the same places
 
 
 def free_port() -> int:
