@@ -138,10 +138,12 @@ class SharedCache:
                 with contextlib.suppress(StoreUnavailable):
                     self._store.extend(claim, self._lock_s)
 
-        threading.Thread(target=extend, name="cache-lock", daemon=True).start()
+        extending = threading.Thread(target=extend, name="cache-lock", daemon=True)
+        extending.start()
         try:
             yield
         finally:
             over.set()
             with contextlib.suppress(StoreUnavailable):
                 self._store.release(claim)
+            extending.join()  # or it would still ask when the connections are closed

@@ -82,13 +82,7 @@ class OtlpReceiver:
         if handler.headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
         message = ExportTraceServiceRequest.FromString(body)
-        answer = ExportTraceServiceResponse().SerializeToString()
-        handler.send_response(self.status)
-        handler.send_header("content-type", "application/x-protobuf")
-        handler.send_header("content-length", str(len(answer)))
-        handler.end_headers()
-        handler.wfile.write(answer)
-        with self._come:
+        with self._come:  # before the answer: who has it may look at once
             self.paths.append(handler.path)
             self.headers.append({name.lower(): value for name, value in handler.headers.items()})
             if self.status == 200:
@@ -98,6 +92,12 @@ class OtlpReceiver:
                     for scope in resource.scope_spans:
                         self.spans += [Span(span) for span in scope.spans]
             self._come.notify_all()
+        answer = ExportTraceServiceResponse().SerializeToString()
+        handler.send_response(self.status)
+        handler.send_header("content-type", "application/x-protobuf")
+        handler.send_header("content-length", str(len(answer)))
+        handler.end_headers()
+        handler.wfile.write(answer)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -121,36 +122,55 @@ async def ask(port: int, method: str, path: str, **options: Any) -> Answer:
 
 
 class ScriptedServer:
-    """Each connection is handed to `handler`. `connections` counts them."""
+    """Each connection is handed to `handler`. `connections` counts them.
+
+    It accepts by itself: asyncio's server forgets a connection that it is about to accept when it is closed.
+    """
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
         self.connections = 0
-        self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter | None] = {}
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port: int = self._server.sockets[0].getsockname()[1]
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+        self._listener.setblocking(False)
+        self.port: int = self._listener.getsockname()[1]
+        asyncio.get_running_loop().add_reader(self._listener, self._accept_all)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.close()
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        while None in self._tasks.values():  # a few turns: they are about to begin
+            await asyncio.sleep(0)
         for writer in self._tasks.values():
-            writer.transport.abort()
+            if writer is not None:
+                writer.transport.abort()
         await asyncio.gather(*self._tasks)
-        await self._server.wait_closed()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
+    def _accept_all(self) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            while True:
+                sock = self._listener.accept()[0]
+                sock.setblocking(False)
+                task = asyncio.get_running_loop().create_task(self._serve(sock), name="scripted")
+                self._tasks[task] = None
+
+    async def _serve(self, sock: socket.socket) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._tasks[task] = writer
         try:
-            await self._handler(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+            reader, writer = await asyncio.open_connection(sock=sock)
+            self._tasks[task] = writer
+            self.connections += 1
+            try:
+                await self._handler(reader, writer)
+            except (ConnectionError, asyncio.IncompleteReadError):
+                pass
+            finally:
+                writer.close()
         finally:
             del self._tasks[task]
-            writer.close()

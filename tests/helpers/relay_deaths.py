@@ -15,7 +15,7 @@ from vastproxy.services.errors import ChannelRefused
 from vastproxy.services.tunnels.base import Tunnel
 
 #: With these settings the loss of a silent connection is declared so late at the latest; a busy machine adds SLACK_S.
-INTERVAL_S = 0.2
+INTERVAL_S = 0.4
 COUNT = 2
 NOTICED_S = INTERVAL_S * (COUNT + 1)
 SLACK_S = 2.0
@@ -38,7 +38,7 @@ async def tick(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     while True:
         writer.write(b"tick")
         await writer.drain()
-        await asyncio.sleep(INTERVAL_S / 10)
+        await asyncio.sleep(0.02)
 
 
 async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path as FilePath
 from typing import Any
@@ -15,6 +16,8 @@ from vastproxy.services.tunnels.hostkeys import HostKeyPins
 from vastproxy.services.tunnels.keys import ClientKeys, load_client_keys
 from vastproxy.services.tunnels.tunnel import AsyncsshTunnel
 from vastproxy.settings.model import TunnelSettings
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Recorder(asyncio.Protocol):
@@ -69,22 +72,49 @@ class Recorder(asyncio.Protocol):
 
 
 class Peer:
-    """A TCP server that an instance's engine would be: each connection is handed to `handler`."""
+    """A TCP server that an instance's engine would be: each connection is handed to `handler`.
+
+    It accepts by itself: asyncio's server forgets a connection that it is about to accept when it is closed.
+    """
 
     def __init__(self) -> None:
         self.connections = 0
         self.open_now = 0
         self.all_closed = asyncio.Event()
         self.port = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
-    async def serve(
-        self, handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-    ) -> AsyncIterator["Peer"]:
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            self.connections += 1
-            self.open_now += 1
-            self.all_closed.clear()
+    async def serve(self, handler: Handler) -> AsyncIterator["Peer"]:
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+            listener.setblocking(False)
+            self.port = listener.getsockname()[1]
+            loop.add_reader(listener, self._accept_all, listener, handler)
+            try:
+                yield self
+            finally:
+                loop.remove_reader(listener)
+                listener.close()
+                if self.open_now:
+                    async with asyncio.timeout(10):
+                        await self.all_closed.wait()
+
+    def _accept_all(self, listener: socket.socket, handler: Handler) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            while True:
+                sock = listener.accept()[0]
+                sock.setblocking(False)
+                self.connections += 1
+                self.open_now += 1
+                self.all_closed.clear()
+                task = asyncio.get_running_loop().create_task(self._talk(sock, handler), name="peer")
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _talk(self, sock: socket.socket, handler: Handler) -> None:
+        try:
+            reader, writer = await asyncio.open_connection(sock=sock)
             try:
                 with contextlib.suppress(ConnectionError):
                     await handler(reader, writer)
@@ -92,20 +122,10 @@ class Peer:
                 writer.close()
                 with contextlib.suppress(ConnectionError):
                     await writer.wait_closed()
-                self.open_now -= 1
-                if not self.open_now:
-                    self.all_closed.set()
-
-        server = await asyncio.start_server(accept, "127.0.0.1", 0, backlog=1024)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
         finally:
-            server.close()
-            await server.wait_closed()
-            if self.open_now:
-                async with asyncio.timeout(10):
-                    await self.all_closed.wait()
+            self.open_now -= 1
+            if not self.open_now:
+                self.all_closed.set()
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

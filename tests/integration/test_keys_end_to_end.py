@@ -14,7 +14,7 @@ from tests.helpers.raw import Answer, Client
 from tests.helpers.scene import CHAT, Scene, ask, chat, open_scene, served_by
 
 ADMIN_PAGE = "/vastproxy/v1/backends"
-#: From the end of `keys revoke` to the first request that is refused.
+#: From the end of `keys revoke` until every request that is sent is refused.
 AT_ONCE_S = 0.5
 
 
@@ -42,14 +42,17 @@ def bearer(key: str) -> dict[str, str]:
 
 
 async def until_refused(client: Client, key: str) -> float:
-    """Ask on this connection until the key is refused; returns after how long."""
-    began = time.monotonic()
-    async with asyncio.timeout(5):
+    """Ask on this connection until the key is refused; returns after how long the last request was sent that was not.
+    How long an answer takes says more about the machine."""
+    began, accepted_s = time.monotonic(), 0.0
+    async with asyncio.timeout(20):
         while True:
+            sent_s = time.monotonic() - began
             answer = await client.ask("POST", CHAT, **chat(key=key))
             if answer.status != 200:
                 assert code(answer) == (401, "invalid_api_key")
-                return time.monotonic() - began
+                return accepted_s
+            accepted_s = sent_s
 
 
 async def test_a_key_is_made_used_and_revoked_while_the_proxy_runs(scene: Scene, tmp_path: Path) -> None:

@@ -165,8 +165,8 @@ async def test_a_reader_who_is_gone_leaves_nothing_behind(feed: Feed, how: str) 
         assert feed.live.readers == 5
         for reader in readers:
             reader.talk.reset() if how == "reset" else reader.talk.writer.close()
-        await until(lambda: feed.is_left_alone, limit_s=2.0)
-        await until(lambda: len(asyncio.all_tasks()) <= before, limit_s=2.0)
+        await until(lambda: feed.is_left_alone, limit_s=10.0)
+        await until(lambda: len(asyncio.all_tasks()) <= before, limit_s=10.0)
 
 
 async def test_where_nothing_changes_a_sign_of_life_comes(feed: Feed) -> None:

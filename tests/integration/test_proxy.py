@@ -294,7 +294,8 @@ async def test_a_client_that_does_not_read_stops_its_engine_and_nobody_else() ->
                         proxy.port, "POST", CHAT, headers={"x-vastproxy-instance": "2"}, body=chat()
                     )
                     assert other.complete
-            assert sent < 20_000_000  # socket buffers on loopback, both sides of the proxy
+            # Socket buffers on both sides of the proxy: Linux lets one that is read from grow to 32 MiB.
+            assert sent < 48_000_000
             slow.writer.transport.abort()
 
 
@@ -318,7 +319,7 @@ async def test_a_client_that_leaves_stops_the_engine_and_blames_nobody(when: str
         if when == "between tokens":
             await engine.paused.wait()
         await leave(client)
-        await asyncio.wait_for(request.disconnected.wait(), 1)
+        await asyncio.wait_for(request.disconnected.wait(), 10)
         await idle(proxying)
 
 

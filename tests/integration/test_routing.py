@@ -159,7 +159,7 @@ async def test_a_queue_that_takes_too_long_says_when_to_come_back(scene: Scene) 
     await scene.rent(101)
     engine = scene.machines[101].engine
     engine.pause_after(0)
-    proxy = await serve(scene, each=1, wait_s=1)
+    proxy = await serve(scene, each=1, wait_s=4)  # long enough for one who waits to be seen and to leave
     running = asyncio.get_running_loop().create_task(ask(proxy))
     await asyncio.wait_for(engine.paused.wait(), 10)
     async with Client(proxy.port) as leaving:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.processes import wait_until
 from tests.helpers.proxy_process import ProxyProcess
 from tests.helpers.raw import Answer, Client
 from tests.helpers.scene import CHAT, Scene, ask, chat, open_scene, served_by
@@ -19,6 +20,8 @@ from tests.helpers.sshd import make_key
 from tests.helpers.vastapi import Fault
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
+#: Most of it is the end of an interpreter on a busy machine. What is not waited for would take a minute.
+AT_ONCE_S = 8.0
 
 
 @pytest.fixture
@@ -203,7 +206,7 @@ def timed() -> Callable[[], float]:
 async def test_a_signal_lets_a_running_stream_end(scene: Scene, number: signal.Signals) -> None:
     """Nothing new is accepted, the stream comes whole, the label is cleared, the exit code is 0."""
     await scene.rent(101)
-    proxy = await scene.serve()
+    proxy = await scene.serve(VASTPROXY_SERVER__SHUTDOWN_GRACE_S="30")
     await scene.api.until(lambda: scene.api.labels() == {101: "proxied"})
     async with Stream(proxy, scene) as stream:
         proxy.signal(number)
@@ -217,17 +220,20 @@ async def test_a_signal_lets_a_running_stream_end(scene: Scene, number: signal.S
     assert answer.body.count(b'"content": "t') == 6
     assert await proxy.wait() == 0
     assert scene.api.labels() == {101: ""}
-    assert scene.machines[101].sshd.children() == []
+    sshd = scene.machines[101].sshd  # its session hears of the end by itself
+    await asyncio.to_thread(wait_until, lambda: not sshd.children(), limit_s=10, what="no session is left")
 
 
 async def closed(proxy: ProxyProcess) -> None:
     """Until nobody can connect any more."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
             except ConnectionRefusedError:
                 return
+            except ConnectionResetError:
+                continue  # it was closed in the middle of the handshake
             writer.close()
             await asyncio.sleep(0.02)
 
@@ -245,8 +251,8 @@ async def test_a_second_signal_ends_at_once(scene: Scene, number: signal.Signals
         took_s = timed()
         proxy.signal(number)
         answer = await stream.rest()
-        assert await proxy.wait(limit_s=10) == 0
-        assert took_s() < 3, proxy.output
+        assert await proxy.wait() == 0
+        assert took_s() < AT_ONCE_S, proxy.output
     assert not answer.complete
     proxy.check_output()
 
@@ -261,8 +267,8 @@ async def test_a_second_signal_during_the_last_calls_ends_at_once(scene: Scene) 
     await proxy.says("clearing labels")
     took_s = timed()
     proxy.signal(signal.SIGTERM)
-    assert await proxy.wait(limit_s=10) == 0
-    assert took_s() < 3, proxy.output
+    assert await proxy.wait() == 0
+    assert took_s() < AT_ONCE_S, proxy.output
     proxy.check_output()
 
 
@@ -275,10 +281,10 @@ async def test_a_stream_that_outlasts_the_grace_is_cut(scene: Scene) -> None:
         took_s = timed()
         proxy.signal(signal.SIGTERM)
         answer = await stream.rest()
-        assert 0.9 < took_s() < 3
+        assert 0.9 < took_s() < 1 + AT_ONCE_S
     assert not answer.complete
     assert b"[DONE]" not in answer.body
-    assert await proxy.wait(limit_s=5) == 0
+    assert await proxy.wait() == 0
     assert scene.api.labels() == {101: ""}
     proxy.check_output()
 
@@ -290,8 +296,8 @@ async def test_an_idle_connection_of_a_client_does_not_hold_up_the_end(scene: Sc
         assert (await client.ask("GET", "/livez")).status == 200
         took_s = timed()
         proxy.signal(signal.SIGTERM)
-        assert await proxy.wait(limit_s=10) == 0
-        assert took_s() < 3
+        assert await proxy.wait() == 0
+        assert took_s() < AT_ONCE_S
 
 
 async def test_dashboards_do_not_hold_up_its_end(scene: Scene) -> None:
@@ -304,6 +310,6 @@ async def test_dashboards_do_not_hold_up_its_end(scene: Scene) -> None:
         while await reader.next() is not None:
             pass
         assert reader.ended
-        assert await proxy.wait(limit_s=10) == 0
-        assert took_s() < 3, proxy.output
+        assert await proxy.wait() == 0
+        assert took_s() < AT_ONCE_S, proxy.output
     proxy.check_output()

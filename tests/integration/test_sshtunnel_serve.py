@@ -118,10 +118,15 @@ async def test_requests_above_the_cap_are_told_so_and_harm_nobody(
         async def work(server: RunningServer, port: int) -> None:
             await healthy(server, 2)
             for machine in simulation.instances:
-                machine.slow_down(20)
-            answers = await asyncio.gather(
-                *(ask(port, "POST", CHAT, **chat(stream=True, tokens=20)) for _ in range(20))
-            )
+                machine.slow_down(100)  # so that all have asked before the first answer is whole
+            loop = asyncio.get_running_loop()
+            asked = [
+                loop.create_task(ask(port, "POST", CHAT, **chat(stream=True, tokens=20))) for _ in range(20)
+            ]
+            await until(lambda: sum(one.done() for one in asked) >= 10, limit_s=LIMIT_S)
+            for machine in simulation.instances:
+                machine.slow_down(1)
+            answers = await asyncio.gather(*asked)
             refused = [answer for answer in answers if answer.status == 503]
             assert len(refused) >= 10
             for answer in answers:

@@ -101,7 +101,11 @@ def test_ctrl_c_before_it_is_there(home: Path) -> None:
     """Between the start of the server and its first picture."""
     with Tmux(home, env=settings(home)) as tmux:
         tmux.run(*VASTPROXY, "serve")
-        tmux.shows("listening on http")
+        # The first picture hides it, on a busy machine before it has been looked at.
+        tmux.until(
+            lambda: any(text in tmux.screen(history=True) for text in ("listening on http", "healthy")),
+            "it listens",
+        )
         tmux.presses("C-c")
         ended(tmux)
 
@@ -172,7 +176,7 @@ def test_the_demo_is_shown_in_it(home: Path) -> None:
         tmux.run(*VASTPROXY, "demo", "--instances", "2", "--listen", "127.0.0.1:0")
         tmux.shows("2/2 healthy")
         tmux.shows("Requests 3")
-        assert "🐇 direct" in tmux.screen()
+        tmux.shows("🐇 direct")
         tmux.presses("p")
         tmux.shows("● draining")
         tmux.presses("p")
@@ -274,7 +278,7 @@ def test_few_bytes_are_written(home: Path, moving: bool) -> None:
         os.close(follower)
         try:
             shown = b""
-            while b"8/8 healthy" not in shown or drain(leader, 1.5):
+            while b"8/8 healthy" not in shown or drain(leader, 3.0):
                 shown += drain(leader, 0.5)
             written = 0
             for second in range(4):

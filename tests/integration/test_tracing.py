@@ -12,6 +12,7 @@ from tests.helpers.otlp_receiver import OtlpReceiver
 from tests.helpers.proxying import Proxying
 from tests.helpers.raw import Client, ask
 from tests.helpers.scene import CHAT, CLIENT_KEY, chat
+from vastproxy.settings.model import FleetSettings
 from vastproxy.settings.tracing import TracingSettings
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -36,7 +37,8 @@ def proxying(collector: OtlpReceiver) -> Open:
     ) -> AsyncIterator[Proxying]:
         values = {"enabled": enabled, "endpoint": collector.url, **settings}
         tracing = TracingSettings.model_validate(values)
-        async with Proxying(engines or [FakeEngine("vllm")], tracing=tracing) as proxying:
+        quiet = FleetSettings(label="none", probe_interval_s=3600)  # no probe finds out what a request is to
+        async with Proxying(engines or [FakeEngine("vllm")], tracing=tracing, fleet=quiet) as proxying:
             yield proxying
 
     return proxying

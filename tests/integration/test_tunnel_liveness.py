@@ -128,7 +128,7 @@ async def test_a_pause_is_doubted_and_forgiven(sshd: Sshd, way: str, pause: str)
         end(sshd, relay)
         believed_at = await diary.until(True, False)
         assert not tunnel.is_doubted
-        assert believed_at - doubted_at < SLACK_S / 2
+        assert believed_at - doubted_at < SLACK_S
         await stream.has_received(15)
         assert tunnel.is_alive
         stream.stream.close()
@@ -211,12 +211,12 @@ async def test_a_download_over_such_a_path_stops_and_is_noticed(sshd: Sshd, way:
 
 async def test_an_idle_tunnel_answers_and_is_never_doubted(sshd: Sshd, way: str) -> None:
     """Six questions and their answers; nothing of them is left behind."""
-    async with tunnel_of(way, sshd, sshd.port, keepalive_interval_s=0.5) as tunnel:
+    async with tunnel_of(way, sshd, sshd.port, keepalive_interval_s=0.9) as tunnel:
         diary = Diary(tunnel)
-        done, _ = await asyncio.wait([tunnel.lost], timeout=3.3)
+        done, _ = await asyncio.wait([tunnel.lost], timeout=5.9)
         assert not done
         assert diary.doubts == []
-        assert (await tunnel.run("echo on", timeout_s=5)).stdout == "on\n"
+        assert (await tunnel.run("echo on", timeout_s=20)).stdout == "on\n"
 
 
 async def test_tokens_and_thinking_are_no_silence(sshd: Sshd, way: str) -> None:
@@ -224,13 +224,13 @@ async def test_tokens_and_thinking_are_no_silence(sshd: Sshd, way: str) -> None:
     async with (
         Peer().serve(tick) as talker,
         Peer().serve(listen) as thinker,
-        tunnel_of(way, sshd, sshd.port, keepalive_interval_s=0.2) as tunnel,
+        tunnel_of(way, sshd, sshd.port, keepalive_interval_s=0.6) as tunnel,
     ):
         diary = Diary(tunnel)
         waiting = await tunnel.open(Recorder, thinker.port)
-        await asyncio.wait([tunnel.lost], timeout=1.5)
+        await asyncio.wait([tunnel.lost], timeout=4.5)
         ticking = await tunnel.open(Recorder, talker.port)
-        await ticking.has_received(4 * 50)
+        await ticking.has_received(4 * 100)
         assert (diary.doubts, waiting.events) == ([], ["made"])
 
 
@@ -264,13 +264,13 @@ async def test_a_loop_that_is_held_up_accuses_nobody(sshd: Sshd, way: str) -> No
     """Again and again for longer than a silence may last: what came meanwhile is read before anybody is judged."""
     async with (
         Peer().serve(tick) as peer,
-        tunnel_of(way, sshd, sshd.port, keepalive_interval_s=0.2, keepalive_count=2) as tunnel,
+        tunnel_of(way, sshd, sshd.port, keepalive_interval_s=0.5, keepalive_count=2) as tunnel,
     ):
         diary = Diary(tunnel)
         stream = await tunnel.open(Recorder, peer.port)
         held_up = threading.Event()  # that nobody sets
-        for pause_s in (0.7, 0.25, 0.45, 0.7):
-            await asyncio.sleep(0.12)
+        for pause_s in (1.75, 0.65, 1.1, 1.75):
+            await asyncio.sleep(0.3)
             held_up.wait(pause_s)
         await stream.has_received(stream.received + 40)
         assert tunnel.is_alive

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Iterator
 from pathlib import Path as FilePath
 from typing import Any
@@ -66,8 +67,9 @@ async def test_programs_are_found_where_the_helper_puts_them(sshd: Sshd, tmp_pat
 async def test_a_command_that_takes_too_long_is_killed(sshd: Sshd, tmp_path: FilePath) -> None:
     """The process inside the instance is gone, and the tunnel lives on."""
     async with connected(sshd) as tunnel:
-        with pytest.raises(TimeoutError, match=r"instance 7 .* did not end within 0.5 s"):
-            await tunnel.run(f"echo $$ > {tmp_path}/pid; trap '' HUP TERM; sleep 1000", timeout_s=0.5)
+        begin = f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; trap '' HUP TERM"
+        with pytest.raises(TimeoutError, match=r"instance 7 .* did not end within 2 s"):
+            await tunnel.run(f"{begin}; sleep 1000", timeout_s=2)  # enough to begin in on a busy machine
         pid = int((tmp_path / "pid").read_text())
         await asyncio.to_thread(wait_until, lambda: not is_running(pid), limit_s=5, what="killed")
         assert (await tunnel.run("echo alive", timeout_s=10)).stdout == "alive\n"
@@ -196,7 +198,9 @@ async def test_a_frozen_host_is_given_up_after_the_keepalives(sshd: Sshd) -> Non
             error = await asyncio.shield(tunnel.lost)
         assert 0.3 < loop.time() - frozen_at < 5
         assert isinstance(error, TunnelLost)
-        assert "no sign of life for 0." in str(error)
+        told = re.search(r"no sign of life for (\d+\.\d) s", str(error))
+        assert told is not None, error
+        assert 0.4 <= float(told[1]) < 5
         await caller.lost.wait()
         assert isinstance(caller.lost_with, TunnelLost)
         sshd.thaw()
@@ -204,8 +208,8 @@ async def test_a_frozen_host_is_given_up_after_the_keepalives(sshd: Sshd) -> Non
 
 async def test_an_idle_tunnel_stays_alive(sshd: Sshd) -> None:
     """Ten keepalive intervals without any traffic are no loss."""
-    async with connected(sshd, keepalive_interval_s=0.1, keepalive_count=5) as tunnel:
-        done, _ = await asyncio.wait([tunnel.lost], timeout=1.0)
+    async with connected(sshd, keepalive_interval_s=0.3, keepalive_count=5) as tunnel:
+        done, _ = await asyncio.wait([tunnel.lost], timeout=3.0)
         assert not done
         assert tunnel.is_alive
 
@@ -392,13 +396,16 @@ async def test_at_most_so_many_handshakes_at_the_same_time(sshd: Sshd) -> None:
             *(engine.connect(target_for(address), address) for _ in range(9)), return_exceptions=True
         )
         assert [type(result) for result in results] == [TunnelLost] * 9
+        async with asyncio.timeout(10):
+            while peer.connections < 9:  # the last may not have been taken yet
+                await asyncio.sleep(0.005)
         assert peer.connections == 9
         assert most <= 4  # the peer may hear of an end after it has heard of the next beginning
 
 
 async def test_dial_takes_the_direct_path_where_it_works(sshd: Sshd) -> None:
     target = target_for(direct(sshd.port), relay(sshd.port))
-    tunnel = await dial(engine_for(sshd), target)
+    tunnel = await dial(engine_for(sshd), target, head_start_s=30.0)
     assert tunnel.address.path is Path.DIRECT
     await tunnel.close()
 
@@ -460,5 +467,5 @@ async def test_a_key_of_an_agent_opens_tunnels_and_an_agent_that_will_not_sign_i
                     await engine.connect(target_for(address), address)
                 continue
             tunnel = await engine.connect(target_for(address), address)
-            assert (await tunnel.run("echo in", timeout_s=5)).stdout == "in\n"
+            assert (await tunnel.run("echo in", timeout_s=20)).stdout == "in\n"
             await tunnel.close()

@@ -53,8 +53,8 @@ class Caller:
         """Nothing is held any more. May be called twice."""
         self.closed.set()
         if not self.ended.is_set():
+            self._release()  # first: who waits for the end may look at once whether the place is free
             self.ended.set()
-            self._release()
 
     def _tell(self, call: Callable[..., object], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody listens

@@ -184,13 +184,13 @@ async def test_the_owner_hears_when_the_channel_is_done() -> None:
         assert await asyncio.to_thread(stage.ended)
 
 
-def test_an_ended_caller_releases_once() -> None:
+def test_an_ended_caller_releases_once_and_before_anybody_hears_of_its_end() -> None:
     with contextlib.closing(asyncio.new_event_loop()) as loop:
-        released: list[bool] = []
-        caller = Caller(loop, lambda: released.append(True))
+        had_ended: list[bool] = []
+        caller = Caller(loop, lambda: had_ended.append(caller.ended.is_set()))
         caller.finish()
         caller.finish()
-        assert released == [True]
+        assert had_ended == [False]
     caller.tell_done()  # the loop is closed: nobody listens, and nothing is raised
 
 
