@@ -280,15 +280,15 @@ async def test_a_pipe_that_both_sides_have_left_silent_is_ended_and_nobody_is_bl
 
 @pytest.mark.parametrize("who", ["client", "engine"])
 async def test_a_pipe_on_which_one_side_speaks_is_not_silent(who: str) -> None:
-    """Three times the limit, in steps of a third."""
-    limit_s = 0.3
+    """Twice the limit, in steps so short that a machine may stand still between two of them."""
+    limit_s, step_s, steps = 1.0, 0.1, 20
     got = 0
 
     async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal got
         if who == "engine":
-            for _ in range(9):
-                await asyncio.sleep(limit_s / 3)
+            for _ in range(steps):
+                await asyncio.sleep(step_s)
                 writer.write(b".")
         while await reader.read(1):
             got += 1
@@ -296,11 +296,11 @@ async def test_a_pipe_on_which_one_side_speaks_is_not_silent(who: str) -> None:
     upstream = UpstreamSettings(idle_timeout_s=limit_s)
     async with Stage(switching(pipe), upstream=upstream) as stage, Talk(stage.port) as talk:
         await switch(talk)
-        for number in range(9):
+        for number in range(steps):
             if who == "engine":
                 assert await talk.until(b".")
             else:
-                await asyncio.sleep(limit_s / 3)
+                await asyncio.sleep(step_s)
                 talk.write(b".")
                 await until(functools.partial(lambda before: got > before, number))
 
