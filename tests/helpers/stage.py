@@ -26,7 +26,7 @@ QUIET = FleetSettings(label="none", probe_interval_s=3600)
 _READ_BYTES = 1 << 16
 
 
-async def until(condition: Callable[[], object], *, limit_s: float = 5.0) -> None:
+async def until(condition: Callable[[], object], *, limit_s: float = 15.0) -> None:
     """Bounded wait for something that another peer brings about and does not announce."""
     async with asyncio.timeout(limit_s):
         while not condition():
