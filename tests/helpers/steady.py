@@ -5,7 +5,8 @@ async with Steady() as steady:
     ...
     assert await steady.took_s(began, ended) < 0.1
 
-What the thread of the loop computes is counted, and what it waits for; that it was not let run is not.
+What the thread of the loop computes is counted, and what it waits for; that it was not let run is not. For upper
+bounds: a timer that runs out while the machine stands still seems to have taken less than it did.
 """
 
 import asyncio
