@@ -49,7 +49,7 @@ def chromium() -> str:
 async def running_browser() -> AsyncIterator[Browser]:
     """A browser, for as long as the block lasts. The machine may be busy, so pages are waited for with patience."""
     path = chromium()
-    expect.set_options(timeout=10_000)
+    expect.set_options(timeout=25_000)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=list(_QUIET))
         try:
@@ -114,7 +114,7 @@ async def profile(
 async def tab(context: BrowserContext) -> AsyncIterator[WatchedPage]:
     """A tab of a profile."""
     page = await context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(25_000)
     try:
         yield WatchedPage(page)
     finally:

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from tests.helpers import dashboard_scene as scene
 from tests.helpers.dashboard_requests import requests
+from tests.helpers.ports import free_port
 from vastproxy.api.dashboard.pages import OPEN_PATHS, dashboard_routes
 from vastproxy.api.page_headers import hardened
 
@@ -94,7 +95,8 @@ class DashboardServer:
         """Listen, on the port of before if there was one."""
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self.port))
+        # Not just any port: one of those could be somebody else's when the server is started again.
+        listener.bind(("127.0.0.1", self.port or free_port()))
         listener.listen(64)
         self.port = listener.getsockname()[1]
         config = uvicorn.Config(

@@ -28,7 +28,8 @@ class Front:
 async def ours() -> AsyncIterator[Front]:
     """vastproxy, with one instance in which the recording engine has taken the place of another one."""
     quiet = FleetSettings(label="none", probe_interval_s=3600)
-    limits = UpstreamSettings(pool_max_idle=1024)
+    # A case with many cuts may take longer than idle connections are kept by default.
+    limits = UpstreamSettings(pool_max_idle=1024, pool_idle_s=600)
     async with (
         RecordingEngine() as engine,
         Proxying([FakeEngine("vllm")], fleet=quiet, upstream=limits) as proxy,

@@ -14,9 +14,20 @@ _found: deque[int] = deque(maxlen=256)
 
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LOWEST = 10_000
+_LOWEST_CLOSED = 9_100
 _CHANCE = (
     random.SystemRandom()
 )  # other processes look at the same time, and shall not look at the same places
+
+
+def closed_port() -> int:
+    """A port on loopback on which nobody listens, and nobody begins to: neither the kernel nor `free_port` gives it to
+    anybody."""
+    while True:
+        port = _CHANCE.randint(_LOWEST_CLOSED, _LOWEST - 1)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
 
 
 def free_port() -> int:

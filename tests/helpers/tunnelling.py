@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path as FilePath
 from typing import Any
 
+from tests.helpers.ports import closed_port
 from tests.helpers.sshd import Sshd
 from vastproxy.services.tunnels.asyncssh_engine import WINDOW_BYTES, AsyncsshEngine
 from vastproxy.services.tunnels.base import Path, SshAddress, Stream, TunnelTarget
@@ -193,8 +194,5 @@ async def connected(
 
 
 async def unused_port() -> int:
-    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-    port: int = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-    return port
+    """Nobody listens on it, and nobody begins to."""
+    return closed_port()

@@ -23,6 +23,7 @@ import uvicorn
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tests.helpers.ports import free_port
 from vastproxy.simulator.account import Account
 from vastproxy.simulator.api import create_api
 from vastproxy.simulator.faults import Fault, Faults
@@ -141,7 +142,8 @@ class VastApi:
     async def start(self) -> None:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self.port))
+        # Not just any port: one of those could be somebody else's when the API is started again.
+        listener.bind(("127.0.0.1", self.port or free_port()))
         self.port = listener.getsockname()[1]
         config = uvicorn.Config(self._app, loop="none", lifespan="off", log_config=None, access_log=False)
         self._server = _Server(config)

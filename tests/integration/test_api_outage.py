@@ -88,8 +88,8 @@ async def test_an_api_that_hangs_does_not_hold_up_the_end(scene: Scene) -> None:
     await scene.api.until(lambda: len(scene.api.lists) > lists)
     began = time.monotonic()
     proxy.signal(signal.SIGTERM)
-    assert await proxy.wait(limit_s=10) == 0
-    assert time.monotonic() - began < 5
+    assert await proxy.wait(limit_s=40) == 0
+    assert time.monotonic() - began < 20, "it waited for the API"
 
 
 async def test_an_api_that_is_gone_is_found_again(scene: Scene) -> None:

@@ -32,8 +32,10 @@ TOKENS = 150
 BOUND_PER_CLIENT = 2 * WINDOW_BYTES + MIB // 4
 #: Everything else that the process may take meanwhile, the normal streams among it.
 BOUND_OF_ALL = 24 * MIB
-#: A lag that people would notice. What is measured is 100 times less, on a machine that does nothing else.
-LAG_P99_S = 0.5
+#: A lag that people would notice. What is measured is 100 times less, on a machine that does nothing else; one that
+#: stands still makes a few tokens late, and not most of them.
+LAG_P50_S = 0.5
+LAG_P99_S = 2.0
 
 
 class SlowClient:
@@ -153,6 +155,7 @@ async def test_slow_readers_are_bounded_in_memory_and_the_others_do_not_notice(w
     assert peak - before <= SLOW * BOUND_PER_CLIENT + BOUND_OF_ALL, f"{(peak - before) / MIB:.0f} MiB more"
     assert taken < SLOW * ANSWER_BYTES * 3 / 4, "the engine was not held up"
     assert len(lags) == NORMAL * TOKENS
+    assert statistics.median(lags) < LAG_P50_S
     assert statistics.quantiles(lags, n=100)[98] < LAG_P99_S
     assert max(durations) < TOKENS / TOKENS_PER_S + 4 * LAG_P99_S
 

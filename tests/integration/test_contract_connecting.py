@@ -105,15 +105,15 @@ async def test_at_most_so_many_handshakes_at_the_same_time(sshd: Sshd, engine: s
         nonlocal most, now
         now += 1
         most = max(most, now)
-        await reader.read()
+        await asyncio.sleep(0.1)  # others would come, if they could
         now -= 1
 
     async with Peer().serve(count) as peer:
         address = direct(peer.port)
-        ours = engine_named(engine, sshd, connect_timeout_s=0.2, max_handshakes=3)
+        ours = engine_named(engine, sshd, max_handshakes=3)
         results = await asyncio.gather(
             *(ours.connect(target_for(address), address) for _ in range(9)), return_exceptions=True
         )
         assert [type(result) for result in results] == [TunnelLost] * 9
         assert peer.connections == 9
-        assert most <= 4  # the peer may hear of an end after it has heard of the next beginning
+        assert most <= 3

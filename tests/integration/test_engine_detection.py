@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-import socket
 
 import pytest
 
 from tests.helpers.engines import EngineProcess, FakeEngine
 from tests.helpers.http_fetch import fetch
+from tests.helpers.ports import closed_port
 from vastproxy.services.backends.engines import (
     EngineKind,
     HealthStatus,
@@ -18,15 +18,6 @@ from vastproxy.services.backends.engines import (
     list_models,
 )
 
-
-@pytest.fixture
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 STREAM = json.dumps({"messages": [], "stream": True}).encode()
 STREAM_REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(STREAM)
 STREAM_REQUEST += STREAM
@@ -34,9 +25,9 @@ KINDS = [kind.value for kind in EngineKind]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_every_kind_is_found_healthy_and_listed(kind: str, closed_port: int) -> None:
+async def test_every_kind_is_found_healthy_and_listed(kind: str) -> None:
     async with FakeEngine(kind, models=("a", "b")) as engine, FakeEngine("jupyter") as decoy:
-        ports = (closed_port, decoy.port, engine.port)
+        ports = (closed_port(), decoy.port, engine.port)
         found = await detect(fetch, ports, token="t", timeout_s=5.0)
         assert found is not None
         assert (found.kind, found.port, found.problem, found.needs_token) == (kind, engine.port, None, False)
@@ -134,11 +125,13 @@ async def test_an_abort_by_its_id_ends_a_running_request() -> None:
             talking = group.create_task(talk())
             await engine.paused.wait()
             assert engine.active == 1
+            (request,) = await engine.wait_for_requests(1, path="/v1/chat/completions")
             done = await fetch(engine.port, path, method="POST", body=body("vp-1"), timeout_s=5.0)
         assert done.status == 200
         assert list(engine.aborted) == ["vp-1"]
         assert talking.result().body.count(b'"content": "t') == 2
         assert b'"finish_reason": "abort"' in talking.result().body
+        await request.ended.wait()  # the caller may have the answer before
         assert engine.active == 0
 
 

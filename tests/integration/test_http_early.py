@@ -191,9 +191,9 @@ async def test_a_refused_client_that_falls_silent_is_not_waited_for() -> None:
         Stage(always(ok()), server=ServerSettings(max_body_bytes=1024)) as stage,
         Talk(stage.port) as talk,
     ):
+        began = time.monotonic()
         talk.write(get("/x", "content-length: 5000", method="POST"))
         assert (await talk.answer("POST")).status == 413
         assert await talk.rest() == b""  # our half is closed at once
-        began = time.monotonic()
-        await until(lambda: stage.client_connections == 0, limit_s=10)
-        assert 4 < time.monotonic() - began < 8
+        await until(lambda: stage.client_connections == 0, limit_s=15)
+        assert 4 < time.monotonic() - began < 15

@@ -18,6 +18,8 @@ pytestmark = BOTH_LOOPS
 
 #: The limit under test; others stay at theirs, which are longer than a test may take.
 LIMIT_S = 0.15
+#: The same where something is to happen again and again within the limit: longer than a busy machine stands still.
+PATIENT_S = 1.0
 BEGUN = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n"
 
 
@@ -108,12 +110,12 @@ async def test_headers(beginning: bytes) -> None:
 async def test_idle_is_a_silence_and_not_a_duration() -> None:
     """Pieces that come in time may go on for longer than the limit; then the silence counts."""
     pieces = [BEGUN, *[b"1\r\n.\r\n"] * 9]
-    script = saying(*pieces, every_s=LIMIT_S / 3)
-    async with Stage(script, upstream=UpstreamSettings(idle_timeout_s=LIMIT_S)) as stage:
+    script = saying(*pieces, every_s=PATIENT_S / 6)
+    async with Stage(script, upstream=UpstreamSettings(idle_timeout_s=PATIENT_S)) as stage:
         with _Stopwatch() as watch:
             answer = await ask(stage.port, get())
         assert (answer.body, answer.complete) == (b"ab.........", False)
-        assert watch.took_s > 3 * LIMIT_S
+        assert watch.took_s > 2 * PATIENT_S
         await until(lambda: not stage.script.open_connections)
         await stage.idle(failures=1)
 
@@ -129,11 +131,11 @@ async def test_idle_does_not_count_while_the_client_is_the_slow_one() -> None:
             writer.write(bytes(100_000))
             await writer.drain()
 
-    upstream = UpstreamSettings(idle_timeout_s=LIMIT_S)
+    upstream = UpstreamSettings(idle_timeout_s=PATIENT_S)
     async with Stage(script, upstream=upstream) as stage, Talk(stage.port, receive_bytes=1 << 16) as talk:
         talk.write(get())
         talk.put_back(await talk.until(b"\r\n\r\n"))
-        await asyncio.sleep(4 * LIMIT_S)  # the subject is that time passes
+        await asyncio.sleep(1.5 * PATIENT_S)  # the subject is that time passes
         answer = await talk.answer()
         assert (len(answer.body), answer.complete) == (total, True)
         await stage.idle()
@@ -142,14 +144,15 @@ async def test_idle_does_not_count_while_the_client_is_the_slow_one() -> None:
 @pytest.mark.parametrize("begun", [True, False])
 async def test_total(begun: bool) -> None:
     """However much comes. It is the operator's limit, so nobody is blamed."""
+    limit_s = PATIENT_S if begun else LIMIT_S
     script = saying(BEGUN, *[b"1\r\n.\r\n"] * 1000, every_s=0.01) if begun else saying(b"")
     async with (
-        Stage(script, upstream=UpstreamSettings(total_timeout_s=LIMIT_S)) as stage,
+        Stage(script, upstream=UpstreamSettings(total_timeout_s=limit_s)) as stage,
         Talk(stage.port) as talk,
     ):
         with _Stopwatch() as watch:
             answer = await talk.ask(get())
-        assert 0.9 * LIMIT_S <= watch.took_s < LIMIT_S + 5
+        assert 0.9 * limit_s <= watch.took_s < limit_s + 5
         if begun:
             assert (answer.status, answer.complete) == (200, False)
         else:
@@ -161,10 +164,10 @@ async def test_total(begun: bool) -> None:
 
 
 async def test_total_does_not_count_against_what_has_ended() -> None:
-    upstream = UpstreamSettings(total_timeout_s=LIMIT_S)
+    upstream = UpstreamSettings(total_timeout_s=PATIENT_S)
     async with Stage(always(ok()), upstream=upstream) as stage, Talk(stage.port) as talk:
         await talk.ask(get())
-        await asyncio.sleep(2 * LIMIT_S)  # the subject is that time passes
+        await asyncio.sleep(1.5 * PATIENT_S)  # the subject is that time passes
         assert (await talk.ask(get())).status == 200
         await stage.idle()
 
@@ -177,10 +180,10 @@ async def test_client_idle(path: str) -> None:
     """Between two requests: a plain end, no answer to what was not asked."""
     settings = ServerSettings(client_idle_timeout_s=LIMIT_S)
     async with Stage(always(ok()), server=settings) as stage, Talk(stage.port) as talk:
-        await talk.ask(get(path))
-        with _Stopwatch() as watch:
+        with _Stopwatch() as watch:  # from before the answer, after which the limit begins to count
+            await talk.ask(get(path))
             assert await talk.rest() == b""
-        assert watch.took_s > LIMIT_S * 0.6
+        assert watch.took_s > LIMIT_S * 0.9
         await until(lambda: not stage.client_connections)
 
 
@@ -193,11 +196,11 @@ async def test_client_idle_does_not_count_while_an_answer_is_made() -> None:
         writer.write(ok())
 
     settings = ServerSettings(
-        client_idle_timeout_s=LIMIT_S, client_header_timeout_s=LIMIT_S, client_body_timeout_s=LIMIT_S
+        client_idle_timeout_s=PATIENT_S, client_header_timeout_s=PATIENT_S, client_body_timeout_s=PATIENT_S
     )
     async with Stage(script, server=settings) as stage, Talk(stage.port) as talk:
         talk.write(post(b"body"))
-        await asyncio.sleep(3 * LIMIT_S)  # the subject is that time passes
+        await asyncio.sleep(1.5 * PATIENT_S)  # the subject is that time passes
         go_on.set()
         assert (await talk.answer("POST")).body == b"ok"
 
@@ -255,11 +258,11 @@ async def test_client_body(path: str, sent: bytes) -> None:
 
 
 async def test_client_body_is_a_silence_and_not_a_duration() -> None:
-    settings = ServerSettings(client_body_timeout_s=LIMIT_S, client_body_min_rate=0)
+    settings = ServerSettings(client_body_timeout_s=PATIENT_S, client_body_min_rate=0)
     async with Stage(always(ok()), server=settings) as stage, Talk(stage.port) as talk:
         talk.write(get("/x", "content-length: 12", method="POST"))
         for _ in range(12):
-            await asyncio.sleep(LIMIT_S / 4)
+            await asyncio.sleep(PATIENT_S / 8)
             talk.write(b".")
         assert (await talk.answer("POST")).status == 200
 
@@ -294,10 +297,10 @@ async def test_client_body_does_not_count_while_the_engine_is_the_slow_one() -> 
         writer.write(ok())
 
     total = 30_000_000
-    settings = ServerSettings(client_body_timeout_s=LIMIT_S)
+    settings = ServerSettings(client_body_timeout_s=PATIENT_S)
     async with Stage(script, server=settings) as stage, Talk(stage.port) as talk:
         talk.write(get("/x", f"content-length: {total}", method="POST") + bytes(total))
-        await asyncio.sleep(4 * LIMIT_S)  # the subject is that time passes
+        await asyncio.sleep(1.5 * PATIENT_S)  # the subject is that time passes
         may_read.set()
         assert (await talk.answer("POST")).status == 200
         await stage.idle()
@@ -326,16 +329,16 @@ async def test_client_write(total: int) -> None:
 
 async def test_client_write_does_not_end_who_reads_slowly() -> None:
     total = 3_000_000
-    settings = ServerSettings(client_write_timeout_s=LIMIT_S)
+    settings = ServerSettings(client_write_timeout_s=PATIENT_S)
     async with (
         Stage(always(ok(bytes(total))), server=settings) as stage,
         Talk(stage.port, receive_bytes=1 << 16) as talk,
     ):
         talk.write(get())
         with _Stopwatch() as watch:
-            answer = await talk.answer(pause_s=0.01)
+            answer = await talk.answer(pause_s=0.05)
         assert (len(answer.body), answer.complete) == (total, True)
-        assert watch.took_s > 2 * LIMIT_S
+        assert watch.took_s > 1.5 * PATIENT_S
         await stage.idle()
 
 
@@ -343,12 +346,13 @@ async def test_pool_idle() -> None:
     """The engine's connection is closed when it has been idle for that long, and never used after that."""
     upstream = UpstreamSettings(pool_idle_s=LIMIT_S)
     async with Stage(always(ok()), upstream=upstream) as stage, Talk(stage.port) as talk:
-        for _ in range(5):
-            await talk.ask(get())
-        assert stage.accepted == 1
         with _Stopwatch() as watch:
+            talk.write(5 * get())  # in one write: between two of them no machine can stand still
+            for _ in range(5):
+                assert (await talk.answer()).status == 200
+            assert stage.accepted == 1
             await until(lambda: not stage.script.open_connections)
-        assert watch.took_s > LIMIT_S * 0.6
+        assert watch.took_s > LIMIT_S * 0.9
         await talk.ask(get())
         assert stage.accepted == 2
 
