@@ -15,9 +15,10 @@ _found: deque[int] = deque(maxlen=256)
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LOWEST = 10_000
 _LOWEST_CLOSED = 9_100
-_CHANCE = (
-    random.SystemRandom()
-)  # other processes look at the same time, and shall not look at the same places
+#: Where the kernel gives nearly every port to whoever asks, as some machines are set up: the best that can be done.
+_FEW, _HIGHEST = 1_000, 32_767
+#: Other processes look at the same time, and shall not look at the same places.
+_CHANCE = random.SystemRandom()
 
 
 def closed_port() -> int:
@@ -34,6 +35,8 @@ def free_port() -> int:
     """A port on loopback that nobody listens on. The kernel does not give it to anybody who asks for just any
     port, so it is still free when the program has started, and when it is started again."""
     highest = int(_RANGE.read_text().split()[0]) - 1
+    if highest < _LOWEST + _FEW:
+        highest = _HIGHEST
     while True:
         port = _CHANCE.randrange(_LOWEST + _LANE, highest + 1, _LANES)
         if port in _found:

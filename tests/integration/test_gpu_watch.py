@@ -149,7 +149,9 @@ async def test_silence_ends_it_and_the_tunnel_lives_on(sshd: Sshd, tmp_path: Fil
         mark = tmp_path / "pid"
         command = f"echo $$ > {mark}.new; mv {mark}.new {mark}; sleep 1000"
         for limit_s in (0.3, 2.0, 8.0, 30.0):  # on a busy machine a command may need longer to begin
-            with pytest.raises(TimeoutError, match=rf"^instance 7 .* silent for {limit_s:g} s and was killed"):
+            with pytest.raises(
+                TimeoutError, match=rf"^instance 7 .* silent for {limit_s:g} s and was killed"
+            ):
                 await tunnel.watch(command, lambda line: True, silence_s=limit_s)
             if mark.exists():
                 break
