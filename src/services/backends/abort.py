@@ -17,9 +17,9 @@ from vastproxy.services.tasks import Tasks
 logger = logging.getLogger(__name__)
 
 #: The stream is closed this long after the client left even if the engine has not acknowledged the abort. Opening a
-#: channel and asking take two round trips, 0.4 s to the other side of the world; a busy SGLang is not stopped sooner
-#: by losing its stream, and 0.5.18 is not stopped at all by an abort that comes after it.
-CLOSE_AFTER_S = 0.5
+#: channel and asking take two round trips, 0.4 s to the other side of the world and more on a line that is busy; a busy
+#: SGLang is not stopped sooner by losing its stream, and 0.5.18 is not stopped at all by an abort that comes after it.
+CLOSE_AFTER_S = 1.5
 #: What one abort may take altogether, the wait for its turn included.
 LIMIT_S = 2.0
 #: Aborts under way at a time; each is a channel of an SSH connection.
