@@ -1,9 +1,9 @@
 """An upload over a slow line to a real sshd: a question waits behind it for longer than a silence may last.
 
 The line takes 8 KB in a second, and all of the upload stands in the queues of the client's machine at once. sshd makes
-room for more only after some 96 KB, so nothing at all comes back before the end. With the interval of 0.5 s and two
-keepalives a connection in use is asked after 0.5 s of silence, and without anything that moves it is doubted after 1 s
-and dead after 1.5 s.
+room for more only after some 96 KB, so nothing at all comes back before the end. With the interval of 0.75 s and two
+keepalives a connection in use is asked after 0.75 s of silence, and without anything that moves it is doubted after
+1.5 s and dead after 2.25 s. It is looked at four times in each interval.
 """
 
 import asyncio
@@ -29,10 +29,11 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what has arrived"),
 ]
 
-INTERVAL_S, COUNT = 0.5, 2
-ASKED_S, DOUBTED_S, DEAD_S = 0.5, 1.0, 1.5
+INTERVAL_S, COUNT = 0.75, 2
+ASKED_S, DOUBTED_S, DEAD_S = 0.75, 1.5, 2.25
+LOOK_EVERY_S = INTERVAL_S / 4
 BYTES_PER_S = 8_000
-UPLOAD_BYTES = 40_000
+UPLOAD_BYTES = 48_000
 
 
 @pytest.fixture
@@ -158,5 +159,5 @@ async def test_an_upload_that_stands_still_is_doubted_and_dead_as_ever(sshd: Ssh
         stopped_at = loop.time()
         async with asyncio.timeout(DEAD_S + SLACK_S):
             await asyncio.shield(tunnel.lost)
-        assert loop.time() - stopped_at > DEAD_S - ASKED_S - 0.25, "two looks earlier"
+        assert loop.time() - stopped_at > DEAD_S - ASKED_S - 2 * LOOK_EVERY_S
         await stream.lost.wait()
